@@ -1,0 +1,1 @@
+//! A streaming gzip decoder as fast as the format allows.

@@ -1,0 +1,2 @@
+//! The VHD and VHDX virtual disk formats.
+#![forbid(unsafe_code)]
