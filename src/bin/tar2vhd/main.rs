@@ -1,0 +1,2 @@
+//! The `tar2vhd` command.
+fn main() {}

@@ -1,0 +1,189 @@
+use std::fmt;
+use std::io;
+
+use crate::summary::display_path;
+
+/// What went wrong, coarsely: enough to choose a reaction, not to explain it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The options contradict each other or are out of range.
+    InvalidOptions,
+    /// Reading the input failed.
+    Input,
+    /// The compressed stream or the tar inside it is damaged, truncated or malformed.
+    Corrupt,
+    /// The input is well formed but of a kind that is not converted: another compression,
+    /// a multi-volume archive, a zstd dictionary.
+    Unsupported,
+    /// An entry cannot be shown faithfully by ext4, or contradicts another entry.
+    Entry,
+    /// A limit was passed: disk size, entries, decompression window, links.
+    Limit,
+    /// The input is not the one that was expected: media type, digest or size differ.
+    Mismatch,
+    /// Writing the output failed.
+    Output,
+    /// The output device is full.
+    StorageFull,
+    /// The conversion was cancelled.
+    Cancelled,
+    /// A disk or file system that was to be read is damaged.
+    InvalidDisk,
+}
+
+/// The error of every fallible call of this crate.
+///
+/// It displays as one line that names the entry's path and the offset in the uncompressed
+/// layer where they are known.
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    message: String,
+    path: Option<Vec<u8>>,
+    offset: Option<u64>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// The result of every fallible call of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            message: message.into(),
+            path: None,
+            offset: None,
+            source: None,
+        }))
+    }
+
+    pub(crate) fn corrupt(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Corrupt, message)
+    }
+
+    pub(crate) fn unsupported(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Unsupported, message)
+    }
+
+    pub(crate) fn entry(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Entry, message)
+    }
+
+    pub(crate) fn limit(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Limit, message)
+    }
+
+    pub(crate) fn cancelled() -> Self {
+        Self::new(ErrorKind::Cancelled, "cancelled")
+    }
+
+    /// Reading the input failed.
+    pub(crate) fn input(source: io::Error) -> Self {
+        Self::new(ErrorKind::Input, "cannot read the input").with_source(source)
+    }
+
+    /// Writing the output failed; a full device gets its own kind.
+    pub(crate) fn output(what: impl Into<String>, source: io::Error) -> Self {
+        let kind = match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::StorageFull,
+            _ => ErrorKind::Output,
+        };
+        Self::new(kind, what).with_source(source)
+    }
+
+    pub(crate) fn with_source(
+        mut self,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// Names the entry; the innermost name wins.
+    pub(crate) fn at_path(mut self, path: &[u8]) -> Self {
+        self.0.path.get_or_insert_with(|| path.to_vec());
+        self
+    }
+
+    /// Names the offset in the uncompressed layer; the innermost offset wins.
+    pub(crate) fn at_offset(mut self, offset: u64) -> Self {
+        self.0.offset.get_or_insert(offset);
+        self
+    }
+
+    /// The kind of failure.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The path of the tar entry concerned, as the tar spells it.
+    #[must_use]
+    pub fn path(&self) -> Option<&[u8]> {
+        self.0.path.as_deref()
+    }
+
+    /// The byte offset concerned: of the entry's header in the uncompressed layer, or, when
+    /// the compressed stream or a disk is damaged, there.
+    #[must_use]
+    pub fn offset(&self) -> Option<u64> {
+        self.0.offset
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = &*self.0;
+        if let Some(path) = &inner.path {
+            write!(f, "{}: ", display_path(path))?;
+        }
+        f.write_str(&inner.message)?;
+        if let Some(source) = &inner.source {
+            write!(f, ": {source}")?;
+        }
+        if let Some(offset) = inner.offset {
+            write!(f, " (at byte {offset})")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.0.kind)
+            .field("message", &self.to_string())
+            .finish()
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn displays_on_one_line_with_path_and_offset() {
+        let error = Error::entry("name is empty").at_path(b"a\nb\xff").at_offset(512);
+        assert_eq!(error.to_string(), r"a\nb\xff: name is empty (at byte 512)");
+        let outer = error.at_path(b"other").at_offset(0);
+        assert_eq!(outer.path(), Some(&b"a\nb\xff"[..]));
+        assert_eq!(outer.offset(), Some(512));
+    }
+
+    #[test]
+    fn a_full_device_has_its_own_kind() {
+        let full = io::Error::from(io::ErrorKind::StorageFull);
+        assert_eq!(Error::output("x", full).kind(), ErrorKind::StorageFull);
+        let other = io::Error::from(io::ErrorKind::PermissionDenied);
+        assert_eq!(Error::output("x", other).kind(), ErrorKind::Output);
+    }
+}

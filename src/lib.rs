@@ -1,0 +1,20 @@
+//! Container image layers to ext4 disk images, in one streaming pass.
+
+mod chunk;
+mod convert;
+mod disk;
+mod error;
+mod ext4;
+mod inspect;
+mod layer;
+mod options;
+mod summary;
+
+pub use error::{Error, ErrorKind, Result};
+pub use options::{
+    CancelToken, DiskFormat, LowerEntry, LowerLayers, LowerMetadata, Options, Progress,
+};
+pub use summary::{
+    Blob, Compression, Digest, DiskSummary, EntryCounts, ParseDigestError, Summary, Warning,
+    WarningKind,
+};

@@ -1,0 +1,297 @@
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::summary::{Compression, Digest};
+
+/// What the file system is wrapped in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DiskFormat {
+    /// A fixed VHD: the file system and a 512-byte footer. At most 2,040 GiB.
+    #[default]
+    Vhd,
+    /// The file system alone. At most 16 TiB less one block.
+    Raw,
+}
+
+/// How far a conversion has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Bytes read of the input, compressed as it is.
+    pub input_bytes: u64,
+    /// Bytes of the uncompressed layer.
+    pub layer_bytes: u64,
+    /// Tar entries placed.
+    pub entries: u64,
+}
+
+/// Stops a conversion from another thread: it ends with
+/// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled) before the next chunk.
+#[derive(Clone, Debug, Default)]
+pub struct CancelToken(Arc<AtomicBool>);
+
+impl CancelToken {
+    /// A token that is not cancelled.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Cancels every conversion that holds a clone of this token.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`cancel`](Self::cancel) was called.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Owner, mode, times and extended attributes of a directory of a lower layer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LowerMetadata {
+    /// The 12 permission bits.
+    pub mode: u16,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Modification time: seconds since 1970 and nanoseconds.
+    pub mtime: (i64, u32),
+    /// Extended attributes as (full name, value), ACLs in the form of the system call.
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// What the layers below hold at a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LowerEntry {
+    /// A directory: a missing parent takes its metadata.
+    Directory(LowerMetadata),
+    /// A symbolic link: entries below the path go where it leads.
+    Symlink(Vec<u8>),
+    /// Anything else: entries cannot stand below it.
+    Other,
+}
+
+/// Answers for parents that the layer does not describe, from the layers below.
+///
+/// Without it such directories are made 0755, 0:0: merged by overlayfs, a `/tmp` of 1777
+/// would turn 0755.
+pub trait LowerLayers: Send + Sync {
+    /// What the merged lower layers hold at `path`, relative to the root and without `.`,
+    /// `..`, doubled or outer slashes; symbolic links in it are not followed.
+    ///
+    /// # Errors
+    /// Any error ends the conversion.
+    fn lookup(&self, path: &[u8]) -> io::Result<Option<LowerEntry>>;
+}
+
+type ProgressCallback = Arc<dyn Fn(Progress) + Send + Sync>;
+
+/// How a layer becomes a disk.
+///
+/// ```
+/// let options = tar2vhd::Options::new().max_size(1 << 30).threads(1);
+/// ```
+#[derive(Clone)]
+#[must_use]
+pub struct Options {
+    pub(crate) format: DiskFormat,
+    pub(crate) whiteouts: bool,
+    pub(crate) max_size: u64,
+    pub(crate) max_entries: u64,
+    pub(crate) max_window: u64,
+    pub(crate) compression: Option<Compression>,
+    pub(crate) bottom_layer: bool,
+    pub(crate) allow_empty: bool,
+    pub(crate) align: u64,
+    pub(crate) inline_data: bool,
+    pub(crate) keep_zeros: bool,
+    pub(crate) expect_diff_id: Option<Digest>,
+    pub(crate) expect_digest: Option<Digest>,
+    pub(crate) expect_size: Option<u64>,
+    pub(crate) time: u64,
+    pub(crate) threads: usize,
+    pub(crate) fsync: bool,
+    pub(crate) progress: Option<ProgressCallback>,
+    pub(crate) cancel: CancelToken,
+    pub(crate) lower: Option<Arc<dyn LowerLayers>>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            format: DiskFormat::Vhd,
+            whiteouts: true,
+            max_size: 128 << 30,
+            max_entries: 1 << 26,
+            max_window: 128 << 20,
+            compression: None,
+            bottom_layer: false,
+            allow_empty: false,
+            align: 0,
+            inline_data: false,
+            keep_zeros: false,
+            expect_diff_id: None,
+            expect_digest: None,
+            expect_size: None,
+            time: 0,
+            threads: 0,
+            fsync: true,
+            progress: None,
+            cancel: CancelToken::new(),
+            lower: None,
+        }
+    }
+}
+
+impl Options {
+    /// The defaults: a fixed VHD of at most 128 GiB, whiteouts in overlayfs's form.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What the file system is wrapped in; default [`DiskFormat::Vhd`].
+    pub fn format(mut self, format: DiskFormat) -> Self {
+        self.format = format;
+        self
+    }
+
+    /// Whether `.wh.` names become overlayfs's whiteouts and opaque marks (the default) or
+    /// stay plain files.
+    pub fn whiteouts(mut self, whiteouts: bool) -> Self {
+        self.whiteouts = whiteouts;
+        self
+    }
+
+    /// The most bytes the disk may take, footer not counted; default 128 GiB.
+    ///
+    /// Block group descriptors are reserved for this size, 32 bytes for every 128 MiB.
+    pub fn max_size(mut self, bytes: u64) -> Self {
+        self.max_size = bytes;
+        self
+    }
+
+    /// The most tar entries; default 2^26.
+    pub fn max_entries(mut self, entries: u64) -> Self {
+        self.max_entries = entries;
+        self
+    }
+
+    /// The largest zstd window in bytes, which is memory the decoder needs; default 128 MiB.
+    pub fn max_window(mut self, bytes: u64) -> Self {
+        self.max_window = bytes;
+        self
+    }
+
+    /// The compression that the input must have; by default any is accepted.
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.compression = Some(compression);
+        self
+    }
+
+    /// Says that there is no layer below: whiteouts and opaque marks hide nothing and are
+    /// left out.
+    pub fn bottom_layer(mut self, bottom: bool) -> Self {
+        self.bottom_layer = bottom;
+        self
+    }
+
+    /// Takes an input of no bytes for an empty layer, with a warning, instead of an error.
+    pub fn allow_empty(mut self, allow: bool) -> Self {
+        self.allow_empty = allow;
+        self
+    }
+
+    /// Rounds the disk's virtual size up to a multiple of so many bytes, a multiple of 4,096
+    /// itself; 0, the default, for none. Azure wants 1 MiB.
+    pub fn align(mut self, bytes: u64) -> Self {
+        self.align = bytes;
+        self
+    }
+
+    /// Keeps small files inside their inodes. Not for DAX mounts.
+    pub fn inline_data(mut self, inline: bool) -> Self {
+        self.inline_data = inline;
+        self
+    }
+
+    /// Writes file blocks that are all zero instead of leaving holes.
+    pub fn keep_zeros(mut self, keep: bool) -> Self {
+        self.keep_zeros = keep;
+        self
+    }
+
+    /// Fails unless the uncompressed layer has this digest.
+    pub fn expect_diff_id(mut self, digest: Digest) -> Self {
+        self.expect_diff_id = Some(digest);
+        self
+    }
+
+    /// Fails unless the input as it comes in has this digest.
+    pub fn expect_digest(mut self, digest: Digest) -> Self {
+        self.expect_digest = Some(digest);
+        self
+    }
+
+    /// Fails unless the input as it comes in has this many bytes.
+    pub fn expect_size(mut self, bytes: u64) -> Self {
+        self.expect_size = Some(bytes);
+        self
+    }
+
+    /// The time of the file system and the disk themselves in seconds since 1970, as
+    /// `SOURCE_DATE_EPOCH` gives it; default 0. The times of files come from the tar alone.
+    pub fn time(mut self, seconds: u64) -> Self {
+        self.time = seconds;
+        self
+    }
+
+    /// How many threads work; 0, the default, for as many as the machine has. The output
+    /// does not depend on it.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
+        self
+    }
+
+    /// Whether [`convert_file`](crate::convert_file) waits until the file and its directory
+    /// are on stable storage; default yes.
+    pub fn fsync(mut self, fsync: bool) -> Self {
+        self.fsync = fsync;
+        self
+    }
+
+    /// Calls back after every chunk of the input, on a thread of the conversion.
+    pub fn progress(mut self, callback: impl Fn(Progress) + Send + Sync + 'static) -> Self {
+        self.progress = Some(Arc::new(callback));
+        self
+    }
+
+    /// Lets another thread stop the conversion.
+    pub fn cancel(mut self, token: CancelToken) -> Self {
+        self.cancel = token;
+        self
+    }
+
+    /// Asks the layers below about parents that the layer does not describe.
+    pub fn lower_layers(mut self, lower: impl LowerLayers + 'static) -> Self {
+        self.lower = Some(Arc::new(lower));
+        self
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("format", &self.format)
+            .field("whiteouts", &self.whiteouts)
+            .field("max_size", &self.max_size)
+            .field("threads", &self.threads)
+            .finish_non_exhaustive()
+    }
+}

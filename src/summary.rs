@@ -1,0 +1,298 @@
+use std::fmt;
+use std::str::FromStr;
+
+/// A SHA-256 digest, displayed and parsed as `sha256:` and 64 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest(pub [u8; 32]);
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("sha256:")?;
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The text is not `sha256:` followed by 64 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParseDigestError;
+
+impl fmt::Display for ParseDigestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a digest is written sha256: and 64 hexadecimal digits")
+    }
+}
+
+impl std::error::Error for ParseDigestError {}
+
+impl FromStr for Digest {
+    type Err = ParseDigestError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let hex = text.strip_prefix("sha256:").ok_or(ParseDigestError)?;
+        // The OCI image specification allows lower case alone: a digest is compared as text.
+        let digit = |c: u8| match c {
+            b'0'..=b'9' => Ok(c - b'0'),
+            b'a'..=b'f' => Ok(c - b'a' + 10),
+            _ => Err(ParseDigestError),
+        };
+        if hex.len() != 64 {
+            return Err(ParseDigestError);
+        }
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
+            *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+/// How a layer blob is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Compression {
+    /// A plain tar.
+    None,
+    /// gzip, RFC 1952, of one member or many.
+    Gzip,
+    /// Zstandard, RFC 8878, of one frame or many.
+    Zstd,
+}
+
+impl Compression {
+    /// The OCI media type of a layer compressed in this way.
+    #[must_use]
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Self::None => "application/vnd.oci.image.layer.v1.tar",
+            Self::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
+            Self::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
+        }
+    }
+}
+
+/// The digest and length of a stream of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blob {
+    /// SHA-256 of the bytes.
+    pub digest: Digest,
+    /// Their number.
+    pub size: u64,
+}
+
+/// What was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DiskSummary {
+    /// Bytes of the disk file, its footer included.
+    pub size: u64,
+    /// Bytes of the disk a guest sees.
+    pub virtual_size: u64,
+    /// The file system's UUID, derived from the diff ID and the options.
+    pub uuid: [u8; 16],
+    /// 4 KiB blocks of the file system.
+    pub blocks: u64,
+    /// Inodes in use.
+    pub inodes: u64,
+}
+
+/// How many entries of each type the finished image holds, the root directory included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EntryCounts {
+    /// Regular files, each counted once however many names it has.
+    pub files: u64,
+    /// Directories.
+    pub directories: u64,
+    /// Symbolic links.
+    pub symlinks: u64,
+    /// Names of a file beyond its first.
+    pub hard_links: u64,
+    /// Character and block devices, without whiteouts.
+    pub devices: u64,
+    /// FIFOs.
+    pub fifos: u64,
+    /// Whiteouts.
+    pub whiteouts: u64,
+    /// Opaque directories.
+    pub opaque_directories: u64,
+    /// Entries of the tar, extension headers not counted.
+    pub tar_entries: u64,
+}
+
+/// Why something of the layer is not in the image as the tar has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum WarningKind {
+    /// The input held nothing.
+    EmptyInput,
+    /// The archive ends without its marker.
+    NoEndMarker,
+    /// A global PAX header was ignored.
+    GlobalHeader,
+    /// A volume label or an NFSv4 ACL, or another record with no place in ext4, was skipped.
+    Skipped,
+    /// A character device 0:0 came from the tar: overlayfs takes it for a whiteout.
+    DeviceZero,
+    /// A directory that no entry describes was made.
+    MissingParent,
+    /// A directory and all below it gave way to an entry of the same path.
+    ReplacedTree,
+    /// A time outside 1901-12-13 to 2446-05-10 was clamped.
+    TimeClamped,
+    /// An extended attribute was left out.
+    XattrDropped,
+    /// An opaque mark on the root, where overlayfs does not heed it.
+    OpaqueRoot,
+    /// More warnings of one kind than are listed.
+    More,
+}
+
+impl WarningKind {
+    /// The stable name that the JSON summary uses.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::EmptyInput => "empty-input",
+            Self::NoEndMarker => "no-end-marker",
+            Self::GlobalHeader => "global-header",
+            Self::Skipped => "skipped",
+            Self::DeviceZero => "device-zero",
+            Self::MissingParent => "missing-parent",
+            Self::ReplacedTree => "replaced-tree",
+            Self::TimeClamped => "time-clamped",
+            Self::XattrDropped => "xattr-dropped",
+            Self::OpaqueRoot => "opaque-root",
+            Self::More => "more",
+        }
+    }
+}
+
+/// Something of the layer that is not in the image as the tar has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// The entry's path as the tar spells it; empty for the layer as a whole.
+    pub path: Vec<u8>,
+    /// Why.
+    pub kind: WarningKind,
+    /// One line for a person.
+    pub message: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.path.is_empty() {
+            write!(f, "{}: ", display_path(&self.path))?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+/// What a conversion read and wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Summary {
+    /// The uncompressed layer; its digest is the diff ID.
+    pub layer: Blob,
+    /// The layer as it came in.
+    pub compressed: Blob,
+    /// How it was compressed.
+    pub compression: Compression,
+    /// The disk.
+    pub disk: DiskSummary,
+    /// What the image holds.
+    pub entries: EntryCounts,
+    /// What is not as the tar has it. At most 1,000 of a kind are listed; one of
+    /// [`WarningKind::More`] then says how many there were.
+    pub warnings: Vec<Warning>,
+}
+
+/// Collects warnings, so many of a kind and no more: memory must not grow with bad input.
+#[derive(Debug, Default)]
+pub(crate) struct Warnings {
+    list: Vec<Warning>,
+    /// How often each kind occurred, listed or not.
+    counts: std::collections::BTreeMap<WarningKind, u64>,
+}
+
+impl Warnings {
+    const LISTED_PER_KIND: u64 = 1000;
+    /// A path is quoted to this many bytes.
+    const PATH_BYTES: usize = 4096;
+
+    pub(crate) fn push(&mut self, kind: WarningKind, path: &[u8], message: impl Into<String>) {
+        let count = self.counts.entry(kind).or_default();
+        *count += 1;
+        if *count <= Self::LISTED_PER_KIND {
+            self.list.push(Warning {
+                path: path[..path.len().min(Self::PATH_BYTES)].to_vec(),
+                kind,
+                message: message.into(),
+            });
+        }
+    }
+
+    pub(crate) fn into_vec(self) -> Vec<Warning> {
+        let mut list = self.list;
+        for (kind, count) in self.counts {
+            if let Some(more) = count.checked_sub(Self::LISTED_PER_KIND).filter(|n| *n > 0) {
+                list.push(Warning {
+                    path: Vec::new(),
+                    kind: WarningKind::More,
+                    message: format!("{more} more warnings of the kind {}", kind.as_str()),
+                });
+            }
+        }
+        list
+    }
+}
+
+/// A path as one line of text: what is not printable UTF-8 is escaped.
+pub(crate) fn display_path(path: &[u8]) -> String {
+    let mut text = String::with_capacity(path.len());
+    for chunk in path.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if c.is_control() || c == '\\' {
+                text.extend(c.escape_default());
+            } else {
+                text.push(c);
+            }
+        }
+        for byte in chunk.invalid() {
+            text.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digests_parse_what_they_display() {
+        let digest = Digest(std::array::from_fn(|i| i as u8 * 7));
+        assert_eq!(digest.to_string().parse(), Ok(digest));
+        for bad in ["", "sha256:", "md5:00", &digest.to_string().to_uppercase()] {
+            assert_eq!(bad.parse::<Digest>(), Err(ParseDigestError));
+        }
+        assert_eq!(format!("{digest}0").parse::<Digest>(), Err(ParseDigestError));
+    }
+
+    #[test]
+    fn warnings_are_bounded_and_counted() {
+        let mut warnings = Warnings::default();
+        for _ in 0..1500 {
+            warnings.push(WarningKind::Skipped, b"a", "x");
+        }
+        warnings.push(WarningKind::DeviceZero, b"b", "y");
+        let list = warnings.into_vec();
+        assert_eq!(list.len(), 1002);
+        assert_eq!(list[1001].to_string(), "500 more warnings of the kind skipped");
+    }
+}
