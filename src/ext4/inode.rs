@@ -110,6 +110,8 @@ pub(crate) struct Node {
     pub blocks: u32,
     /// The number of the attribute set, 0 for none.
     pub xattrs: u32,
+    /// The block of attributes, 0 for none; known at the end.
+    pub xattr_block: u32,
     pub body: Body,
 }
 
@@ -135,6 +137,7 @@ impl Node {
             size,
             blocks: 0,
             xattrs: 0,
+            xattr_block: 0,
             body,
         }
     }

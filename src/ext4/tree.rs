@@ -58,6 +58,8 @@ pub(crate) struct Dir {
     pub parent: Ino,
     /// The newest name.
     newest: u32,
+    /// How many names it was given, those that went again included.
+    pub names: u32,
     /// Hides what lower layers have here (trusted.overlay.opaque).
     pub opaque: bool,
 }
@@ -130,6 +132,7 @@ impl Tree {
             dirs: vec![Dir {
                 parent: Ino::ROOT,
                 newest: NONE,
+                names: 0,
                 opaque: false,
             }],
             dirents: Vec::new(),
@@ -146,6 +149,21 @@ impl Tree {
 
     pub(crate) fn node_mut(&mut self, ino: Ino) -> &mut Node {
         &mut self.nodes[ino.index()]
+    }
+
+    /// The inode of a number, if it was ever given out.
+    pub(crate) fn get(&self, number: u32) -> Option<(Ino, &Node)> {
+        let ino = Ino(number);
+        let known = ino == Ino::ROOT || number >= FIRST_INO;
+        known
+            .then(|| self.nodes.get(ino.index()))
+            .flatten()
+            .map(|node| (ino, node))
+    }
+
+    /// How many directories there ever were.
+    pub(crate) fn dir_count(&self) -> usize {
+        self.dirs.len()
     }
 
     /// All inodes, freed ones too, in order.
@@ -231,6 +249,7 @@ impl Tree {
         self.dirs.push(Dir {
             parent,
             newest: NONE,
+            names: 0,
             opaque: false,
         });
         Ok(ino)
@@ -259,9 +278,10 @@ impl Tree {
         }
         let hash = self.hash(parent, name);
         let name = self.names.push(name);
-        let previous = self
-            .dir_mut(parent)
-            .map_or(NONE, |dir| std::mem::replace(&mut dir.newest, i));
+        let previous = self.dir_mut(parent).map_or(NONE, |dir| {
+            dir.names += 1;
+            std::mem::replace(&mut dir.newest, i)
+        });
         self.dirents.push(Dirent {
             parent,
             ino,

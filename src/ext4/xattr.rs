@@ -143,6 +143,23 @@ impl Set {
         Ok(true)
     }
 
+    /// The inodes that hold values.
+    pub(crate) fn value_inodes(&self) -> impl Iterator<Item = u32> {
+        self.0.iter().filter_map(|attribute| match attribute.value {
+            Value::Inode { ino, .. } => Some(ino),
+            Value::Bytes(_) => None,
+        })
+    }
+
+    /// Blocks of the values in inodes of their own; the owner's i_blocks counts them too.
+    pub(crate) fn value_blocks(&self) -> u32 {
+        let blocks = |attribute: &Attribute| match attribute.value {
+            Value::Inode { size, .. } => size.div_ceil(BLOCK_SIZE as u32),
+            Value::Bytes(_) => 0,
+        };
+        self.0.iter().map(blocks).sum()
+    }
+
     /// A compact form that is equal for equal sets.
     pub(crate) fn encode(&self) -> Box<[u8]> {
         let mut out = Vec::new();
@@ -214,6 +231,18 @@ pub(crate) struct Placement<'a> {
     in_block: Vec<&'a Attribute>,
 }
 
+/// Bytes that the opaque mark of a directory takes in the inode.
+pub(crate) const OPAQUE_SIZE: usize = XATTR_ENTRY_SIZE + 16 + 4;
+
+/// What overlayfs reads as "nothing of the layers below": trusted.overlay.opaque.
+pub(crate) fn opaque_mark() -> Attribute {
+    Attribute {
+        index: INDEX_TRUSTED,
+        name: (*b"overlay.opaque").into(),
+        value: Value::Bytes((*b"y").into()),
+    }
+}
+
 /// What else is in the inode's part.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Reserved<'a> {
@@ -243,6 +272,11 @@ impl<'a> Placement<'a> {
             }
         }
         Some(placement)
+    }
+
+    /// Puts one more into the inode, into room that was reserved for it.
+    pub(crate) fn add_to_inode(&mut self, attribute: &'a Attribute) {
+        self.in_inode.push(attribute);
     }
 
     /// Everything in a block, the inode's part left free.
@@ -434,6 +468,11 @@ mod tests {
         assert!(
             Placement::new(&set(&[(1, b"name", BLOCK_ROOM - 19)]), Reserved::default()).is_none()
         );
+    }
+
+    #[test]
+    fn the_opaque_mark_takes_what_is_reserved_for_it() {
+        assert_eq!(opaque_mark().stored_size(), OPAQUE_SIZE);
     }
 
     #[test]
