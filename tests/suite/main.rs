@@ -6,4 +6,12 @@
 #[cfg(test)]
 mod common;
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod semantics_entries;
+#[cfg(test)]
+mod semantics_metadata;
+#[cfg(test)]
+mod semantics_whiteouts;
+#[cfg(test)]
+mod streams;

@@ -69,7 +69,9 @@ fn old_regular_with_a_trailing_slash_is_a_directory() {
 
 #[test]
 fn files_of_all_sizes_around_blocks_and_chunks_keep_their_bytes() {
-    let sizes = [1, 511, 512, 513, 4095, 4096, 4097, 262_143, 262_144, 262_145, 1_000_000];
+    let sizes = [
+        1, 511, 512, 513, 4095, 4096, 4097, 262_143, 262_144, 262_145, 1_000_000,
+    ];
     let data = |size: usize| -> Vec<u8> { (0..size).map(|i| (i * 31 % 251 + 1) as u8).collect() };
     let entries: Vec<_> = sizes
         .iter()
@@ -101,7 +103,10 @@ fn every_type_becomes_itself() {
     image.assert_linked("f", "h");
     let kind = |path| image.at(path).kind.clone();
     assert!(matches!(kind("c"), NodeKind::Char(None | Some((1, 3)))));
-    assert!(matches!(kind("b"), NodeKind::Block(None | Some((259, 70_000)))));
+    assert!(matches!(
+        kind("b"),
+        NodeKind::Block(None | Some((259, 70_000)))
+    ));
     assert_eq!(kind("p"), NodeKind::Fifo);
     for (path, mode, uid, gid) in [
         ("d", 0o1777, 1, 2),
@@ -117,7 +122,10 @@ fn every_type_becomes_itself() {
     }
     image.assert_no_warnings();
     let counts = image.summary.entries;
-    assert_eq!((counts.files, counts.directories, counts.symlinks), (1, 2, 1));
+    assert_eq!(
+        (counts.files, counts.directories, counts.symlinks),
+        (1, 2, 1)
+    );
     assert_eq!((counts.hard_links, counts.devices, counts.fifos), (1, 2, 1));
 }
 
@@ -143,9 +151,18 @@ fn device_numbers_over_12_bits_major_or_20_minor_are_refused() {
         block_device("o", 255, 255),
     ]);
     let kind = |path| image.at(path).kind.clone();
-    assert!(matches!(kind("c"), NodeKind::Char(None | Some((4095, 1_048_575)))));
-    assert!(matches!(kind("b"), NodeKind::Block(None | Some((255, 256)))));
-    assert!(matches!(kind("o"), NodeKind::Block(None | Some((255, 255)))));
+    assert!(matches!(
+        kind("c"),
+        NodeKind::Char(None | Some((4095, 1_048_575)))
+    ));
+    assert!(matches!(
+        kind("b"),
+        NodeKind::Block(None | Some((255, 256)))
+    ));
+    assert!(matches!(
+        kind("o"),
+        NodeKind::Block(None | Some((255, 255)))
+    ));
     refused(ErrorKind::Entry, &[char_device("c", 4096, 0)]);
     refused(ErrorKind::Entry, &[block_device("b", 0, 1_048_576)]);
 }
@@ -154,12 +171,24 @@ fn device_numbers_over_12_bits_major_or_20_minor_are_refused() {
 
 #[test]
 fn a_character_device_0_0_is_kept_with_a_warning() {
-    let image = layer(&[char_device("d/c", 0, 0).mode(0o600), block_device("b", 0, 0)]);
-    assert!(matches!(image.at("d/c").kind, NodeKind::Char(None | Some((0, 0)))));
+    let image = layer(&[
+        char_device("d/c", 0, 0).mode(0o600),
+        block_device("b", 0, 0),
+    ]);
+    assert!(matches!(
+        image.at("d/c").kind,
+        NodeKind::Char(None | Some((0, 0)))
+    ));
     assert_eq!(image.at("d/c").mode, 0o600);
     let warnings = image.warnings();
     assert!(warnings.contains(&(WarningKind::DeviceZero, "d/c".to_owned())));
-    assert_eq!(warnings.iter().filter(|w| w.0 == WarningKind::DeviceZero).count(), 1);
+    assert_eq!(
+        warnings
+            .iter()
+            .filter(|w| w.0 == WarningKind::DeviceZero)
+            .count(),
+        1
+    );
 }
 
 // GNU sparse (old S, PAX 0.0, 0.1, 1.0) | file with real holes
@@ -179,7 +208,10 @@ fn sparse_cases() -> Vec<Entry> {
         sparse("end", vec![data(4096), hole(1 << 20)]),
         sparse("start", vec![hole(1 << 20), data(4096)]),
         sparse("all", vec![hole(1 << 20)]),
-        sparse("odd", vec![hole(5000), data(17), hole(9001), data(4097), hole(3)]),
+        sparse(
+            "odd",
+            vec![hole(5000), data(17), hole(9001), data(4097), hole(3)],
+        ),
         sparse("many", many),
         file("after", "after"),
     ]
@@ -247,12 +279,12 @@ fn gnu_sparse_maps_that_contradict_the_data_are_refused() {
     };
     image(&pax10("1\n4096\n512\n", 8192), &options());
     for (map, size) in [
-        ("1\n4096\n513\n", 8192),                  // more data than there is
-        ("1\n4096\n100\n", 8192),                  // less
-        ("2\n4096\n256\n4000\n256\n", 8192),       // overlapping or out of order
-        ("1\n8000\n512\n", 8192),                  // past the end
-        ("1\n18446744073709551615\n512\n", 8192),  // overflowing
-        ("99999999999\n", 8192),                   // more pairs than any header holds
+        ("1\n4096\n513\n", 8192),                 // more data than there is
+        ("1\n4096\n100\n", 8192),                 // less
+        ("2\n4096\n256\n4000\n256\n", 8192),      // overlapping or out of order
+        ("1\n8000\n512\n", 8192),                 // past the end
+        ("1\n18446744073709551615\n512\n", 8192), // overflowing
+        ("99999999999\n", 8192),                  // more pairs than any header holds
         ("1\n-4096\n512\n", 8192),
         ("x", 8192),
     ] {
@@ -296,7 +328,10 @@ fn pax_records_override_the_header() {
     let image = image(&tar.finish(), &options());
     assert_eq!(image.names(), ["next", "real"]);
     let real = image.at("real");
-    assert_eq!((real.uid, real.gid, real.mtime), (70_000, 80_000, (12, 500_000_000)));
+    assert_eq!(
+        (real.uid, real.gid, real.mtime),
+        (70_000, 80_000, (12, 500_000_000))
+    );
     assert_eq!((image.at("next").uid, image.at("next").mtime), (0, MTIME));
 }
 
@@ -316,7 +351,11 @@ fn gnu_l_wins_over_pax_path() {
     for gnu_first in [true, false] {
         let gnu = |tar: Tar| tar.extension(b'L', b"gnu\0");
         let pax = |tar: Tar| tar.pax(&[(b"path", b"pax")]);
-        let tar = if gnu_first { pax(gnu(Tar::new())) } else { gnu(pax(Tar::new())) };
+        let tar = if gnu_first {
+            pax(gnu(Tar::new()))
+        } else {
+            gnu(pax(Tar::new()))
+        };
         let tar = tar.header(&Header::new(b'0').name("header"), "");
         assert_eq!(image(&tar.finish(), &options()).names(), ["gnu"]);
     }
@@ -415,10 +454,18 @@ fn zero_blocks_are_holes_unless_kept() {
 #[test]
 fn dot_slash_is_the_roots_metadata() {
     for name in ["./", ".", "/", "a/.."] {
-        let root = dir(name).mode(0o2711).owner(7, 8).mtime(99, 5).xattr("user.r", "v");
+        let root = dir(name)
+            .mode(0o2711)
+            .owner(7, 8)
+            .mtime(99, 5)
+            .xattr("user.r", "v");
         let image = layer(&[root, file("./f", "")]);
         let root = image.at("");
-        assert_eq!((root.mode, root.uid, root.gid, root.mtime), (0o2711, 7, 8, (99, 5)), "{name}");
+        assert_eq!(
+            (root.mode, root.uid, root.gid, root.mtime),
+            (0o2711, 7, 8, (99, 5)),
+            "{name}"
+        );
         image.assert_xattrs("", &[("user.r", "v")]);
         assert_eq!(image.names(), ["f"]);
         image.assert_no_warnings();
@@ -441,7 +488,10 @@ fn the_root_can_be_nothing_but_a_directory() {
         Kind::Fifo,
         Kind::Link(b"f".to_vec()),
     ] {
-        refused(ErrorKind::Entry, &[file("f", ""), Entry::new("./", kind, 0o644)]);
+        refused(
+            ErrorKind::Entry,
+            &[file("f", ""), Entry::new("./", kind, 0o644)],
+        );
     }
 }
 
@@ -454,24 +504,43 @@ fn missing_parents_are_0755_0_0_with_the_entrys_mtime_and_a_warning() {
         marker("w/.wh.x").mtime(78, 0),
         marker("o/.wh..wh..opq").mtime(79, 0),
     ]);
-    for (path, mtime) in [("a", (77, 8)), ("a/b", (77, 8)), ("w", (78, 0)), ("o", (79, 0))] {
+    for (path, mtime) in [
+        ("a", (77, 8)),
+        ("a/b", (77, 8)),
+        ("w", (78, 0)),
+        ("o", (79, 0)),
+    ] {
         let node = image.at(path);
         assert_eq!(node.kind, NodeKind::Dir);
-        assert_eq!((node.mode, node.uid, node.gid, node.mtime), (0o755, 0, 0, mtime), "{path}");
+        assert_eq!(
+            (node.mode, node.uid, node.gid, node.mtime),
+            (0o755, 0, 0, mtime),
+            "{path}"
+        );
         assert_eq!(node.atime, mtime, "{path}");
     }
     let kinds: Vec<_> = image.warnings().into_iter().map(|w| w.0).collect();
-    assert!(kinds.len() >= 3 && kinds.iter().all(|k| *k == WarningKind::MissingParent), "{kinds:?}");
+    assert!(
+        kinds.len() >= 3 && kinds.iter().all(|k| *k == WarningKind::MissingParent),
+        "{kinds:?}"
+    );
 }
 
 #[test]
 fn a_later_entry_sets_a_missing_parents_metadata() {
     let image = layer(&[
         file("a/f", ""),
-        dir("a").mode(0o700).owner(3, 4).mtime(5, 6).xattr("user.a", "v"),
+        dir("a")
+            .mode(0o700)
+            .owner(3, 4)
+            .mtime(5, 6)
+            .xattr("user.a", "v"),
     ]);
     let node = image.at("a");
-    assert_eq!((node.mode, node.uid, node.gid, node.mtime), (0o700, 3, 4, (5, 6)));
+    assert_eq!(
+        (node.mode, node.uid, node.gid, node.mtime),
+        (0o700, 3, 4, (5, 6))
+    );
     image.assert_xattrs("a", &[("user.a", "v")]);
     assert_eq!(image.names(), ["a", "a/f"]);
 }
@@ -489,9 +558,14 @@ impl Lower {
 impl LowerLayers for Lower {
     fn lookup(&self, path: &[u8]) -> io::Result<Option<LowerEntry>> {
         let odd = path.is_empty()
-            || path.split(|b| *b == b'/').any(|c| matches!(c, b"" | b"." | b".."));
+            || path
+                .split(|b| *b == b'/')
+                .any(|c| matches!(c, b"" | b"." | b".."));
         if odd {
-            return Err(io::Error::other(format!("asked for {:?}", path.escape_ascii())));
+            return Err(io::Error::other(format!(
+                "asked for {:?}",
+                path.escape_ascii()
+            )));
         }
         Ok(self.0.get(path).cloned())
     }
@@ -524,13 +598,27 @@ fn missing_parents_are_what_a_lookup_says() {
         &options().lower_layers(lower),
     );
     let tmp = image.at("tmp");
-    assert_eq!((tmp.mode, tmp.uid, tmp.gid, tmp.mtime), (0o1777, 11, 12, (13, 14)));
+    assert_eq!(
+        (tmp.mode, tmp.uid, tmp.gid, tmp.mtime),
+        (0o1777, 11, 12, (13, 14))
+    );
     image.assert_xattrs("tmp", &[("security.selinux", "label")]);
     assert_eq!(image.at("var/lib").mode, 0o711);
-    assert_eq!((image.at("var").mode, image.at("var").mtime), (0o700, MTIME));
-    assert_eq!((image.at("new").mode, image.at("new").mtime), (0o755, (44, 0)));
+    assert_eq!(
+        (image.at("var").mode, image.at("var").mtime),
+        (0o700, MTIME)
+    );
+    assert_eq!(
+        (image.at("new").mode, image.at("new").mtime),
+        (0o755, (44, 0))
+    );
     let kinds: Vec<_> = image.warnings().into_iter().map(|w| w.0).collect();
-    assert_eq!(kinds, [WarningKind::MissingParent], "{:?}", image.warnings());
+    assert_eq!(
+        kinds,
+        [WarningKind::MissingParent],
+        "{:?}",
+        image.warnings()
+    );
 }
 
 #[test]
@@ -560,7 +648,10 @@ fn odd_paths_are_normalised_and_dotdot_is_clamped_at_the_root() {
         file("g/", "g"),
         link("h", "/../d//a"),
     ]);
-    assert_eq!(image.names(), ["d", "d/a", "d/b", "d/c", "d/e", "f", "g", "h"]);
+    assert_eq!(
+        image.names(),
+        ["d", "d/a", "d/b", "d/c", "d/e", "f", "g", "h"]
+    );
     image.assert_linked("h", "d/a");
 }
 
@@ -590,7 +681,11 @@ fn components_over_255_bytes_and_empty_names_are_refused() {
 fn any_bytes_but_nul_and_slash_are_a_name() {
     let every: Vec<u8> = (1..=255).filter(|b| *b != b'/').collect();
     let mut entries = vec![file(&every, "all"), symlink("s", &every)];
-    entries.extend((1..=255).filter(|b| !b"/.".contains(b)).map(|b| file([b], [b])));
+    entries.extend(
+        (1..=255)
+            .filter(|b| !b"/.".contains(b))
+            .map(|b| file([b], [b])),
+    );
     let image = layer(&entries);
     assert_eq!(image.names().len(), 255);
     assert_eq!(image.tree().0[&every].kind, image.at(&every).kind);
@@ -644,7 +739,13 @@ fn a_parent_symlink_is_resolved_inside_the_root() {
         link("lib/hard", "abs/b"),
     ]);
     image.assert_symlink("lib", "usr/lib");
-    for path in ["usr/lib/a", "usr/lib/b", "usr/share/c", "usr/d", "usr/share/e"] {
+    for path in [
+        "usr/lib/a",
+        "usr/lib/b",
+        "usr/share/c",
+        "usr/d",
+        "usr/share/e",
+    ] {
         image.assert_file(path, &path[path.len() - 1..]);
     }
     image.assert_dir("usr/lib/sub");
@@ -658,8 +759,16 @@ fn a_dangling_parent_symlink_has_its_target_created_as_directories() {
     let image = layer(&[symlink("s", "x/y"), file("s/f", "f").mtime(33, 0)]);
     image.assert_symlink("s", "x/y");
     image.assert_file("x/y/f", "f");
-    assert_eq!((image.at("x/y").mode, image.at("x/y").mtime), (0o755, (33, 0)));
-    assert!(image.warnings().iter().all(|w| w.0 == WarningKind::MissingParent));
+    assert_eq!(
+        (image.at("x/y").mode, image.at("x/y").mtime),
+        (0o755, (33, 0))
+    );
+    assert!(
+        image
+            .warnings()
+            .iter()
+            .all(|w| w.0 == WarningKind::MissingParent)
+    );
     assert!(!image.warnings().is_empty());
 }
 
@@ -674,7 +783,10 @@ fn over_255_hops_are_refused() {
     layer(&chain(255)).assert_file("s0/f", "end");
     refused(ErrorKind::Entry, &chain(256));
     refused(ErrorKind::Entry, &[symlink("s", "s"), file("s/f", "")]);
-    refused(ErrorKind::Entry, &[symlink("a", "b/x"), symlink("b", "a/x"), file("a/f", "")]);
+    refused(
+        ErrorKind::Entry,
+        &[symlink("a", "b/x"), symlink("b", "a/x"), file("a/f", "")],
+    );
 }
 
 #[test]
@@ -697,12 +809,23 @@ fn a_lookup_may_tell_of_links_in_lower_layers() {
 
 #[test]
 fn a_parent_that_is_no_directory_is_refused() {
-    for parent in [file("p", ""), fifo("p"), char_device("p", 1, 3), block_device("p", 8, 0)] {
+    for parent in [
+        file("p", ""),
+        fifo("p"),
+        char_device("p", 1, 3),
+        block_device("p", 8, 0),
+    ] {
         refused(ErrorKind::Entry, &[parent.clone(), file("p/f", "")]);
         refused(ErrorKind::Entry, &[parent, file("p/q/f", "")]);
     }
-    refused(ErrorKind::Entry, &[file("f", ""), link("p", "f"), dir("p/d")]);
-    refused(ErrorKind::Entry, &[file("f", ""), symlink("s", "f"), file("s/x", "")]);
+    refused(
+        ErrorKind::Entry,
+        &[file("f", ""), link("p", "f"), dir("p/d")],
+    );
+    refused(
+        ErrorKind::Entry,
+        &[file("f", ""), symlink("s", "f"), file("s/x", "")],
+    );
 }
 
 // symlink target empty or over 4095 bytes | error; mode is 0777 always
@@ -760,7 +883,11 @@ fn any_non_directory_over_any_other_the_last_wins() {
 
 #[test]
 fn file_over_directory_the_tree_goes_with_a_warning() {
-    for last in [file("d", "now a file"), symlink("d", "elsewhere"), fifo("d")] {
+    for last in [
+        file("d", "now a file"),
+        symlink("d", "elsewhere"),
+        fifo("d"),
+    ] {
         let image = layer(&[
             dir("d"),
             dir("d/sub"),
@@ -778,7 +905,12 @@ fn file_over_directory_the_tree_goes_with_a_warning() {
 
 #[test]
 fn directory_over_file_replaces_it() {
-    for first in [file("d", "data"), symlink("d", "x"), fifo("d"), char_device("d", 1, 3)] {
+    for first in [
+        file("d", "data"),
+        symlink("d", "x"),
+        fifo("d"),
+        char_device("d", 1, 3),
+    ] {
         let image = layer(&[first, dir("d").mode(0o711), file("d/f", "x")]);
         assert_eq!(image.names(), ["d", "d/f"]);
         assert_eq!(image.at("d").mode, 0o711);
@@ -788,9 +920,17 @@ fn directory_over_file_replaces_it() {
 #[test]
 fn directory_over_directory_keeps_children_takes_metadata_and_unites_xattrs() {
     let image = layer(&[
-        dir("d").xattr("user.a", "1").xattr("user.b", "1").atime(4, 4),
+        dir("d")
+            .xattr("user.a", "1")
+            .xattr("user.b", "1")
+            .atime(4, 4),
         file("d/f", "x"),
-        dir("d/").mode(0o500).owner(8, 9).mtime(10, 11).xattr("user.b", "2").xattr("user.c", "3"),
+        dir("d/")
+            .mode(0o500)
+            .owner(8, 9)
+            .mtime(10, 11)
+            .xattr("user.b", "2")
+            .xattr("user.c", "3"),
     ]);
     let node = image.at("d");
     assert_eq!((node.mode, node.uid, node.gid), (0o500, 8, 9));
@@ -818,9 +958,15 @@ fn freed_blocks_and_inodes_are_free_and_zero_and_not_reused() {
         assert!(stat.contains(zero), "{stat}");
     }
     let stats = oracle::debugfs(image.path(), "stats -h").unwrap();
-    let free = stats.lines().find(|l| l.starts_with("Free blocks:")).unwrap();
+    let free = stats
+        .lines()
+        .find(|l| l.starts_with("Free blocks:"))
+        .unwrap();
     let free: u64 = free.split_whitespace().last().unwrap().parse().unwrap();
-    assert!(free >= 11, "ten blocks of data and one of attributes: {free}");
+    assert!(
+        free >= 11,
+        "ten blocks of data and one of attributes: {free}"
+    );
 }
 
 // hard link
@@ -872,7 +1018,12 @@ fn hard_links_may_lead_to_any_non_directory() {
     image.assert_symlink("ls", "t");
     image.assert_symlink("not-followed", "f");
     assert_eq!(image.at("s").mode, 0o777);
-    for (a, b) in [("s", "ls"), ("c", "lc"), ("p", "lp"), ("to-f", "not-followed")] {
+    for (a, b) in [
+        ("s", "ls"),
+        ("c", "lc"),
+        ("p", "lp"),
+        ("to-f", "not-followed"),
+    ] {
         assert_eq!(image.at(a).kind, image.at(b).kind);
         image.assert_linked(a, b);
     }
@@ -882,7 +1033,11 @@ fn hard_links_may_lead_to_any_non_directory() {
 fn a_hard_links_last_header_sets_mode_owner_and_times() {
     let image = layer(&[
         file("f", "x").mode(0o600).owner(1, 1).mtime(1, 1),
-        link("l", "f").mode(0o755).owner(2, 3).mtime(2, 2).atime(3, 3),
+        link("l", "f")
+            .mode(0o755)
+            .owner(2, 3)
+            .mtime(2, 2)
+            .atime(3, 3),
         // Here the file's own header is the later one.
         link("early", "g").mode(0o755).owner(2, 3).mtime(2, 2),
         file("g", "x").mode(0o640).owner(4, 5).mtime(4, 4),
@@ -891,7 +1046,10 @@ fn a_hard_links_last_header_sets_mode_owner_and_times() {
     assert_eq!((node.mode, node.uid, node.gid), (0o755, 2, 3));
     assert_eq!((node.mtime, node.atime), ((2, 2), (3, 3)));
     let node = image.at("early");
-    assert_eq!((node.mode, node.uid, node.gid, node.mtime), (0o640, 4, 5, (4, 4)));
+    assert_eq!(
+        (node.mode, node.uid, node.gid, node.mtime),
+        (0o640, 4, 5, (4, 4))
+    );
 }
 
 #[test]

@@ -116,7 +116,10 @@ impl Drop for Mount {
     fn drop(&mut self) {
         let done = Command::new("umount").arg(self.point.path()).status();
         if !done.is_ok_and(|status| status.success()) {
-            let _ = Command::new("umount").arg("-l").arg(self.point.path()).status();
+            let _ = Command::new("umount")
+                .arg("-l")
+                .arg(self.point.path())
+                .status();
         }
     }
 }

@@ -76,7 +76,10 @@ impl Image {
                 return viewed;
             };
             let differences = viewed.differences(&mounted);
-            assert!(differences.is_empty(), "ext4-view and the kernel: {differences}");
+            assert!(
+                differences.is_empty(),
+                "ext4-view and the kernel: {differences}"
+            );
             mounted
         })
     }
@@ -108,7 +111,12 @@ impl Image {
     /// All paths but the root's, in byte order.
     #[track_caller]
     pub(crate) fn names(&self) -> Vec<String> {
-        self.tree().0.keys().skip(1).map(|path| text(path)).collect()
+        self.tree()
+            .0
+            .keys()
+            .skip(1)
+            .map(|path| text(path))
+            .collect()
     }
 
     /// Extended attributes as text; `None` where only the kernel could tell and is not asked.
@@ -144,7 +152,10 @@ impl Image {
 
     #[track_caller]
     pub(crate) fn assert_file(&self, path: &str, data: impl AsRef<[u8]>) {
-        assert_eq!(self.at(path).kind, NodeKind::File(Contents::of(data.as_ref())));
+        assert_eq!(
+            self.at(path).kind,
+            NodeKind::File(Contents::of(data.as_ref()))
+        );
     }
 
     #[track_caller]
@@ -154,7 +165,10 @@ impl Image {
 
     #[track_caller]
     pub(crate) fn assert_symlink(&self, path: &str, target: impl AsRef<[u8]>) {
-        assert_eq!(self.at(path).kind, NodeKind::Symlink(target.as_ref().to_vec()));
+        assert_eq!(
+            self.at(path).kind,
+            NodeKind::Symlink(target.as_ref().to_vec())
+        );
     }
 
     /// A whiteout as overlayfs knows it.

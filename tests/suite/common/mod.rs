@@ -6,6 +6,7 @@ pub(crate) mod kernel;
 pub(crate) mod layer;
 pub(crate) mod model;
 pub(crate) mod oracle;
+pub(crate) mod random;
 pub(crate) mod skip;
 pub(crate) mod tar;
 pub(crate) mod tree;

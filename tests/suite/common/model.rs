@@ -25,14 +25,18 @@ pub(crate) struct Outcome {
     pub(crate) warnings: BTreeSet<WarningKind>,
 }
 
-/// The layer is to be refused; why, for a person.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Refused(pub(crate) String);
+/// The layer is to be refused.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) why: String,
+    /// The entry without which it might not be.
+    pub(crate) entry: usize,
+}
 
-type Result<T> = std::result::Result<T, Refused>;
+type Result<T, E = String> = std::result::Result<T, E>;
 
 fn refuse<T>(why: &str) -> Result<T> {
-    Err(Refused(why.to_owned()))
+    Err(why.to_owned())
 }
 
 #[derive(Clone, Debug)]
@@ -50,8 +54,8 @@ struct Meta {
 enum Body {
     Dir(Dir),
     Other(NodeKind),
-    /// A hard link whose target has not appeared.
-    Waiting(Vec<u8>),
+    /// A hard link whose target has not appeared, and the number of its entry.
+    Waiting(Vec<u8>, usize),
 }
 
 #[derive(Debug, Default)]
@@ -66,21 +70,31 @@ struct Model<'a> {
     settings: Settings<'a>,
     inodes: Vec<(Meta, Body)>,
     warnings: BTreeSet<WarningKind>,
+    /// The number of the entry at hand.
+    now: usize,
 }
 
 const ROOT: usize = 0;
 
-pub(crate) fn apply(entries: &[Entry], settings: Settings<'_>) -> Result<Outcome> {
+pub(crate) fn apply(entries: &[Entry], settings: Settings<'_>) -> Result<Outcome, Refused> {
     let mut model = Model {
         settings,
         inodes: vec![(plain_dir((0, 0)), Body::Dir(Dir::default()))],
         warnings: BTreeSet::new(),
+        now: 0,
     };
-    for entry in entries {
-        model.entry(entry)?;
-        model.bind_waiting()?;
+    for (number, entry) in entries.iter().enumerate() {
+        model.now = number;
+        let done = model.entry(entry).and_then(|()| model.bind_waiting());
+        done.map_err(|why| Refused { why, entry: number })?;
     }
-    model.finish()
+    if let Some((_, _, inode)) = model.waiting().first() {
+        if let Body::Waiting(_, entry) = model.inodes[*inode].1 {
+            let why = "a hard link whose target never came".to_owned();
+            return Err(Refused { why, entry });
+        }
+    }
+    Ok(model.finish())
 }
 
 fn plain_dir(time: Time) -> Meta {
@@ -147,7 +161,9 @@ impl Model<'_> {
         };
         let marker = !self.settings.plain && !is_aufs(&last) && last.starts_with(b".wh.");
         if !self.settings.plain
-            && path.iter().any(|name| name.starts_with(b".wh.") && !is_aufs(name))
+            && path
+                .iter()
+                .any(|name| name.starts_with(b".wh.") && !is_aufs(name))
         {
             return refuse("a whiteout has nothing below it");
         }
@@ -162,9 +178,8 @@ impl Model<'_> {
             return match self.find(target)? {
                 Some(found) if there == Some(found) => Ok(()),
                 Some(found) if self.is_dir(found) => refuse("a hard link to a directory"),
-                Some(found) if !matches!(self.inodes[found].1, Body::Waiting(_)) => {
-                    let symlink =
-                        matches!(self.inodes[found].1, Body::Other(NodeKind::Symlink(_)));
+                Some(found) if !matches!(self.inodes[found].1, Body::Waiting(..)) => {
+                    let symlink = matches!(self.inodes[found].1, Body::Other(NodeKind::Symlink(_)));
                     let mut meta = self.meta(entry, self.takes_user_xattrs(found))?;
                     if symlink {
                         meta.mode = 0o777;
@@ -175,7 +190,8 @@ impl Model<'_> {
                 }
                 _ => {
                     let meta = self.meta(entry, true)?;
-                    self.inodes.push((meta, Body::Waiting(target.clone())));
+                    self.inodes
+                        .push((meta, Body::Waiting(target.clone(), self.now)));
                     self.put(parent, &last, self.inodes.len() - 1);
                     Ok(())
                 }
@@ -208,7 +224,9 @@ impl Model<'_> {
             Kind::Block(major, minor) => Body::Other(NodeKind::Block(Some((*major, *minor)))),
             Kind::Fifo => Body::Other(NodeKind::Fifo),
         };
-        if let Body::Other(NodeKind::Char(Some((major, minor))) | NodeKind::Block(Some((major, minor)))) = body
+        if let Body::Other(
+            NodeKind::Char(Some((major, minor))) | NodeKind::Block(Some((major, minor))),
+        ) = body
             && (major >= 1 << 12 || minor >= 1 << 20)
         {
             return refuse("device numbers beyond 12 and 20 bits");
@@ -281,7 +299,10 @@ impl Model<'_> {
                 Some(_) => return Ok(None),
                 None => {
                     let Some(time) = make else { return Ok(None) };
-                    let below = self.settings.lower.and_then(|tree| tree.0.get(&full.join(&b'/')));
+                    let below = self
+                        .settings
+                        .lower
+                        .and_then(|tree| tree.0.get(&full.join(&b'/')));
                     let mut meta = plain_dir(time);
                     match below {
                         None => {
@@ -344,7 +365,7 @@ impl Model<'_> {
     }
 
     fn meta(&mut self, entry: &Entry, user: bool) -> Result<Meta> {
-        let mut id = |id: u64| match u32::try_from(id) {
+        let id = |id: u64| match u32::try_from(id) {
             Ok(id) if id != u32::MAX => Ok(id),
             _ => refuse("an owner over 32 bits"),
         };
@@ -389,7 +410,11 @@ impl Model<'_> {
             return (seconds, nanos);
         }
         self.warnings.insert(WarningKind::TimeClamped);
-        if seconds < min { (min, 0) } else { (max, 999_999_999) }
+        if seconds < min {
+            (min, 0)
+        } else {
+            (max, 999_999_999)
+        }
     }
 
     /// Every name that leads to a link in waiting: directory, name, inode.
@@ -403,7 +428,7 @@ impl Model<'_> {
             for (name, child) in &dir.names {
                 match self.inodes[*child].1 {
                     Body::Dir(_) => todo.push(*child),
-                    Body::Waiting(_) => list.push((inode, name.clone(), *child)),
+                    Body::Waiting(..) => list.push((inode, name.clone(), *child)),
                     Body::Other(_) => {}
                 }
             }
@@ -416,7 +441,7 @@ impl Model<'_> {
         loop {
             let mut bound = false;
             for (dir, name, inode) in self.waiting() {
-                let Body::Waiting(target) = &self.inodes[inode].1 else {
+                let Body::Waiting(target, _) = &self.inodes[inode].1 else {
                     continue;
                 };
                 let target = target.clone();
@@ -424,7 +449,7 @@ impl Model<'_> {
                     Some(found) if self.is_dir(found) => {
                         return refuse("a hard link to a directory");
                     }
-                    Some(found) if !matches!(self.inodes[found].1, Body::Waiting(_)) => {
+                    Some(found) if !matches!(self.inodes[found].1, Body::Waiting(..)) => {
                         self.put(dir, &name, found);
                         bound = true;
                     }
@@ -437,10 +462,7 @@ impl Model<'_> {
         }
     }
 
-    fn finish(mut self) -> Result<Outcome> {
-        if !self.waiting().is_empty() {
-            return refuse("a hard link whose target never came");
-        }
+    fn finish(mut self) -> Outcome {
         let mut tree = Tree::default();
         let mut inodes = BTreeMap::new();
         // Path, inode, and whether everything below is hidden already.
@@ -449,7 +471,7 @@ impl Model<'_> {
             let mut xattrs = self.inodes[inode].0.xattrs.clone();
             let mut kind = NodeKind::Dir;
             match &mut self.inodes[inode].1 {
-                Body::Waiting(_) => unreachable!("none waits"),
+                Body::Waiting(..) => unreachable!("none waits"),
                 Body::Other(other) => kind = other.clone(),
                 Body::Dir(dir) => {
                     let dir = std::mem::take(dir);
@@ -497,10 +519,10 @@ impl Model<'_> {
                 node.same_as = Some(path.clone());
             }
         }
-        Ok(Outcome {
+        Outcome {
             tree,
             warnings: self.warnings,
-        })
+        }
     }
 }
 

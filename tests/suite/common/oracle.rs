@@ -9,7 +9,10 @@ use std::sync::{Mutex, PoisonError};
 use super::skip;
 
 /// Runs a tool; `None`, and a visible skip, where the machine has none.
-pub(crate) fn run(tool: &str, command: impl FnOnce(&mut Command) -> &mut Command) -> Option<Output> {
+pub(crate) fn run(
+    tool: &str,
+    command: impl FnOnce(&mut Command) -> &mut Command,
+) -> Option<Output> {
     static MISSING: Mutex<BTreeMap<String, ()>> = Mutex::new(BTreeMap::new());
     let missing = || MISSING.lock().unwrap_or_else(PoisonError::into_inner);
     if !missing().contains_key(tool) {

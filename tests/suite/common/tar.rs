@@ -311,9 +311,10 @@ impl Tar {
         }
         header = header.mode(u64::from(entry.mode));
         let mut gnu_names = Vec::new();
-        for (at, key, typeflag, name) in
-            [(0, "path", b'L', &path[..]), (157, "linkpath", b'K', target)]
-        {
+        for (at, key, typeflag, name) in [
+            (0, "path", b'L', &path[..]),
+            (157, "linkpath", b'K', target),
+        ] {
             // An empty symbolic link is a thing to test, an empty record a deletion.
             if name.len() <= 100 {
                 header = header.field(at, name);
@@ -355,7 +356,11 @@ impl Tar {
         }
         if !records.is_empty() {
             let records: Vec<_> = records.iter().map(|(k, v)| (&k[..], &v[..])).collect();
-            let typeflag = if self.long == Long::Solaris { b'X' } else { b'x' };
+            let typeflag = if self.long == Long::Solaris {
+                b'X'
+            } else {
+                b'x'
+            };
             self = self.extension(typeflag, pax_records(&records));
         }
         self.bytes.extend_from_slice(&header.to_bytes());

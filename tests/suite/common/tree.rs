@@ -51,7 +51,12 @@ pub(crate) struct Contents {
 impl fmt::Debug for Contents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let hash = u32::from_be_bytes([self.hash[0], self.hash[1], self.hash[2], self.hash[3]]);
-        write!(f, "{} bytes, {hash:08x}: {:?}", self.size, text(&self.start))
+        write!(
+            f,
+            "{} bytes, {hash:08x}: {:?}",
+            self.size,
+            text(&self.start)
+        )
     }
 }
 
@@ -155,11 +160,26 @@ impl Node {
         };
         field("kind", &self.kind, &other.kind, same_kind);
         let octal = |mode: u32| format!("{mode:04o}");
-        field("mode", &octal(self.mode), &octal(other.mode), self.mode == other.mode);
+        field(
+            "mode",
+            &octal(self.mode),
+            &octal(other.mode),
+            self.mode == other.mode,
+        );
         let owners = [(self.uid, self.gid), (other.uid, other.gid)];
         field("owner", &owners[0], &owners[1], owners[0] == owners[1]);
-        field("mtime", &self.mtime, &other.mtime, self.mtime == other.mtime);
-        field("atime", &self.atime, &other.atime, self.atime == other.atime);
+        field(
+            "mtime",
+            &self.mtime,
+            &other.mtime,
+            self.mtime == other.mtime,
+        );
+        field(
+            "atime",
+            &self.atime,
+            &other.atime,
+            self.atime == other.atime,
+        );
         let same_ctime = same(self.ctime.as_ref(), other.ctime.as_ref());
         field("ctime", &self.ctime, &other.ctime, same_ctime);
         let xattrs = |node: &Self| {
