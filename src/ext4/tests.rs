@@ -183,7 +183,7 @@ fn attributes_of_every_size_are_placed() {
             numbers.push(writer.tree().node(ino).xattrs);
         }
     }
-    writer.set_opaque(Ino::ROOT, true);
+    writer.set_opaque(Ino::ROOT);
     numbers.dedup();
     assert_eq!(numbers.len(), 4, "equal sets are kept once");
     load(finish(writer));

@@ -353,11 +353,28 @@ impl<S: BlockSink> Writer<S> {
         node.attributes = Attributes { mode, ..attributes };
     }
 
-    /// Marks a directory as opaque, or not.
-    pub(crate) fn set_opaque(&mut self, ino: Ino, opaque: bool) {
+    /// Marks a directory as opaque.
+    pub(crate) fn set_opaque(&mut self, ino: Ino) {
         if let Some(dir) = self.tree.dir_mut(ino) {
-            dir.opaque = opaque;
+            dir.opaque = true;
         }
+    }
+
+    /// Says whether no entry has described a directory.
+    pub(crate) fn set_implicit(&mut self, ino: Ino, implicit: bool) {
+        if let Some(dir) = self.tree.dir_mut(ino) {
+            dir.implicit = implicit;
+        }
+    }
+
+    /// See [`Tree::set_hides`].
+    pub(crate) fn set_hides(&mut self, parent: Ino, name: &[u8]) {
+        self.tree.set_hides(parent, name);
+    }
+
+    /// See [`Tree::set_dir_hides`].
+    pub(crate) fn set_dir_hides(&mut self, ino: Ino) {
+        self.tree.set_dir_hides(ino);
     }
 
     /// Adds attributes to an inode's, which they replace where the names are equal.
