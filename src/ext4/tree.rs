@@ -120,10 +120,8 @@ pub(crate) struct Tree {
 pub(crate) enum Replaced {
     Nothing,
     File,
-    /// A directory, and whether it had anything in it.
-    Tree {
-        empty: bool,
-    },
+    /// A directory with all below it.
+    Tree,
 }
 
 impl Tree {
