@@ -490,7 +490,9 @@ impl<S: ChunkSource> Entries<S> {
         let stored = self.stored(header)?;
         self.body.begin(stored);
         let Some(fields) = header.gnu() else {
-            return Err(Error::corrupt("a sparse file without GNU's header"));
+            return Err(Error::unsupported(
+                "sparse files of other formats than GNU's are not supported",
+            ));
         };
         self.body.size = header.real_size(fields)?;
         sparse::read_gnu(&fields.sparse, &mut self.body.segments)?;

@@ -1,6 +1,8 @@
 //! The 512-byte header of an entry: POSIX.1-1988 ustar, GNU's and star's variants of it, and
 //! what was before.
 
+use std::ops::Range;
+
 use crate::error::{Error, Result};
 use crate::summary::display_path;
 
@@ -16,9 +18,14 @@ enum Dialect {
     V7,
     /// Devices, and a prefix to the name.
     Ustar,
-    /// Devices; other fields where the prefix would be.
+    /// Devices; times, seldom used, where the prefix would be.
     Gnu,
 }
+
+const PREFIX: Range<usize> = 345..500;
+/// star has times behind a shorter prefix.
+const STAR_PREFIX: Range<usize> = 345..476;
+const GNU_TIMES: [Range<usize>; 2] = [345..357, 357..369];
 
 /// A header whose checksum holds.
 pub(super) struct Header<'a> {
@@ -34,6 +41,7 @@ impl<'a> Header<'a> {
         let fields = tar::Header::from_byte_slice(block);
         // Some writers leave the version of ustar blank, and no reader looks at it.
         let dialect = match &block[257..265] {
+            b"ustar  \0" if go_prefix(block) => Dialect::Ustar,
             b"ustar  \0" => Dialect::Gnu,
             [b'u', b's', b't', b'a', b'r', 0, ..] => Dialect::Ustar,
             _ => Dialect::V7,
@@ -59,12 +67,10 @@ impl<'a> Header<'a> {
 
     fn prefix(&self) -> &'a [u8] {
         let block = self.fields.as_bytes();
-        // star has times behind a shorter prefix.
-        let end = match &block[508..] {
-            b"tar\0" => 345 + 131,
-            _ => 345 + 155,
-        };
-        until_nul(&block[345..end])
+        until_nul(match &block[508..] {
+            b"tar\0" => &block[STAR_PREFIX],
+            _ => &block[PREFIX],
+        })
     }
 
     pub(super) fn link_name(&self) -> &'a [u8] {
@@ -140,6 +146,14 @@ fn checksum_holds(block: &[u8; BLOCK_SIZE]) -> bool {
     i128::from(unsigned) - 256 * negative as i128 == expected
 }
 
+/// Whether a GNU header has a prefix after all, as the headers of long names had that Go
+/// wrote before 1.8, and with it Docker: Go still reads it where the times are no numbers.
+fn go_prefix(block: &[u8; BLOCK_SIZE]) -> bool {
+    let is_time = |field: &[u8]| field[0] == 0 || number(field).is_some();
+    !GNU_TIMES.into_iter().all(|field| is_time(&block[field]))
+        && until_nul(&block[PREFIX]).is_ascii()
+}
+
 /// The bytes before the first NUL.
 pub(super) fn until_nul(bytes: &[u8]) -> &[u8] {
     let end = bytes.iter().position(|byte| *byte == 0);
@@ -160,16 +174,20 @@ pub(super) fn number(field: &[u8]) -> Option<i128> {
                 .fold(first, |number, byte| number << 8 | i128::from(*byte)),
         );
     }
-    let blank = |byte: &&u8| matches!(byte, b' ' | 0);
-    let start = field.iter().take_while(blank).count();
-    let digits = field[start..].iter().take_while(|byte| !blank(byte));
-    digits.into_iter().try_fold(0, |number, digit| match digit {
-        b'0'..=b'7' => Some(number << 3 | i128::from(digit - b'0')),
-        _ => None,
-    })
+    let blank = |byte: &u8| matches!(byte, b' ' | 0);
+    let start = field.iter().position(|byte| !blank(byte));
+    let digits = &field[start.unwrap_or(field.len())..];
+    let mut number = 0_u64;
+    for digit in digits.iter().take_while(|byte| !blank(byte)) {
+        match digit {
+            b'0'..=b'7' => number = number << 3 | u64::from(digit - b'0'),
+            _ => return None,
+        }
+    }
+    Some(number.into())
 }
 
-pub(super) fn field_number(name: &str, field: &[u8]) -> Result<i128> {
+fn field_number(name: &str, field: &[u8]) -> Result<i128> {
     number(field).ok_or_else(|| invalid(name, field))
 }
 

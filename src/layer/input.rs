@@ -66,13 +66,6 @@ impl<R: Read> Input<R> {
         Ok(Some(rest))
     }
 
-    /// The next byte; none at the end of the input.
-    pub(super) fn byte(&mut self) -> Result<Option<u8>> {
-        let byte = self.fill()?.first().copied();
-        self.consume(usize::from(byte.is_some()));
-        Ok(byte)
-    }
-
     /// Fills `bytes` as far as the input goes and says how far that is.
     pub(super) fn read(&mut self, bytes: &mut [u8]) -> Result<usize> {
         let mut filled = 0;
