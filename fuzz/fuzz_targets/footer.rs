@@ -13,7 +13,7 @@ fuzz_target!(|data: &[u8]| {
             assert_eq!(again, footer);
         }
     }
-    if let Ok(report) = tar2vhd::inspect_bytes(data) {
+    if let Ok(report) = tar2vhd::inspect_bytes(data.to_vec()) {
         let _ = format!("{report:?}");
     }
 });
