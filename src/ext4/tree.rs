@@ -20,11 +20,6 @@ impl Ino {
         self.0
     }
 
-    /// The inode whose number this is; it must have come from [`get`](Self::get).
-    pub(crate) fn from_number(number: u32) -> Self {
-        Self(number)
-    }
-
     /// Nodes are kept without the gap between the root and the first ordinary inode.
     fn index(self) -> usize {
         self.0.saturating_sub(FIRST_INO - 1) as usize
@@ -49,6 +44,8 @@ struct Dirent {
     ino: Ino,
     /// The name that came before it in the directory.
     previous: u32,
+    /// Whether something in the layer hides what lower layers have under this name.
+    hides: bool,
     name: NameRef,
 }
 
@@ -60,6 +57,10 @@ pub(crate) struct Dir {
     newest: u32,
     /// How many names it was given, those that went again included.
     pub names: u32,
+    /// Its name in its parent; none of the root.
+    dirent: u32,
+    /// No entry has described it.
+    pub implicit: bool,
     /// Hides what lower layers have here (trusted.overlay.opaque).
     pub opaque: bool,
 }
@@ -114,10 +115,8 @@ pub(crate) struct Tree {
 pub(crate) enum Replaced {
     Nothing,
     File,
-    /// A directory, and whether it had anything in it.
-    Tree {
-        empty: bool,
-    },
+    /// A directory with all below it.
+    Tree,
 }
 
 impl Tree {
@@ -133,6 +132,8 @@ impl Tree {
                 parent: Ino::ROOT,
                 newest: NONE,
                 names: 0,
+                dirent: NONE,
+                implicit: false,
                 opaque: false,
             }],
             dirents: Vec::new(),
@@ -221,15 +222,39 @@ impl Tree {
         list
     }
 
-    fn is_empty(&self, dir: Ino) -> bool {
-        let mut next = self.dir(dir).map_or(NONE, |dir| dir.newest);
-        while let Some(dirent) = self.dirents.get(next as usize) {
-            if dirent.ino != Ino::ROOT {
-                return false;
-            }
-            next = dirent.previous;
+    /// The path of a directory.
+    pub(crate) fn path_of(&self, mut dir: Ino) -> Vec<u8> {
+        let mut names = Vec::new();
+        while let Some(Dir { parent, dirent, .. }) = self.dir(dir)
+            && let Some(dirent) = self.dirents.get(*dirent as usize)
+        {
+            names.push(self.names.get(dirent.name));
+            dir = *parent;
         }
-        true
+        names.reverse();
+        names.join(&b'/')
+    }
+
+    /// Notes that the layer hides what lower layers have under a name that stands.
+    pub(crate) fn set_hides(&mut self, parent: Ino, name: &[u8]) {
+        if let Some(i) = self.find(parent, name) {
+            self.dirents[i as usize].hides = true;
+        }
+    }
+
+    /// Notes the same of the name of a directory.
+    pub(crate) fn set_dir_hides(&mut self, dir: Ino) {
+        if let Some(i) = self.dir(dir).map(|dir| dir.dirent)
+            && let Some(dirent) = self.dirents.get_mut(i as usize)
+        {
+            dirent.hides = true;
+        }
+    }
+
+    /// Whether [`set_hides`](Self::set_hides) was called of a name, whatever it stands for.
+    pub(crate) fn hides(&self, parent: Ino, name: &[u8]) -> bool {
+        self.find(parent, name)
+            .is_some_and(|i| self.dirents[i as usize].hides)
     }
 
     /// Makes an inode without a name.
@@ -250,6 +275,8 @@ impl Tree {
             parent,
             newest: NONE,
             names: 0,
+            dirent: NONE,
+            implicit: false,
             opaque: false,
         });
         Ok(ino)
@@ -269,6 +296,7 @@ impl Tree {
             self.node_mut(ino).links += 1;
         }
         if let Some(i) = self.find(parent, name) {
+            self.name_dir(ino, i);
             let old = std::mem::replace(&mut self.dirents[i as usize].ino, ino);
             return Ok(self.drop_name(parent, old));
         }
@@ -276,6 +304,7 @@ impl Tree {
         if i == NONE {
             return Err(Error::limit("the file system has too many names"));
         }
+        self.name_dir(ino, i);
         let hash = self.hash(parent, name);
         let name = self.names.push(name);
         let previous = self.dir_mut(parent).map_or(NONE, |dir| {
@@ -286,6 +315,7 @@ impl Tree {
             parent,
             ino,
             previous,
+            hides: false,
             name,
         });
         let Self {
@@ -301,6 +331,13 @@ impl Tree {
         };
         index.insert_unique(hash, i, rehash);
         Ok(Replaced::Nothing)
+    }
+
+    /// Tells a directory which of the names is its own.
+    fn name_dir(&mut self, ino: Ino, dirent: u32) {
+        if let Some(dir) = self.dir_mut(ino) {
+            dir.dirent = dirent;
+        }
     }
 
     /// Takes a name away.
@@ -335,7 +372,6 @@ impl Tree {
             return Replaced::File;
         }
         self.node_mut(parent).links -= 1;
-        let empty = self.is_empty(ino);
         // Not recursive: a tree can be deeper than any stack.
         let mut doomed = vec![ino];
         while let Some(dir) = doomed.pop() {
@@ -359,7 +395,7 @@ impl Tree {
             }
             self.free(dir);
         }
-        Replaced::Tree { empty }
+        Replaced::Tree
     }
 
     fn drop_link(&mut self, ino: Ino) {
@@ -425,10 +461,7 @@ mod tests {
         tree.link(b, b"kept", kept).unwrap();
         tree.link(b, b"lost", lost).unwrap();
         // The replacement itself stands in the tree that goes.
-        assert_eq!(
-            tree.link(Ino::ROOT, b"a", kept).unwrap(),
-            Replaced::Tree { empty: false }
-        );
+        assert_eq!(tree.link(Ino::ROOT, b"a", kept).unwrap(), Replaced::Tree);
         let freed: Vec<_> = tree.take_freed().into_iter().map(|(ino, _)| ino).collect();
         assert_eq!(freed, [a, lost, b]);
         assert_eq!(tree.node(kept).links, 1);

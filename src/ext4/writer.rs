@@ -124,15 +124,9 @@ impl<S: BlockSink> Writer<S> {
         &self.tree
     }
 
-    /// Makes a directory with a name, which must not stand for one yet.
-    pub(crate) fn make_dir(
-        &mut self,
-        parent: Ino,
-        name: &[u8],
-        attributes: Attributes,
-    ) -> Result<(Ino, Replaced)> {
-        let ino = self.tree.add_dir(parent, attributes)?;
-        Ok((ino, self.link(parent, name, ino)?))
+    /// Makes a directory without a name, which [`link`](Self::link) gives it in `parent`.
+    pub(crate) fn make_dir(&mut self, parent: Ino, attributes: Attributes) -> Result<Ino> {
+        self.tree.add_dir(parent, attributes)
     }
 
     /// Makes a symbolic link without a name; the target has 1 to 4,095 bytes.
@@ -353,15 +347,49 @@ impl<S: BlockSink> Writer<S> {
         node.attributes = Attributes { mode, ..attributes };
     }
 
-    /// Marks a directory as opaque, or not.
-    pub(crate) fn set_opaque(&mut self, ino: Ino, opaque: bool) {
+    /// Marks a directory as opaque.
+    pub(crate) fn set_opaque(&mut self, ino: Ino) {
         if let Some(dir) = self.tree.dir_mut(ino) {
-            dir.opaque = opaque;
+            dir.opaque = true;
         }
+    }
+
+    /// Says whether no entry has described a directory.
+    pub(crate) fn set_implicit(&mut self, ino: Ino, implicit: bool) {
+        if let Some(dir) = self.tree.dir_mut(ino) {
+            dir.implicit = implicit;
+        }
+    }
+
+    /// See [`Tree::set_hides`].
+    pub(crate) fn set_hides(&mut self, parent: Ino, name: &[u8]) {
+        self.tree.set_hides(parent, name);
+    }
+
+    /// See [`Tree::set_dir_hides`].
+    pub(crate) fn set_dir_hides(&mut self, ino: Ino) {
+        self.tree.set_dir_hides(ino);
     }
 
     /// Adds attributes to an inode's, which they replace where the names are equal.
     pub(crate) fn unite_xattrs(&mut self, ino: Ino, incoming: Set) -> Result<()> {
+        self.merge_xattrs(ino, incoming, |old, incoming| old.unite(incoming))
+    }
+
+    /// Adds those attributes whose names the inode has not.
+    pub(crate) fn add_missing_xattrs(&mut self, ino: Ino, incoming: Set) -> Result<()> {
+        self.merge_xattrs(ino, incoming, |old, mut incoming| {
+            incoming.unite(std::mem::take(old));
+            *old = incoming;
+        })
+    }
+
+    fn merge_xattrs(
+        &mut self,
+        ino: Ino,
+        incoming: Set,
+        merge: impl FnOnce(&mut Set, Set),
+    ) -> Result<()> {
         if incoming.is_empty() {
             return Ok(());
         }
@@ -373,7 +401,7 @@ impl<S: BlockSink> Writer<S> {
             None => incoming,
             Some(Stored::Live(bytes)) => {
                 let mut set = Set::decode(bytes);
-                set.unite(incoming);
+                merge(&mut set, incoming);
                 set
             }
             Some(Stored::Sealed(_)) => {

@@ -1,0 +1,33 @@
+//! Any bytes, as a layer, to an image. What becomes an image is read as a whole.
+
+#![no_main]
+
+use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
+use tar2vhd_fuzz::convert::{Choice, PREFIX};
+use tar2vhd_fuzz::{disk, tar_blocks, walk};
+
+fuzz_target!(|data: &[u8]| {
+    let Some((choice, layer)) = Choice::split(data) else {
+        return;
+    };
+    let Ok((image, summary)) = choice.convert(layer, 1) else {
+        return;
+    };
+    disk::Superblock::new(&image).check(&image, &summary);
+    walk::check(&image, &summary);
+    let report = tar2vhd::inspect_bytes(&image).unwrap();
+    assert!(report.is_sound(), "{report:?}");
+    if choice.twice() {
+        let (again, again_summary) = choice.convert(layer, 3).unwrap();
+        assert!(again == image, "the bytes depend on the threads");
+        assert_eq!(again_summary, summary);
+    }
+});
+
+fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    let size = fuzzer_mutate(data, size, max_size);
+    if !seed.is_multiple_of(8) && size > PREFIX {
+        tar_blocks::correct_checksums(&mut data[PREFIX..size]);
+    }
+    size
+});

@@ -1,0 +1,317 @@
+//! Writes the seeds of the fuzz targets into the folder given: `convert/*` and `footer/*`.
+
+use std::error::Error;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use tar::{Builder, EntryType, Header};
+use tar2vhd_fuzz::convert::Choice;
+use tar2vhd_fuzz::tar_blocks::correct_checksums;
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+fn main() -> Result<()> {
+    let folder = std::env::args_os().nth(1).ok_or("usage: seeds FOLDER")?;
+    let folder = Path::new(&folder);
+    for target in ["convert", "footer"] {
+        fs::create_dir_all(folder.join(target))?;
+    }
+
+    let tars = tars()?;
+    for (name, tar) in &tars {
+        for prefix in [[0, 0], [0x83, 0], [0x64, 0], [0x39, 2]] {
+            write_layer(folder, &format!("{name}-{:02x}", prefix[0]), prefix, tar)?;
+        }
+        write_layer(folder, &format!("{name}-gzip"), [0, 0], &gzip(tar)?)?;
+        write_layer(folder, &format!("{name}-zstd"), [0, 0], &zstd(tar)?)?;
+    }
+    let tree = &tars[0].1;
+    write_layer(folder, "empty", [0, 1], b"")?;
+    write_layer(folder, "no-marker", [0, 0], &tree[..tree.len() - 1024])?;
+    write_layer(
+        folder,
+        "after-marker",
+        [0, 0],
+        &[tree, &b"rest"[..]].concat(),
+    )?;
+    let (first, second) = tree.split_at(tree.len() / 3);
+    write_layer(
+        folder,
+        "members",
+        [0, 0],
+        &[gzip(first)?, gzip(second)?, vec![0; 9]].concat(),
+    )?;
+    let skippable = b"\x50\x2a\x4d\x18\x03\0\0\0abc".to_vec();
+    write_layer(
+        folder,
+        "frames",
+        [0, 0],
+        &[zstd(first)?, skippable, zstd(second)?].concat(),
+    )?;
+
+    for (name, tar) in &tars {
+        // A small limit: the descriptors reserved for it take one block.
+        for prefix in [[0, 4], [1, 4]] {
+            let input = [&prefix, &tar[..]].concat();
+            let (choice, layer) = Choice::split(&input).ok_or("no prefix")?;
+            if let Ok((disk, _)) = choice.convert(layer, 1) {
+                fs::write(
+                    folder.join("footer").join(format!("{name}-{}", prefix[0])),
+                    disk,
+                )?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn write_layer(folder: &Path, name: &str, prefix: [u8; 2], layer: &[u8]) -> Result<()> {
+    fs::write(folder.join("convert").join(name), [&prefix, layer].concat())?;
+    Ok(())
+}
+
+fn gzip(data: &[u8]) -> Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(data)?;
+    Ok(encoder.finish()?)
+}
+
+fn zstd(data: &[u8]) -> Result<Vec<u8>> {
+    Ok(zstd::encode_all(data, 3)?)
+}
+
+/// A tar under construction; every entry differs in owner, mode and time.
+struct Seed(Builder<Vec<u8>>);
+
+impl Seed {
+    fn new() -> Self {
+        Self(Builder::new(Vec::new()))
+    }
+
+    fn header(kind: EntryType, size: usize) -> Header {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_size(size as u64);
+        header.set_mode(0o644);
+        header.set_uid(1000);
+        header.set_gid(100);
+        header.set_mtime(1_700_000_000);
+        header
+    }
+
+    fn data(mut self, path: &str, data: &[u8]) -> Result<Self> {
+        let mut header = Self::header(EntryType::Regular, data.len());
+        self.0.append_data(&mut header, path, data)?;
+        Ok(self)
+    }
+
+    fn empty(mut self, kind: EntryType, path: &str) -> Result<Self> {
+        let mut header = Self::header(kind, 0);
+        header.set_mode(if kind == EntryType::Directory {
+            0o755
+        } else {
+            0o600
+        });
+        header.set_device_major(1)?;
+        header.set_device_minor(3)?;
+        self.0.append_data(&mut header, path, &b""[..])?;
+        Ok(self)
+    }
+
+    fn link(mut self, kind: EntryType, path: &str, target: &str) -> Result<Self> {
+        let mut header = Self::header(kind, 0);
+        self.0.append_link(&mut header, path, target)?;
+        Ok(self)
+    }
+
+    fn pax(mut self, records: &[(&str, &[u8])]) -> Result<Self> {
+        self.0.append_pax_extensions(records.iter().copied())?;
+        Ok(self)
+    }
+
+    /// A header as it is, with whatever follows it.
+    fn raw(mut self, kind: u8, path: &str, size: usize, body: &[u8]) -> Result<Self> {
+        let mut header = Self::header(EntryType::new(kind), size);
+        header.set_path(path)?;
+        header.set_cksum();
+        self.0.append(&header, body)?;
+        Ok(self)
+    }
+
+    fn finish(self) -> Result<Vec<u8>> {
+        Ok(self.0.into_inner()?)
+    }
+}
+
+fn tars() -> Result<Vec<(&'static str, Vec<u8>)>> {
+    use EntryType::{Block, Char, Continuous, Directory, Fifo, Link, Symlink};
+    let long = "n".repeat(200);
+    let deep = format!("{}leaf", "d/".repeat(300));
+    let mixed: Vec<u8> = (0..20_000u32).map(|i| (i % 251) as u8).collect();
+    let mut holes = vec![0; 6 * 4096];
+    holes[4096 * 2] = 1;
+
+    let mut many = Seed::new().empty(Directory, "many/")?;
+    for i in 0..60 {
+        many = many.data(&format!("many/{i:0>100}"), b"")?;
+    }
+    let mut links = Seed::new().data("f", b"1")?;
+    for i in 0..8 {
+        links = links.link(
+            Link,
+            &format!("l{i}"),
+            if i % 2 == 0 { "f" } else { "later" },
+        )?;
+    }
+    Ok(vec![
+        (
+            "tree",
+            Seed::new()
+                .empty(Directory, "./")?
+                .empty(Directory, "a/")?
+                .data("a/file", b"some text")?
+                .data("a/large", &mixed)?
+                .link(Symlink, "a/fast", "file")?
+                .link(Symlink, "a/slow", &long)?
+                .link(Link, "a/hard", "a/file")?
+                .finish()?,
+        ),
+        (
+            "kinds",
+            Seed::new()
+                .empty(Char, "c")?
+                .empty(Block, "b")?
+                .empty(Fifo, "p")?
+                .empty(Continuous, "7")?
+                .finish()?,
+        ),
+        (
+            "whiteouts",
+            Seed::new()
+                .data("d/.wh.gone", b"")?
+                .data("d/.wh..wh..opq", b"")?
+                .data("d/kept", b"x")?
+                .data(".wh.kept", b"")?
+                .data("kept/below", b"x")?
+                .data(".wh..wh.plnk/1.2", b"linked")?
+                .link(Link, "to", ".wh..wh.plnk/1.2")?
+                .finish()?,
+        ),
+        (
+            "again",
+            Seed::new()
+                .data("x", &mixed)?
+                .empty(Directory, "x/")?
+                .data("x/y/z", b"1")?
+                .data("x", b"2")?
+                .link(Symlink, "s", "t/../u")?
+                .data("s/v", b"3")?
+                .finish()?,
+        ),
+        ("links", links.data("later", b"2")?.finish()?),
+        ("many", many.finish()?),
+        (
+            "names",
+            Seed::new()
+                .data(&deep, b"x")?
+                .data(&format!("{long}/{long}"), b"")?
+                .finish()?,
+        ),
+        ("holes", Seed::new().data("h", &holes)?.finish()?),
+        ("attributes", attributes(&mixed)?),
+        (
+            "pax",
+            Seed::new()
+                .pax(&[
+                    ("path", b"caf\xc3\xa9"),
+                    ("mtime", b"-1.25"),
+                    ("atime", b"16000000000.000000001"),
+                    ("uid", b"4000000000"),
+                    ("size", b"3"),
+                ])?
+                .raw(b'0', "short", 3, b"abc")?
+                .raw(b'g', "global", 16, b"16 comment=abcd\n")?
+                .raw(b'V', "label", 0, b"")?
+                .raw(b'D', "dump", 6, b"Yname\0")?
+                .finish()?,
+        ),
+        ("sparse", sparse()?),
+    ])
+}
+
+fn attributes(large: &[u8]) -> Result<Vec<u8>> {
+    let acl_v2 = b"\x02\0\0\0\x01\0\x07\0\xff\xff\xff\xff\x04\0\x05\0\xff\xff\xff\xff\x20\0\x05\0\xff\xff\xff\xff";
+    Seed::new()
+        .pax(&[
+            ("SCHILY.xattr.user.small", b"value"),
+            (
+                "SCHILY.xattr.security.capability",
+                b"\x01\0\0\x02\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+            ),
+            ("LIBARCHIVE.xattr.user.base64", b"AAECAw"),
+            ("RHT.security.selinux", b"system_u:object_r:etc_t:s0"),
+            (
+                "SCHILY.acl.access",
+                b"user::rwx,user:7:r--,group::r-x,mask::r-x,other::r-x",
+            ),
+        ])?
+        .data("small", b"x")?
+        .pax(&[("SCHILY.xattr.user.block", &large[..3000])])?
+        .data("block", b"x")?
+        .pax(&[("SCHILY.xattr.user.inode", &large[..9000])])?
+        .data("inode", b"x")?
+        .pax(&[
+            ("SCHILY.xattr.system.posix_acl_access", acl_v2),
+            ("SCHILY.acl.default", b"user::rwx,group::r-x,other::r-x"),
+        ])?
+        .empty(EntryType::Directory, "acl/")?
+        .finish()
+}
+
+/// Sparse files in the four forms there are, one after the other.
+fn sparse() -> Result<Vec<u8>> {
+    let seed = Seed::new()
+        .pax(&[
+            ("GNU.sparse.size", b"100000"),
+            ("GNU.sparse.numblocks", b"1"),
+            ("GNU.sparse.offset", b"50000"),
+            ("GNU.sparse.numbytes", b"4"),
+        ])?
+        .raw(b'0', "pax00", 4, b"data")?
+        .pax(&[
+            ("GNU.sparse.name", b"named"),
+            ("GNU.sparse.size", b"100000"),
+            ("GNU.sparse.map", b"0,2,50000,2"),
+        ])?
+        .raw(b'0', "pax01", 4, b"data")?;
+    let mut map = b"2\n0\n2\n50000\n2\n".to_vec();
+    map.resize(512, 0);
+    map.extend_from_slice(b"data");
+    let seed = seed
+        .pax(&[
+            ("GNU.sparse.major", b"1"),
+            ("GNU.sparse.minor", b"0"),
+            ("GNU.sparse.name", b"one"),
+            ("GNU.sparse.realsize", b"100000"),
+        ])?
+        .raw(b'0', "pax10", map.len(), &map)?;
+
+    let mut header = Seed::header(EntryType::GNUSparse, 4);
+    header.set_path("old")?;
+    let gnu = header.as_gnu_mut().ok_or("not a GNU header")?;
+    for (sparse, (offset, length)) in gnu.sparse.iter_mut().zip([(0, 2), (50_000, 2)]) {
+        sparse.set_offset(offset);
+        sparse.set_length(length);
+    }
+    gnu.set_real_size(100_000);
+    let mut old = header.as_bytes().to_vec();
+    correct_checksums(&mut old);
+    old.extend_from_slice(b"data");
+    old.resize(1024, 0);
+    let mut tar = old;
+    tar.extend(seed.finish()?);
+    Ok(tar)
+}

@@ -1,0 +1,6 @@
+//! What the fuzz targets, the seeds and the check of the corpus share.
+
+pub mod convert;
+pub mod disk;
+pub mod tar_blocks;
+pub mod walk;

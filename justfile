@@ -1,0 +1,43 @@
+# What is done every day; `just` lists it. CI is .ci/run.
+
+_default:
+    @just --list
+
+# Format, lint, document.
+check:
+    cargo fmt --all --check
+    cargo fmt --manifest-path fuzz/Cargo.toml --check
+    cargo clippy --workspace --all-targets --all-features -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --all-features
+
+# The tests; what a missing tool skips is listed at the end. Some need root on Linux.
+test *ARGS:
+    cargo test --workspace {{ARGS}}
+
+# The tests with large images; minutes and some gigabytes of disk.
+giants:
+    TAR2VHD_GIANTS=1 cargo test --test giants
+
+# Time conversions of generated layers, or of those whose name contains FILTER.
+bench FILTER="":
+    cargo bench --bench convert -- {{FILTER}}
+
+# Check what the benches time, once, without timing it.
+bench-check:
+    cargo bench --bench convert -- --test
+
+# Fuzz TARGET (convert, footer or all) for SECONDS each.
+fuzz TARGET="all" SECONDS="60":
+    fuzz/run {{TARGET}} {{SECONDS}}
+
+# Build for Windows; Debian, root.
+windows:
+    .ci/windows
+
+# Licences, sources and duplicates of the dependencies (needs cargo-deny).
+deny:
+    cargo deny --all-features check licenses bans sources
+
+# All that CI does.
+ci:
+    .ci/run
