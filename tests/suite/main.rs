@@ -1,0 +1,17 @@
+//! The tests of the whole: layers in, file systems out, judged by others than ourselves.
+//!
+//! One program, because each links everything anew. The modules are configured for tests by
+//! name so that the lints know that failing loudly is their job.
+
+#[cfg(test)]
+mod common;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod semantics_entries;
+#[cfg(test)]
+mod semantics_metadata;
+#[cfg(test)]
+mod semantics_whiteouts;
+#[cfg(test)]
+mod streams;
