@@ -9,6 +9,8 @@ use tar2vhd::{Compression, Digest, DiskFormat};
 /// Converts container image layers to ext4 disk images.
 #[derive(Debug, Parser)]
 #[command(name = "tar2vhd", version, max_term_width = 100)]
+// Without a command there is an error to tell of, not a question to answer.
+#[command(arg_required_else_help = false)]
 #[command(
     after_help = "Exit status: 0 if all went well, 1 after an error, 2 if the command \
     line is wrong. After an error the output file is as it was before."

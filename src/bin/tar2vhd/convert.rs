@@ -171,11 +171,74 @@ fn work(
         output::stdout(&report::json(&summary, &args.output, args.format))?;
     }
     file.publish(!args.no_fsync)?;
-    if !args.quiet {
-        if !args.json {
-            report::summary(&summary, &args.output);
-        }
+    if !args.json && !args.quiet {
+        report::summary(&summary, &args.output);
         report::warnings(&summary);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tar2vhd::DiskOutput;
+
+    use super::*;
+
+    /// Supervises work on a file; the result, and the names that are left.
+    fn supervised(
+        work: impl FnOnce(DiskFile, Sender<Event>) -> Result<(), Failure> + Send + 'static,
+    ) -> (Result<(), Failure>, Vec<String>) {
+        let directory = tempfile::tempdir().unwrap();
+        let file = DiskFile::create(directory.path().join("disk")).unwrap();
+        file.write_at(0, b"x").unwrap();
+        let discard = file.discard_handle();
+        let (events, received) = mpsc::channel();
+        let to_work = events.clone();
+        let result = supervise(
+            events,
+            &received,
+            &CancelToken::new(),
+            &discard,
+            move || work(file, to_work),
+        );
+        let names = fs::read_dir(&directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        (result, names)
+    }
+
+    #[test]
+    fn a_panic_is_an_error_that_leaves_nothing() {
+        let (result, names) = supervised(|_file, _| panic!("as the test wants"));
+        let failure = result.unwrap_err();
+        assert_eq!(failure.code, 1);
+        assert!(failure.message.contains("internal error"));
+        assert_eq!(names, [""; 0]);
+    }
+
+    #[test]
+    fn a_signal_ends_work_that_never_ends() {
+        let (result, names) = supervised(|_file, events| {
+            events.send(Event::Signal).unwrap();
+            loop {
+                thread::park();
+            }
+        });
+        assert!(result.unwrap_err().message.contains("signal"));
+        assert_eq!(names, [""; 0]);
+    }
+
+    #[test]
+    fn a_signal_after_the_end_comes_too_late() {
+        let (result, names) = supervised(|file, events| {
+            file.publish(false)?;
+            events.send(Event::Signal).unwrap();
+            Ok(())
+        });
+        result.unwrap();
+        assert_eq!(names, ["disk"]);
+    }
 }

@@ -104,7 +104,7 @@ fn text(found: &Inspection) -> String {
         lines.field("virtual size", bytes(footer.virtual_size));
         lines.field("geometry", format!("{cylinders}/{heads}/{sectors}"));
         lines.field("creator", footer.creator.escape_ascii());
-        lines.field("disk made at", footer.created);
+        lines.field("disk made", time(footer.created));
         lines.field("unique id", Uuid::from_bytes(footer.unique_id));
     }
     lines.field("UUID", Uuid::from_bytes(system.uuid));
@@ -131,9 +131,9 @@ fn text(found: &Inspection) -> String {
         format!("{groups} of {blocks} blocks and {inodes} inodes"),
     );
     lines.field("inode size", bytes(system.inode_size.into()));
-    lines.field("made at", system.created);
-    lines.field("written at", system.written);
-    lines.field("checked at", system.checked);
+    lines.field("made", time(system.created));
+    lines.field("written", time(system.written));
+    lines.field("checked", time(system.checked));
     for (name, tally) in found.checks.named() {
         let verdict = match (tally.checked, tally.failed) {
             (0, _) => "not checked".to_owned(),
@@ -158,6 +158,10 @@ impl Lines {
         // Writing to a string does not fail.
         let _ = writeln!(self.0, "{:<19}{value}", format!("{name}:"));
     }
+}
+
+fn time(seconds: u64) -> String {
+    format!("{seconds} s after 1970")
 }
 
 fn bytes(bytes: u64) -> String {

@@ -64,6 +64,8 @@ fn man(command: Option<&str>) -> Result<(), Failure> {
     };
     let mut page = Vec::new();
     clap_mangen::Man::new(command)
+        .source(concat!("tar2vhd ", env!("CARGO_PKG_VERSION")))
+        .manual("tar2vhd manual")
         .render(&mut page)
         .map_err(|e| Failure::error(format!("cannot make the manual page: {e}")))?;
     output::stdout(&page)
