@@ -237,6 +237,24 @@ impl Warnings {
         }
     }
 
+    /// As [`push`](Self::push), with a path that is made only when it is listed.
+    pub(crate) fn push_with(
+        &mut self,
+        kind: WarningKind,
+        path: impl FnOnce() -> Vec<u8>,
+        message: &str,
+    ) {
+        if self
+            .counts
+            .get(&kind)
+            .is_some_and(|count| *count >= Self::LISTED_PER_KIND)
+        {
+            *self.counts.entry(kind).or_default() += 1;
+        } else {
+            self.push(kind, &path(), message);
+        }
+    }
+
     /// Adds all of another list, bounded together.
     pub(crate) fn append(&mut self, other: Self) {
         let mut listed = std::collections::BTreeMap::<_, u64>::new();

@@ -688,9 +688,9 @@ impl<'a, S: BlockSink> Place<'a, S> {
         for ino in self.directories() {
             let tree = self.writer.tree();
             if tree.dir(ino).is_some_and(|dir| dir.implicit) {
-                self.warnings.push(
+                self.warnings.push_with(
                     WarningKind::MissingParent,
-                    &tree.path_of(ino),
+                    || tree.path_of(ino),
                     "no entry describes this directory: it is 0755, owned by 0:0",
                 );
             }
