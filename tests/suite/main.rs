@@ -6,6 +6,8 @@
 #[cfg(test)]
 mod common;
 #[cfg(test)]
+mod inspect;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod semantics_entries;

@@ -31,5 +31,5 @@ pub(crate) fn note(what: &str) {
     let list = Path::new(env!("CARGO_TARGET_TMPDIR")).join("skipped");
     let lines: String = seen.iter().map(|what| format!("{what}\n")).collect();
     fs::create_dir_all(&list).unwrap();
-    fs::write(list.join("suite"), lines).unwrap();
+    fs::write(list.join(env!("CARGO_CRATE_NAME")), lines).unwrap();
 }

@@ -2,32 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
-use std::process::Command;
 
 use tar2vhd::{Checks, DiskFormat, ErrorKind, Inspection, Tally, inspect, inspect_bytes};
 use vhd_format::vhd::Footer;
 
-const UUID: &str = "5e1f0b2a-93c4-4d6e-8f70-123456789abc";
+use crate::common::oracle;
 
-/// A tool of e2fsprogs; none, which has to be allowed, if it is not there.
-fn e2fs(tool: &str) -> Option<Command> {
-    let found = ["/usr/sbin", "/sbin", "/usr/bin", "/usr/local/sbin"]
-        .map(|directory| Path::new(directory).join(tool))
-        .into_iter()
-        .find(|path| path.exists());
-    assert!(
-        found.is_some() || std::env::var_os("TAR2VHD_REQUIRE_ORACLES").is_none(),
-        "{tool} is missing"
-    );
-    let Some(path) = found else {
-        eprintln!("SKIPPED: {tool} is missing");
-        return None;
-    };
-    let mut command = Command::new(path);
-    command.env("E2FSPROGS_FAKE_TIME", "1700000000");
-    Some(command)
-}
+const UUID: &str = "5e1f0b2a-93c4-4d6e-8f70-123456789abc";
 
 /// What mke2fs does unless told otherwise, the same on every machine.
 const MKE2FS_CONF: &str = "\
@@ -54,18 +35,19 @@ fn image(kib: u32, arguments: &[&str]) -> Option<Vec<u8>> {
     let configuration = directory.path().join("mke2fs.conf");
     fs::write(&configuration, MKE2FS_CONF).unwrap();
     let path = directory.path().join("image");
-    let output = e2fs("mke2fs")?
-        .env("MKE2FS_CONFIG", configuration)
-        .args([
-            "-q", "-F", "-t", "ext4", "-T", "ext4", "-U", UUID, "-L", "a label",
-        ])
-        .args(["-E", "lazy_itable_init=0,nodiscard", "-d"])
-        .arg(&files)
-        .args(arguments)
-        .arg(&path)
-        .arg(format!("{kib}k"))
-        .output()
-        .unwrap();
+    let output = oracle::run("mke2fs", |command| {
+        command
+            .env("MKE2FS_CONFIG", configuration)
+            .env("E2FSPROGS_FAKE_TIME", "1700000000")
+            .args([
+                "-q", "-F", "-t", "ext4", "-T", "ext4", "-U", UUID, "-L", "a label",
+            ])
+            .args(["-E", "lazy_itable_init=0,nodiscard", "-d"])
+            .arg(&files)
+            .args(arguments)
+            .arg(&path)
+            .arg(format!("{kib}k"))
+    })?;
     assert!(output.status.success(), "{output:?}");
     assert!(output.stderr.is_empty(), "{output:?}");
     Some(fs::read(path).unwrap())
@@ -75,11 +57,7 @@ fn image(kib: u32, arguments: &[&str]) -> Option<Vec<u8>> {
 fn dumped(image: &[u8]) -> Option<BTreeMap<String, String>> {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(&file, image).unwrap();
-    let output = e2fs("dumpe2fs")?
-        .arg("-h")
-        .arg(file.path())
-        .output()
-        .unwrap();
+    let output = oracle::run("dumpe2fs", |command| command.arg("-h").arg(file.path()))?;
     let text = String::from_utf8(output.stdout).unwrap();
     let fields = text.lines().filter_map(|line| line.split_once(':'));
     Some(
@@ -291,13 +269,13 @@ fn dynamic_footer() -> [u8; 512] {
 
 #[test]
 fn other_things_are_refused() {
-    let kind = |bytes: &[u8]| inspect_bytes(bytes.to_vec()).unwrap_err().kind();
+    let kind = |bytes: Vec<u8>| inspect_bytes(bytes).unwrap_err().kind();
     for len in [0, 1, 511, 512, 1024, 2047, 2048, 10_000] {
-        assert_eq!(kind(&vec![0; len]), ErrorKind::InvalidDisk, "{len}");
+        assert_eq!(kind(vec![0; len]), ErrorKind::InvalidDisk, "{len}");
     }
-    assert_eq!(kind(&with_footer(vec![0; 512])), ErrorKind::InvalidDisk);
-    assert_eq!(kind(b"vhdxfile and more"), ErrorKind::Unsupported);
-    assert_eq!(kind(&dynamic_footer()), ErrorKind::Unsupported);
+    assert_eq!(kind(with_footer(vec![0; 512])), ErrorKind::InvalidDisk);
+    assert_eq!(kind(b"vhdxfile and more".to_vec()), ErrorKind::Unsupported);
+    assert_eq!(kind(dynamic_footer().to_vec()), ErrorKind::Unsupported);
 
     let directory = tempfile::tempdir().unwrap();
     for name in ["", "absent"] {
@@ -315,7 +293,10 @@ fn other_things_are_refused() {
         return;
     };
     assert!(inspect_bytes(image.clone()).is_ok());
-    assert_eq!(kind(&image[..image.len() - 1]), ErrorKind::InvalidDisk);
+    assert_eq!(
+        kind(image[..image.len() - 1].to_vec()),
+        ErrorKind::InvalidDisk
+    );
 }
 
 /// No bytes make the inspector panic, run on or take memory.

@@ -1,0 +1,342 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::{Parser, Subcommand, ValueEnum, ValueHint};
+use tar2vhd::{Compression, Digest, DiskFormat};
+
+/// Converts container image layers to ext4 disk images.
+#[derive(Debug, Parser)]
+#[command(name = "tar2vhd", version, max_term_width = 100)]
+// Without a command there is an error to tell of, not a question to answer.
+#[command(arg_required_else_help = false)]
+#[command(
+    after_help = "Exit status: 0 if all went well, 1 after an error, 2 if the command \
+    line is wrong. After an error the output file is as it was before."
+)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Convert(Box<Convert>),
+    Inspect(Inspect),
+    /// Print a script that completes command lines.
+    Completions {
+        /// The shell that it is for.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, in the language of man(7).
+    Man {
+        /// The command that the page is about; all of tar2vhd if none is named.
+        command: Option<String>,
+    },
+}
+
+/// Convert a layer (tar, gzip or zstd) to an ext4 disk image.
+///
+/// The layer is read once, from start to end. The disk appears at OUTPUT when it is whole:
+/// after any error, and when interrupted, OUTPUT is as it was before.
+///
+/// The same layer and options give the same bytes. The time of the file system itself is 0,
+/// or what the environment variable SOURCE_DATE_EPOCH says.
+///
+/// SIZE is a number of bytes, or one with a unit: K or KiB (1024 bytes), M or MiB, G or GiB, T
+/// or TiB.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Convert {
+    /// The layer; standard input if absent or '-'.
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub input: Option<PathBuf>,
+
+    /// Where to write the disk: nothing or a regular file may be there.
+    #[arg(short, long, value_hint = ValueHint::FilePath)]
+    #[arg(value_parser = OsStringValueParser::new().try_map(output))]
+    pub output: PathBuf,
+
+    /// What to wrap the file system in.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+
+    /// Keep .wh. names as plain files, not as overlayfs's whiteouts.
+    #[arg(long)]
+    pub no_whiteouts: bool,
+
+    /// The largest disk to make; space for group descriptors is reserved accordingly.
+    #[arg(long, value_name = "SIZE", default_value = "128GiB", value_parser = size)]
+    pub max_size: u64,
+
+    /// The most tar entries to accept.
+    #[arg(long, value_name = "N", default_value_t = 1 << 26)]
+    pub max_entries: u64,
+
+    /// The largest zstd window, which is memory, to accept.
+    #[arg(long, value_name = "SIZE", default_value = "128MiB", value_parser = size)]
+    pub max_window: u64,
+
+    /// The OCI or Docker media type that the layer has to be of.
+    #[arg(long, value_name = "TYPE", value_parser = media_type)]
+    pub media_type: Option<MediaType>,
+
+    /// There is no layer below: leave out whiteouts, which have nothing to hide.
+    #[arg(long, conflicts_with = "no_whiteouts")]
+    pub bottom_layer: bool,
+
+    /// Round the disk up to a multiple of SIZE; Azure wants 1MiB.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub align: Option<u64>,
+
+    /// Keep small files inside their inodes; not for DAX mounts.
+    #[arg(long)]
+    pub inline_data: bool,
+
+    /// Write file blocks that are all zero instead of leaving holes.
+    #[arg(long)]
+    pub keep_zeros: bool,
+
+    /// Fail unless the uncompressed layer has this digest.
+    #[arg(long, value_name = "DIGEST")]
+    pub expect_diff_id: Option<Digest>,
+
+    /// Fail unless the layer as it comes in has this digest.
+    #[arg(long, value_name = "DIGEST")]
+    pub expect_digest: Option<Digest>,
+
+    /// Fail unless the layer as it comes in has so many bytes.
+    #[arg(long, value_name = "N")]
+    pub expect_size: Option<u64>,
+
+    /// How many threads to use; 0 for as many as the machine has.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub threads: usize,
+
+    /// Do not wait for stable storage: for output that may be lost in a crash.
+    #[arg(long)]
+    pub no_fsync: bool,
+
+    /// Print the summary as one JSON object on standard output.
+    ///
+    /// In its paths of entries a backslash is written \\, and a byte that is not UTF-8 \xNN.
+    #[arg(long)]
+    pub json: bool,
+
+    /// Print no progress, summary or warnings; errors are always printed.
+    #[arg(long)]
+    pub quiet: bool,
+
+    /// Whether to show progress; auto: when standard error is a terminal.
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
+    pub progress: When,
+}
+
+/// Tell what a disk holds and whether its checksums hold.
+///
+/// DISK is a fixed VHD or a raw image with an ext4 file system. If a checksum is wrong, or
+/// the counts of free blocks or inodes are, that is an error.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Inspect {
+    /// The disk.
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub disk: PathBuf,
+
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// A fixed VHD: the file system and a footer.
+    #[default]
+    Vhd,
+    /// The file system alone.
+    Raw,
+}
+
+impl From<Format> for DiskFormat {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Vhd => Self::Vhd,
+            Format::Raw => Self::Raw,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum When {
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+/// The compression that a media type promises; none if it promises nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MediaType(pub Option<Compression>);
+
+fn output(text: std::ffi::OsString) -> Result<PathBuf, &'static str> {
+    if text == "-" {
+        Err(
+            "a disk is not written from start to end and cannot go to standard output; a file \
+            of this name is written ./-",
+        )
+    } else {
+        Ok(text.into())
+    }
+}
+
+/// A number of bytes.
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit {
+        "" | "B" => 0,
+        "K" | "KiB" => 10,
+        "M" | "MiB" => 20,
+        "G" | "GiB" => 30,
+        "T" | "TiB" => 40,
+        _ => {
+            return Err(
+                "the unit has to be one of B, K, KiB, M, MiB, G, GiB, T, TiB, \
+                each 1024 times the one before"
+                    .into(),
+            );
+        }
+    };
+    let number: u64 = number.parse().map_err(|e| format!("{e}"))?;
+    number
+        .checked_mul(1 << shift)
+        .ok_or_else(|| "that is more than 64 bits hold".into())
+}
+
+fn media_type(text: &str) -> Result<MediaType, String> {
+    const OCI: [&str; 2] = [
+        "application/vnd.oci.image.layer.v1.tar",
+        "application/vnd.oci.image.layer.nondistributable.v1.tar",
+    ];
+    const DOCKER: [&str; 2] = [
+        "application/vnd.docker.image.rootfs.diff.tar",
+        "application/vnd.docker.image.rootfs.foreign.diff.tar",
+    ];
+    let after = |bases: [&str; 2]| bases.iter().find_map(|base| text.strip_prefix(base));
+    let compression = match (after(OCI), after(DOCKER)) {
+        (Some(""), _) => Some(Compression::None),
+        (Some("+gzip"), _) | (_, Some(".gzip")) => Some(Compression::Gzip),
+        (Some("+zstd"), _) | (_, Some(".zstd")) => Some(Compression::Zstd),
+        // Docker has used this one for compressed layers, too.
+        (_, Some("")) => None,
+        _ => return Err("this is not the media type of an OCI or Docker layer".into()),
+    };
+    Ok(MediaType(compression))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn convert(arguments: &[&str]) -> Result<Convert, clap::Error> {
+        let all = ["tar2vhd", "convert"].iter().chain(arguments);
+        Args::try_parse_from(all).map(|args| match args.command {
+            Command::Convert(convert) => *convert,
+            other => panic!("{other:?}"),
+        })
+    }
+
+    #[test]
+    fn the_definitions_agree_with_themselves() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn defaults_are_the_librarys() {
+        let args = convert(&["-o", "x"]).unwrap();
+        assert_eq!(args.max_size, 128 << 30);
+        assert_eq!(args.max_entries, 1 << 26);
+        assert_eq!(args.max_window, 128 << 20);
+        assert_eq!(args.align, None);
+        assert_eq!(args.threads, 0);
+        assert_eq!(args.format, Format::Vhd);
+    }
+
+    #[test]
+    fn sizes_have_binary_units() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("4096", 4096),
+            ("7B", 7),
+            ("1K", 1024),
+            ("1MiB", 1 << 20),
+            ("128GiB", 128 << 30),
+            ("16T", 16 << 40),
+            ("16777215TiB", 16_777_215 << 40),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in [
+            "",
+            "GiB",
+            "-1",
+            "+1",
+            "1.5G",
+            "1kb",
+            "1MB",
+            "1 G",
+            "1GiB ",
+            "16777216TiB",
+            "18446744073709551616",
+        ] {
+            size(text).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn media_types_promise_compressions() {
+        for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
+            let promised = media_type(compression.media_type());
+            assert_eq!(promised, Ok(MediaType(Some(compression))));
+        }
+        for (text, compression) in [
+            (
+                "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+                Some(Compression::Gzip),
+            ),
+            (
+                "application/vnd.docker.image.rootfs.diff.tar.gzip",
+                Some(Compression::Gzip),
+            ),
+            (
+                "application/vnd.docker.image.rootfs.diff.tar.zstd",
+                Some(Compression::Zstd),
+            ),
+            ("application/vnd.docker.image.rootfs.foreign.diff.tar", None),
+        ] {
+            assert_eq!(media_type(text), Ok(MediaType(compression)), "{text}");
+        }
+        for text in [
+            "",
+            "gzip",
+            "application/vnd.oci.image.layer.v1.tar.gzip",
+            "application/vnd.docker.image.rootfs.diff.tar+gzip",
+            "application/vnd.oci.image.layer.v1.tar+xz",
+            "application/vnd.oci.image.manifest.v1+json",
+        ] {
+            media_type(text).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn standard_output_is_refused_by_name() {
+        let error = convert(&["-o", "-"]).unwrap_err().to_string();
+        assert!(error.contains("cannot go to standard output"), "{error}");
+        assert_eq!(
+            convert(&["-o", "./-"]).unwrap().output,
+            PathBuf::from("./-")
+        );
+        assert_eq!(convert(&["-", "-o", "x"]).unwrap().input, Some("-".into()));
+    }
+}

@@ -1,0 +1,79 @@
+//! What is printed, and how.
+
+use std::fmt;
+use std::io::{self, Write};
+
+use crate::Failure;
+
+/// Prints the result of the command.
+pub(crate) fn stdout(bytes: &[u8]) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    stdout
+        .write_all(bytes)
+        .and_then(|()| stdout.flush())
+        .map_err(|e| Failure::error(format!("cannot write to standard output: {e}")))
+}
+
+/// Prints a line for a person. If nobody can see it, nobody can be told of that.
+pub(crate) fn stderr(line: fmt::Arguments<'_>) {
+    let _ = io::stderr().lock().write_fmt(format_args!("{line}\n"));
+}
+
+/// Bytes as text that can be turned back: a backslash is doubled, what is not UTF-8 becomes
+/// `\xNN`.
+pub(crate) fn escape(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(&chunk.valid().replace('\\', r"\\"));
+        for byte in chunk.invalid() {
+            text.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    text
+}
+
+/// A number of bytes with three digits and a unit.
+pub(crate) fn human(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = UNITS[0];
+    for next in &UNITS[1..] {
+        if value < 1023.95 {
+            break;
+        }
+        value /= 1024.0;
+        unit = next;
+    }
+    format!("{value:.1} {unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escaped_bytes_can_be_told_apart() {
+        assert_eq!(escape(b"usr/lib"), "usr/lib");
+        assert_eq!(escape("h\u{fc}lle\n".as_bytes()), "h\u{fc}lle\n");
+        assert_eq!(escape(b"a\xffb"), r"a\xffb");
+        assert_eq!(escape(br"a\xffb"), r"a\\xffb");
+    }
+
+    #[test]
+    fn sizes_are_rounded_for_people() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1_048_575, "1.0 MiB"),
+            (45 << 20, "45.0 MiB"),
+            (3 << 29, "1.5 GiB"),
+            (u64::MAX, "16.0 EiB"),
+        ] {
+            assert_eq!(human(bytes), text);
+        }
+    }
+}

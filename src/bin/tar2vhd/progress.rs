@@ -1,0 +1,144 @@
+//! How far a conversion has come, on standard error.
+
+use std::fmt::Write;
+use std::io::{self, IsTerminal};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use tar2vhd::Progress;
+
+use crate::args::When;
+use crate::output::{self, human};
+
+const SPINNER: &str = "{spinner} {binary_bytes}, {binary_bytes_per_sec}, {entries} entries";
+const BAR: &str = "{wide_bar} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, \
+    {entries} entries, {eta} left";
+
+/// Shows progress, or not. Clones show the same.
+#[derive(Clone)]
+pub(crate) enum Display {
+    Nothing,
+    /// On a terminal.
+    Bar {
+        bar: ProgressBar,
+        entries: Arc<AtomicU64>,
+    },
+    /// Elsewhere: a line now and then.
+    Lines(Arc<Mutex<Lines>>),
+}
+
+pub(crate) struct Lines {
+    start: Instant,
+    last: Option<Instant>,
+    total: Option<u64>,
+}
+
+impl Display {
+    pub(crate) fn new(when: When, quiet: bool) -> Self {
+        let terminal = io::stderr().is_terminal();
+        match (when, terminal) {
+            _ if quiet => Self::Nothing,
+            (When::Never, _) | (When::Auto, false) => Self::Nothing,
+            (_, true) => Self::bar(),
+            (When::Always, false) => Self::Lines(Arc::new(Mutex::new(Lines {
+                start: Instant::now(),
+                last: None,
+                total: None,
+            }))),
+        }
+    }
+
+    fn bar() -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        let entries = Arc::new(AtomicU64::new(0));
+        bar.set_style(style(SPINNER, &entries));
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Self::Bar { bar, entries }
+    }
+
+    /// Says how many bytes there will be.
+    pub(crate) fn set_total(&self, bytes: u64) {
+        match self {
+            Self::Nothing => {}
+            Self::Bar { bar, entries } => {
+                bar.set_style(style(BAR, entries));
+                bar.set_length(bytes);
+            }
+            Self::Lines(lines) => {
+                lines.lock().unwrap_or_else(PoisonError::into_inner).total = Some(bytes);
+            }
+        }
+    }
+
+    pub(crate) fn show(&self, progress: Progress) {
+        match self {
+            Self::Nothing => {}
+            Self::Bar { bar, entries } => {
+                entries.store(progress.entries, Ordering::Relaxed);
+                bar.set_position(progress.input_bytes);
+            }
+            Self::Lines(lines) => {
+                lines
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .show(progress);
+            }
+        }
+    }
+
+    /// Makes room for what is printed next.
+    pub(crate) fn clear(&self) {
+        if let Self::Bar { bar, .. } = self {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Lines {
+    const INTERVAL: Duration = Duration::from_secs(1);
+
+    fn show(&mut self, progress: Progress) {
+        let now = Instant::now();
+        if self
+            .last
+            .is_some_and(|last| now.duration_since(last) < Self::INTERVAL)
+        {
+            return;
+        }
+        self.last = Some(now);
+        let seconds = now.duration_since(self.start).as_secs_f64().max(1e-3);
+        let done = human(progress.input_bytes);
+        let rate = human((progress.input_bytes as f64 / seconds) as u64);
+        let entries = progress.entries;
+        match self.total {
+            Some(total) => output::stderr(format_args!(
+                "{done} of {}, {rate}/s, {entries} entries",
+                human(total)
+            )),
+            None => output::stderr(format_args!("{done}, {rate}/s, {entries} entries")),
+        }
+    }
+}
+
+fn style(template: &str, entries: &Arc<AtomicU64>) -> ProgressStyle {
+    let entries = Arc::clone(entries);
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .with_key("entries", move |_: &ProgressState, text: &mut dyn Write| {
+            let _ = write!(text, "{}", entries.load(Ordering::Relaxed));
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_templates_are_valid() {
+        for template in [SPINNER, BAR] {
+            ProgressStyle::with_template(template).unwrap();
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! The command, as people and programs meet it.
+
+#[cfg(test)]
+mod atomic;
+#[cfg(test)]
+mod common;
+#[cfg(test)]
+mod flags;
+#[cfg(test)]
+mod reports;
+#[cfg(test)]
+#[cfg(unix)]
+mod signals;
+#[cfg(test)]
+#[path = "../suite/common/skip.rs"]
+mod skip;
+#[cfg(test)]
+mod usage;
