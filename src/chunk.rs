@@ -1,1 +1,152 @@
+//! The buffers that a layer travels in, from stage to stage without being copied.
 
+use std::fmt;
+use std::ops::{Deref, DerefMut, Range};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The size of every buffer: a multiple of the tar block and of the file system block, small
+/// enough that a stage's working set stays in the second-level cache.
+pub(crate) const CHUNK_SIZE: usize = 256 * 1024;
+
+/// Recycles buffers of [`CHUNK_SIZE`] bytes between the stages. A clone shares the buffers.
+#[derive(Clone, Default)]
+pub(crate) struct Pool(Arc<Mutex<Vec<Box<[u8]>>>>);
+
+impl Pool {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// A recycled buffer, whose old contents are still there, or a new one.
+    pub(crate) fn get(&self) -> ChunkMut {
+        let recycled = self.buffers().pop();
+        ChunkMut(Buffer {
+            bytes: recycled.unwrap_or_else(|| vec![0; CHUNK_SIZE].into_boxed_slice()),
+            pool: self.clone(),
+        })
+    }
+
+    /// A panic elsewhere cannot leave the list in a bad state: poison is ignored.
+    fn buffers(&self) -> std::sync::MutexGuard<'_, Vec<Box<[u8]>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns its bytes to the pool when dropped.
+struct Buffer {
+    bytes: Box<[u8]>,
+    pool: Pool,
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        self.pool.buffers().push(bytes);
+    }
+}
+
+/// A buffer that is being filled.
+pub(crate) struct ChunkMut(Buffer);
+
+impl ChunkMut {
+    /// Keeps the first `len` bytes, read-only from here on.
+    ///
+    /// # Panics
+    /// When `len` exceeds [`CHUNK_SIZE`].
+    pub(crate) fn freeze(self, len: usize) -> Chunk {
+        assert!(len <= CHUNK_SIZE, "a chunk holds {CHUNK_SIZE} bytes");
+        Chunk {
+            buffer: Arc::new(self.0),
+            range: 0..len,
+        }
+    }
+}
+
+impl Deref for ChunkMut {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0.bytes
+    }
+}
+
+impl DerefMut for ChunkMut {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.0.bytes
+    }
+}
+
+/// Immutable bytes in a shared buffer, which goes back to its pool with the last clone.
+#[derive(Clone)]
+pub(crate) struct Chunk {
+    buffer: Arc<Buffer>,
+    range: Range<usize>,
+}
+
+impl Chunk {
+    /// A part of this chunk that shares its buffer.
+    ///
+    /// # Panics
+    /// When `range` is not within the chunk.
+    pub(crate) fn slice(&self, range: Range<usize>) -> Self {
+        assert!(
+            range.start <= range.end && range.end <= self.len(),
+            "{range:?} is outside a chunk of {} bytes",
+            self.len()
+        );
+        Self {
+            buffer: Arc::clone(&self.buffer),
+            range: self.range.start + range.start..self.range.start + range.end,
+        }
+    }
+}
+
+impl Deref for Chunk {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.buffer.bytes[self.range.clone()]
+    }
+}
+
+impl fmt::Debug for Chunk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Chunk({} bytes)", self.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_returns_with_its_last_slice() {
+        let pool = Pool::new();
+        let mut chunk = pool.get();
+        chunk[..5].copy_from_slice(b"hello");
+        let chunk = chunk.freeze(5);
+        let ell = chunk.slice(1..4);
+        let l = ell.slice(1..2);
+        assert_eq!(
+            (&*chunk, &*ell, &*l),
+            (&b"hello"[..], &b"ell"[..], &b"l"[..])
+        );
+        drop((chunk, ell));
+        assert_eq!(pool.buffers().len(), 0);
+        let address = l.as_ptr_range().start;
+        drop(l);
+        assert_eq!(pool.buffers().len(), 1);
+        let again = pool.get();
+        assert_eq!(pool.buffers().len(), 0);
+        assert!(again.as_ptr_range().contains(&address));
+        drop(again);
+        assert_eq!(pool.buffers().len(), 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "outside a chunk")]
+    fn a_slice_cannot_reach_past_the_frozen_bytes() {
+        let chunk = Pool::new().get().freeze(4);
+        let _ = chunk.slice(3..5);
+    }
+}

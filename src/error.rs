@@ -172,7 +172,9 @@ mod tests {
 
     #[test]
     fn displays_on_one_line_with_path_and_offset() {
-        let error = Error::entry("name is empty").at_path(b"a\nb\xff").at_offset(512);
+        let error = Error::entry("name is empty")
+            .at_path(b"a\nb\xff")
+            .at_offset(512);
         assert_eq!(error.to_string(), r"a\nb\xff: name is empty (at byte 512)");
         let outer = error.at_path(b"other").at_offset(0);
         assert_eq!(outer.path(), Some(&b"a\nb\xff"[..]));

@@ -10,6 +10,7 @@ mod layer;
 mod options;
 mod summary;
 
+pub use disk::{Discard, DiskFile, DiskOutput, MemoryDisk, SeekDisk};
 pub use error::{Error, ErrorKind, Result};
 pub use options::{
     CancelToken, DiskFormat, LowerEntry, LowerLayers, LowerMetadata, Options, Progress,

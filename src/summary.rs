@@ -281,7 +281,10 @@ mod tests {
         for bad in ["", "sha256:", "md5:00", &digest.to_string().to_uppercase()] {
             assert_eq!(bad.parse::<Digest>(), Err(ParseDigestError));
         }
-        assert_eq!(format!("{digest}0").parse::<Digest>(), Err(ParseDigestError));
+        assert_eq!(
+            format!("{digest}0").parse::<Digest>(),
+            Err(ParseDigestError)
+        );
     }
 
     #[test]
@@ -293,6 +296,9 @@ mod tests {
         warnings.push(WarningKind::DeviceZero, b"b", "y");
         let list = warnings.into_vec();
         assert_eq!(list.len(), 1002);
-        assert_eq!(list[1001].to_string(), "500 more warnings of the kind skipped");
+        assert_eq!(
+            list[1001].to_string(),
+            "500 more warnings of the kind skipped"
+        );
     }
 }

@@ -1,1 +1,21 @@
+//! ext4: from a tree of names and inodes to blocks.
+//!
+//! Only [`writer`] decides where blocks go; the other modules turn state into bytes.
 
+pub(crate) mod acl;
+mod bitmap;
+pub(crate) mod checksum;
+pub(crate) mod dir;
+pub(crate) mod extent;
+pub(crate) mod finish;
+pub(crate) mod format;
+pub(crate) mod geometry;
+pub(crate) mod hash;
+pub(crate) mod inode;
+mod sets;
+pub(crate) mod tree;
+pub(crate) mod writer;
+pub(crate) mod xattr;
+
+#[cfg(test)]
+mod tests;

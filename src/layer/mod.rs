@@ -1,1 +1,5 @@
+//! From the blob to the entries: the only part that reads the input.
 
+pub(crate) mod digest;
+pub(crate) mod entry;
+pub(crate) mod whiteout;

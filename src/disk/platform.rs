@@ -1,0 +1,185 @@
+//! What differs between operating systems.
+
+use std::fs::Metadata;
+use std::io;
+use std::path::Path;
+
+use tempfile::{Builder, NamedTempFile};
+
+pub(super) use imp::{open_directory, sync_directory, write_all_at};
+pub(super) use unnamed::{give_name, unnamed_temporary};
+
+/// A temporary file in `directory` with the permissions of `old`, or of a new file.
+pub(super) fn named_temporary(
+    directory: &Path,
+    old: Option<&Metadata>,
+) -> io::Result<NamedTempFile> {
+    let mut builder = builder();
+    imp::set_permissions(&mut builder, old);
+    let temporary = builder.tempfile_in(directory)?;
+    imp::copy_permissions(temporary.as_file(), old)?;
+    Ok(temporary)
+}
+
+/// How temporary files are named: hidden, and telling whose they are.
+pub(super) fn builder() -> Builder<'static, 'static> {
+    let mut builder = Builder::new();
+    builder.prefix(".tar2vhd-");
+    builder
+}
+
+#[cfg(unix)]
+mod imp {
+    use std::fs::{File, Metadata, Permissions};
+    use std::io;
+    use std::os::unix::fs::{FileExt, PermissionsExt};
+    use std::path::Path;
+
+    use tempfile::Builder;
+
+    /// Writes all of `data` at `offset`.
+    pub(crate) fn write_all_at(file: &File, offset: u64, data: &[u8]) -> io::Result<()> {
+        file.write_all_at(data, offset)
+    }
+
+    /// The mode to create a file with, from which the kernel takes the umask away.
+    pub(super) fn mode(old: Option<&Metadata>) -> u32 {
+        old.map_or(0o666, |old| old.permissions().mode() & 0o7777)
+    }
+
+    pub(super) fn set_permissions(builder: &mut Builder<'_, '_>, old: Option<&Metadata>) {
+        builder.permissions(Permissions::from_mode(mode(old)));
+    }
+
+    /// Makes a file that was created with the mode of `old` have it despite the umask.
+    pub(super) fn copy_permissions(file: &File, old: Option<&Metadata>) -> io::Result<()> {
+        // Some file systems know no modes and refuse all but the one that is there.
+        if old.is_some() && mode(Some(&file.metadata()?)) != mode(old) {
+            file.set_permissions(Permissions::from_mode(mode(old)))?;
+        }
+        Ok(())
+    }
+
+    /// Opens a directory for [`sync_directory`].
+    pub(crate) fn open_directory(path: &Path) -> io::Result<File> {
+        File::open(path)
+    }
+
+    /// Waits until the names in a directory are on stable storage.
+    pub(crate) fn sync_directory(directory: &File) -> io::Result<()> {
+        match directory.sync_all() {
+            // Some network file systems cannot, and need not.
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
+                ) =>
+            {
+                Ok(())
+            }
+            result => result,
+        }
+    }
+}
+
+#[cfg(windows)]
+mod imp {
+    use std::fs::{File, Metadata};
+    use std::io;
+    use std::os::windows::fs::FileExt;
+    use std::path::Path;
+
+    use tempfile::Builder;
+
+    /// Writes all of `data` at `offset`.
+    pub(crate) fn write_all_at(file: &File, mut offset: u64, mut data: &[u8]) -> io::Result<()> {
+        while !data.is_empty() {
+            match file.seek_write(data, offset) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    data = &data[written..];
+                    offset += written as u64;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    /// Files take their access list from the directory.
+    pub(super) fn set_permissions(_: &mut Builder<'_, '_>, _: Option<&Metadata>) {}
+
+    /// See [`set_permissions`].
+    pub(super) fn copy_permissions(_: &File, _: Option<&Metadata>) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// There is no such thing as [`sync_directory`] here.
+    pub(crate) fn open_directory(_: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Names are as durable as NTFS's journal makes them.
+    pub(crate) fn sync_directory((): &()) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod unnamed {
+    use std::fs::{self, File, Metadata, OpenOptions};
+    use std::io;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::OpenOptionsExt;
+    use std::path::{Path, PathBuf};
+
+    use rustix::fs::{AtFlags, CWD, OFlags};
+
+    use super::imp;
+
+    /// A temporary file in `directory` with the permissions of `old`, or of a new file, and
+    /// without a name: gone with the process, however that ends. `None` where the file
+    /// system has no such thing.
+    pub(crate) fn unnamed_temporary(directory: &Path, old: Option<&Metadata>) -> Option<File> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .mode(imp::mode(old))
+            .custom_flags(OFlags::TMPFILE.bits().cast_signed())
+            .open(directory)
+            .ok()?;
+        imp::copy_permissions(&file, old).ok()?;
+        // Better to learn now than in the end that /proc is not mounted.
+        fs::metadata(link(&file)).ok()?;
+        Some(file)
+    }
+
+    /// Gives an unnamed file a name, which must not exist yet.
+    pub(crate) fn give_name(file: &File, path: &Path) -> io::Result<()> {
+        // The way without /proc, AT_EMPTY_PATH, is for privileged processes before Linux 6.10.
+        rustix::fs::linkat(CWD, link(file), CWD, path, AtFlags::SYMLINK_FOLLOW)?;
+        Ok(())
+    }
+
+    fn link(file: &File) -> PathBuf {
+        format!("/proc/self/fd/{}", file.as_raw_fd()).into()
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+mod unnamed {
+    use std::fs::{File, Metadata};
+    use std::io;
+    use std::path::Path;
+
+    /// There are no unnamed files that can be given a name.
+    pub(crate) fn unnamed_temporary(_: &Path, _: Option<&Metadata>) -> Option<File> {
+        None
+    }
+
+    /// See [`unnamed_temporary`].
+    pub(crate) fn give_name(_: &File, _: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}

@@ -1,0 +1,468 @@
+use std::fmt;
+use std::fs::{self, File, Metadata};
+use std::io;
+use std::mem;
+use std::path::{self, Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tempfile::TempPath;
+
+use super::{DiskOutput, platform};
+use crate::error::{Error, ErrorKind, Result};
+
+/// A file that appears at its destination whole, by [`publish`](Self::publish), or not at
+/// all.
+///
+/// Until then it has no name on Linux where the file system allows that, so that nothing is
+/// left of it however the process ends. Elsewhere it has a temporary name beside the
+/// destination, which is removed when the file is dropped or [discarded](Discard).
+///
+/// ```no_run
+/// use tar2vhd::{DiskFile, DiskOutput};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let file = DiskFile::create("layer.vhd")?;
+/// file.write_at(0, b"...")?;
+/// file.publish(true)?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct DiskFile {
+    file: File,
+    destination: PathBuf,
+    temporary: Discard,
+}
+
+impl DiskFile {
+    /// Starts a file that will stand at `path`, which has to be absent or a regular file.
+    ///
+    /// The file will have the permissions of the one it replaces, or those of any new file.
+    /// A symbolic link to a regular file stays, and that file is replaced.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Output`] if `path` is something else or its directory cannot be written.
+    pub fn create(path: impl AsRef<Path>) -> Result<Self> {
+        Self::start(path.as_ref(), platform::unnamed_temporary)
+    }
+
+    fn start(
+        path: &Path,
+        unnamed_temporary: fn(&Path, Option<&Metadata>) -> Option<File>,
+    ) -> Result<Self> {
+        let (destination, old) = resolve(path)?;
+        let directory = parent(&destination);
+        let (file, temporary) = match unnamed_temporary(directory, old.as_ref()) {
+            Some(file) => (file, Temporary::Unnamed),
+            None => platform::named_temporary(directory, old.as_ref())
+                .map(|named| named.into_parts())
+                .map(|(file, path)| (file, Temporary::Named(path)))
+                .map_err(|e| {
+                    Error::output(
+                        format!("cannot create a file in {}", directory.display()),
+                        e,
+                    )
+                })?,
+        };
+        Ok(Self {
+            file,
+            destination,
+            temporary: Discard(Arc::new(Mutex::new(temporary))),
+        })
+    }
+
+    /// Discards the file from elsewhere, as a handler of signals may have to.
+    #[must_use]
+    pub fn discard_handle(&self) -> Discard {
+        self.temporary.clone()
+    }
+
+    /// Waits until what was written is on stable storage, so that
+    /// [`publish`](Self::publish) is quick.
+    ///
+    /// # Errors
+    /// If the system says that something could not be written.
+    pub fn sync(&self) -> Result<()> {
+        let name = self.destination.display();
+        self.file
+            .sync_all()
+            .map_err(|e| Error::output(format!("cannot write {name} to stable storage"), e))
+    }
+
+    /// Puts the file in the place of what stands at its destination, atomically.
+    ///
+    /// With `fsync` the file is on stable storage before, and its name after.
+    ///
+    /// # Errors
+    /// If anything fails the destination stays as it was, but for a failure to sync the
+    /// directory after all else is done.
+    pub fn publish(self, fsync: bool) -> Result<()> {
+        let name = self.destination.display();
+        let directory = parent(&self.destination);
+        let failed = |e| Error::output(format!("cannot publish {name}"), e);
+        let mut directory_to_sync = None;
+        if fsync {
+            self.sync()?;
+            directory_to_sync = Some(platform::open_directory(directory).map_err(failed)?);
+        }
+        let exists = regular_file(&self.destination)?.is_some();
+
+        let mut temporary = self.temporary.lock();
+        match mem::replace(&mut *temporary, Temporary::Gone) {
+            Temporary::Unnamed => self.publish_unnamed(exists).map_err(failed)?,
+            Temporary::Named(path) => path
+                .persist(&self.destination)
+                .map_err(|e| failed(e.error))?,
+            Temporary::Gone => {
+                return Err(Error::new(
+                    ErrorKind::Cancelled,
+                    format!("{name} was discarded"),
+                ));
+            }
+        }
+        drop(temporary);
+
+        if let Some(directory) = directory_to_sync {
+            platform::sync_directory(&directory).map_err(|e| {
+                Error::output(
+                    format!("{name} is published, but may not outlast a crash of the system"),
+                    e,
+                )
+            })?;
+        }
+        Ok(())
+    }
+
+    fn publish_unnamed(&self, exists: bool) -> io::Result<()> {
+        if !exists {
+            match platform::give_name(&self.file, &self.destination) {
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                result => return result,
+            }
+        }
+        // A file can be renamed over another, but not linked over it.
+        platform::builder()
+            .make_in(parent(&self.destination), |path| {
+                platform::give_name(&self.file, path)
+            })?
+            .into_temp_path()
+            .persist(&self.destination)
+            .map_err(|e| e.error)
+    }
+}
+
+impl Drop for DiskFile {
+    fn drop(&mut self) {
+        self.temporary.discard();
+    }
+}
+
+impl fmt::Debug for DiskFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DiskFile")
+            .field("destination", &self.destination)
+            .finish_non_exhaustive()
+    }
+}
+
+impl DiskOutput for DiskFile {
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        DiskOutput::write_at(&self.file, offset, data)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+}
+
+/// Discards a [`DiskFile`], from any thread.
+#[derive(Clone)]
+pub struct Discard(Arc<Mutex<Temporary>>);
+
+enum Temporary {
+    Unnamed,
+    Named(TempPath),
+    /// Published or discarded.
+    Gone,
+}
+
+impl Discard {
+    /// Removes the temporary file and makes a later [`DiskFile::publish`] fail. Waits for one
+    /// that is under way.
+    ///
+    /// Returns false if there was nothing to discard: the file was published or discarded
+    /// before.
+    pub fn discard(&self) -> bool {
+        !matches!(
+            mem::replace(&mut *self.lock(), Temporary::Gone),
+            Temporary::Gone
+        )
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Temporary> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Discard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Discard").finish_non_exhaustive()
+    }
+}
+
+/// Where a file for `path` is to be put, and the regular file that is there.
+fn resolve(path: &Path) -> Result<(PathBuf, Option<Metadata>)> {
+    let name = path.display();
+    let failed = |e| Error::output(format!("cannot write to {name}"), e);
+    // `Path` overlooks a slash at the end.
+    let is_directory_name = path
+        .as_os_str()
+        .as_encoded_bytes()
+        .last()
+        .is_none_or(|&last| path::is_separator(last.into()));
+    if is_directory_name || path.file_name().is_none() {
+        return Err(Error::new(
+            ErrorKind::Output,
+            format!("'{name}' is not the name of a file"),
+        ));
+    }
+    // Absolute, so that the working directory may change meanwhile.
+    let absolute = path::absolute(path).map_err(failed)?;
+    let is_link = fs::symlink_metadata(&absolute).is_ok_and(|found| found.is_symlink());
+    let destination = match is_link {
+        // Asking what the link leads to first lets the kernel refuse, as it does for links
+        // that others put into a shared directory.
+        true => fs::metadata(&absolute)
+            .and_then(|_| fs::canonicalize(&absolute))
+            .map_err(failed)?,
+        false => absolute,
+    };
+    let old = regular_file(&destination)?;
+    Ok((destination, old))
+}
+
+/// The metadata of the regular file at `path`; none if nothing is there.
+fn regular_file(path: &Path) -> Result<Option<Metadata>> {
+    let name = path.display();
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.is_file() => Ok(Some(found)),
+        Ok(found) => {
+            let is = if found.is_dir() {
+                "is a directory"
+            } else {
+                "is not a regular file"
+            };
+            Err(Error::new(ErrorKind::Output, format!("{name} {is}")))
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::output(format!("cannot write to {name}"), e)),
+    }
+}
+
+fn parent(destination: &Path) -> &Path {
+    destination.parent().unwrap_or(destination)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Both ways to start a file, of which the first may fall back to the second.
+    fn starts() -> [fn(&Path) -> Result<DiskFile>; 2] {
+        [
+            |path| DiskFile::create(path),
+            |path| DiskFile::start(path, |_, _| None),
+        ]
+    }
+
+    fn names(directory: &Path) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_appears_when_published() {
+        for start in starts() {
+            for fsync in [false, true] {
+                let directory = tempfile::tempdir().unwrap();
+                let path = directory.path().join("disk");
+                for content in ["new", "replaced"] {
+                    let before = fs::read(&path).ok();
+                    let file = start(&path).unwrap();
+                    file.write_at(0, content.as_bytes()).unwrap();
+                    assert_eq!(fs::read(&path).ok(), before);
+                    file.publish(fsync).unwrap();
+                    assert_eq!(fs::read_to_string(&path).unwrap(), content);
+                    assert_eq!(names(directory.path()), ["disk"]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_file_that_is_not_published() {
+        for start in starts() {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("disk");
+            for _ in 0..2 {
+                let left = names(directory.path());
+                let file = start(&path).unwrap();
+                let handle = file.discard_handle();
+                file.write_at(0, b"x").unwrap();
+                drop(file);
+                assert!(!handle.discard());
+                assert_eq!(names(directory.path()), left);
+
+                let file = start(&path).unwrap();
+                let handle = file.discard_handle();
+                assert!(handle.discard() && !handle.discard());
+                assert_eq!(names(directory.path()), left);
+                let error = file.publish(true).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Cancelled);
+                assert_eq!(names(directory.path()), left);
+                fs::write(&path, "old").unwrap();
+            }
+            assert_eq!(fs::read(&path).unwrap(), b"old");
+        }
+    }
+
+    #[test]
+    fn a_published_file_cannot_be_discarded() {
+        for start in starts() {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("disk");
+            let file = start(&path).unwrap();
+            let handle = file.discard_handle();
+            file.publish(false).unwrap();
+            assert!(!handle.discard());
+            assert!(path.exists());
+        }
+    }
+
+    #[test]
+    fn a_file_that_appears_meanwhile_is_replaced_and_a_directory_is_not() {
+        for start in starts() {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("disk");
+            let file = start(&path).unwrap();
+            file.write_at(0, b"new").unwrap();
+            fs::write(&path, "meanwhile").unwrap();
+            // The name can also appear after it was last looked for.
+            if matches!(*file.temporary.lock(), Temporary::Unnamed) {
+                file.publish_unnamed(false).unwrap();
+            } else {
+                file.publish(false).unwrap();
+            }
+            assert_eq!(fs::read(&path).unwrap(), b"new");
+
+            let file = start(&path).unwrap();
+            fs::remove_file(&path).unwrap();
+            fs::create_dir(&path).unwrap();
+            let error = file.publish(false).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Output);
+            assert_eq!(names(directory.path()), ["disk"]);
+            assert!(path.is_dir());
+        }
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let inside = |name: &str| directory.path().join(name);
+        fs::write(inside("file"), "old").unwrap();
+        for (path, message) in [
+            (directory.path().to_owned(), "is a directory"),
+            (PathBuf::new(), "'' is not the name of a file"),
+            (inside("absent/"), "is not the name of a file"),
+            (inside(".."), "is not the name of a file"),
+            (inside("absent/disk"), "cannot create a file in"),
+            (inside("file/disk"), "cannot write to"),
+        ] {
+            for start in starts() {
+                let error = start(&path).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Output);
+                assert!(error.to_string().contains(message), "{error}");
+            }
+        }
+        assert_eq!(names(directory.path()), ["file"]);
+    }
+
+    #[cfg(unix)]
+    mod unix {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        use std::os::unix::net::UnixListener;
+
+        use super::*;
+
+        fn mode(path: &Path) -> u32 {
+            fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
+        }
+
+        #[test]
+        fn modes_are_the_old_files_or_a_new_files() {
+            for start in starts() {
+                let directory = tempfile::tempdir().unwrap();
+                let path = directory.path().join("disk");
+                fs::write(directory.path().join("plain"), "").unwrap();
+                start(&path).unwrap().publish(false).unwrap();
+                assert_eq!(mode(&path), mode(&directory.path().join("plain")));
+                for old in [0o600, 0o666, 0o440, 0o755] {
+                    fs::set_permissions(&path, fs::Permissions::from_mode(old)).unwrap();
+                    let file = start(&path).unwrap();
+                    assert_eq!(
+                        file.file.metadata().unwrap().permissions().mode() & 0o7777,
+                        old
+                    );
+                    file.publish(false).unwrap();
+                    assert_eq!(mode(&path), old);
+                }
+            }
+        }
+
+        #[test]
+        fn links_lead_to_the_file_that_is_replaced() {
+            for start in starts() {
+                let directory = tempfile::tempdir().unwrap();
+                let inside = |name: &str| directory.path().join(name);
+                fs::create_dir(inside("elsewhere")).unwrap();
+                fs::write(inside("elsewhere/file"), "old").unwrap();
+                symlink("elsewhere/file", inside("direct")).unwrap();
+                symlink("direct", inside("link")).unwrap();
+                let file = start(&inside("link")).unwrap();
+                file.write_at(0, b"new").unwrap();
+                file.publish(true).unwrap();
+                assert_eq!(fs::read(inside("elsewhere/file")).unwrap(), b"new");
+                assert!(inside("link").is_symlink() && inside("direct").is_symlink());
+                assert_eq!(names(&inside("elsewhere")), ["file"]);
+            }
+        }
+
+        #[test]
+        fn links_and_sockets_that_are_no_files_are_refused() {
+            let directory = tempfile::tempdir().unwrap();
+            let inside = |name: &str| directory.path().join(name);
+            symlink("absent", inside("dangling")).unwrap();
+            symlink("loop", inside("loop")).unwrap();
+            symlink("/dev/null", inside("device")).unwrap();
+            symlink(".", inside("directory")).unwrap();
+            let _socket = UnixListener::bind(inside("socket")).unwrap();
+            let left = names(directory.path());
+            for (name, message) in [
+                ("dangling", "cannot write to"),
+                ("loop", "cannot write to"),
+                ("device", "/dev/null is not a regular file"),
+                ("directory", "is a directory"),
+                ("socket", "is not a regular file"),
+            ] {
+                for start in starts() {
+                    let error = start(&inside(name)).unwrap_err();
+                    assert_eq!(error.kind(), ErrorKind::Output);
+                    assert!(error.to_string().contains(message), "{error}");
+                }
+            }
+            assert_eq!(names(directory.path()), left);
+        }
+    }
+}

@@ -1,0 +1,591 @@
+//! The end of a file system: attributes, directories, inode tables, bitmaps, descriptors and
+//! superblock, which are known only when all entries are.
+
+use std::collections::HashMap;
+
+use rayon::prelude::*;
+use zerocopy::{FromZeros, IntoBytes};
+
+use super::bitmap::Bitmap;
+use super::checksum;
+use super::dir::{self, Directory};
+use super::extent::{ExtentRoot, ExtentTree};
+use super::format::{
+    BG_INODE_ZEROED, BITS_PER_BLOCK, BLOCK_SIZE, CHECKSUM_CRC32C, COMPAT_DIR_INDEX,
+    COMPAT_EXT_ATTR, COMPAT_SPARSE_SUPER2, DEFAULT_MOUNT_OPTS, EXTRA_ISIZE, FIRST_INO,
+    FLAGS_UNSIGNED_HASH, GroupDescriptor, HASH_HALF_MD4, I_BLOCK_SIZE, INCOMPAT_CSUM_SEED,
+    INCOMPAT_EA_INODE, INCOMPAT_EXTENTS, INCOMPAT_FILETYPE, INCOMPAT_FLEX_BG, INCOMPAT_INLINE_DATA,
+    INCOMPAT_LARGEDIR, INODE_SIZE, INODES_PER_BLOCK, RO_COMPAT_DIR_NLINK, RO_COMPAT_EXTRA_ISIZE,
+    RO_COMPAT_HUGE_FILE, RO_COMPAT_LARGE_FILE, RO_COMPAT_METADATA_CSUM, RO_COMPAT_READONLY,
+    SUPER_MAGIC, SUPERBLOCK_OFFSET, Superblock, XATTR_REFCOUNT_MAX,
+};
+use super::geometry::Geometry;
+use super::hash::half_md4;
+use super::inode::{Body, Finish, Node, encode};
+use super::sets::{Sets, Stored};
+use super::tree::{Ino, Tree};
+use super::writer::{BlockSink, Writer};
+use super::xattr::{self, Attribute, OPAQUE_SIZE, Placement, Reserved, Set};
+use crate::error::{Error, Result};
+
+/// What tells one file system from another.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Identity {
+    pub uuid: [u8; 16],
+    /// s_hash_seed: what the directory hashes start from.
+    pub hash_seed: [u32; 4],
+}
+
+/// A file system that is whole.
+pub(crate) struct Finished<S> {
+    pub sink: S,
+    pub tree: Tree,
+    pub blocks: u32,
+    /// Inodes in use, the reserved ones not counted but for the root.
+    pub inodes: u64,
+}
+
+/// The blocks of a directory.
+struct DirBlocks {
+    root: ExtentRoot,
+    count: u64,
+    indexed: bool,
+}
+
+impl Default for DirBlocks {
+    fn default() -> Self {
+        Self {
+            root: ExtentRoot::Empty,
+            count: 0,
+            indexed: false,
+        }
+    }
+}
+
+/// How often each value's inode is named by an entry.
+type References = HashMap<u32, u32>;
+
+/// Entries of directories that are made at a time; more only for a single directory.
+const ENTRIES_AT_A_TIME: usize = 1 << 16;
+/// Blocks of the inode tables that one task makes, and tasks at a time.
+const TABLE_SPAN: u32 = 64;
+const TABLE_SPANS: u32 = 16;
+/// Groups that share metadata as flex_bg has it: all there can be.
+const LOG_GROUPS_PER_FLEX: u8 = 20;
+
+impl<S: BlockSink> Writer<S> {
+    /// Writes everything that is left and the superblock last.
+    pub(crate) fn finish(mut self, identity: &Identity) -> Result<Finished<S>> {
+        let opaque = xattr::opaque_mark();
+        let references = self.place_xattrs(&opaque)?;
+        self.free_unused_values(&references);
+        let (dirs, levels) = self.write_directories(identity)?;
+        let geometry = Geometry::new(self.area.next, self.tree.last_ino(), self.config.max_blocks)?;
+        self.write_inode_tables(&geometry, &dirs, &references, &opaque)?;
+        let mut descriptors = self.write_bitmaps(&geometry)?;
+        let totals = Totals::of(&descriptors);
+        let mut block_of = descriptors.as_bytes().to_vec();
+        block_of.resize(geometry.descriptor_blocks() as usize * BLOCK_SIZE, 0);
+        self.area.sink.write(1, &block_of)?;
+        descriptors.clear();
+        let block = self.superblock(identity, &geometry, &totals, levels);
+        self.area.sink.write(0, &block)?;
+        let in_use = |(_, node): &(Ino, &Node)| !matches!(node.body, Body::Freed);
+        let inodes = self.tree.nodes().filter(in_use).count() as u64;
+        Ok(Finished {
+            sink: self.area.sink,
+            tree: self.tree,
+            blocks: geometry.blocks,
+            inodes,
+        })
+    }
+
+    /// Gives every inode whose attributes take a block that block.
+    fn place_xattrs(&mut self, opaque: &Attribute) -> Result<References> {
+        /// Where the plain users of a live set stand.
+        #[derive(Clone, Copy)]
+        struct Shared {
+            users: u32,
+            block: u32,
+            /// Users that the block can take yet.
+            left: u32,
+        }
+        let mut shared = vec![
+            Shared {
+                users: 0,
+                block: 0,
+                left: 0
+            };
+            self.sets.count()
+        ];
+        for (ino, node) in self.tree.nodes() {
+            if is_plain(&self.tree, ino, node) {
+                shared[node.xattrs as usize].users += 1;
+            }
+        }
+        let mut references = References::new();
+        let mut blocks = Vec::new();
+        for (ino, node) in self.tree.nodes() {
+            let set = match self.sets.get(node.xattrs) {
+                None => continue,
+                Some(Stored::Sealed(sealed)) => {
+                    sealed
+                        .values
+                        .iter()
+                        .for_each(|ino| *references.entry(*ino).or_default() += 1);
+                    blocks.push((ino, sealed.block));
+                    continue;
+                }
+                Some(Stored::Live(bytes)) => Set::decode(bytes),
+            };
+            let place = placement(&self.tree, ino, node, &set, opaque)?;
+            let (in_inode, in_block) = place.value_inodes();
+            in_inode.for_each(|ino| *references.entry(ino).or_default() += 1);
+            let state = &mut shared[node.xattrs as usize];
+            let plain = is_plain(&self.tree, ino, node);
+            if !plain || state.left == 0 {
+                let users = if plain {
+                    state.users.min(XATTR_REFCOUNT_MAX)
+                } else {
+                    1
+                };
+                let Some(block) = place.block(self.area.next, users) else {
+                    continue;
+                };
+                let number = self.area.append(&block)?;
+                in_block.for_each(|ino| *references.entry(ino).or_default() += 1);
+                if !plain {
+                    blocks.push((ino, number));
+                    continue;
+                }
+                (state.block, state.left) = (number, users);
+                state.users -= users;
+            }
+            state.left -= 1;
+            blocks.push((ino, state.block));
+        }
+        for (ino, block) in blocks {
+            self.tree.node_mut(ino).xattr_block = block;
+        }
+        Ok(references)
+    }
+
+    /// Frees values and blocks of attributes that no inode has any more.
+    fn free_unused_values(&mut self, references: &References) {
+        let unused = |(ino, node): (Ino, &Node)| {
+            let is_value = matches!(node.body, Body::XattrValue { .. });
+            (is_value && !references.contains_key(&ino.get())).then_some(ino)
+        };
+        let unused: Vec<_> = self.tree.nodes().filter_map(unused).collect();
+        unused.into_iter().for_each(|ino| self.free(ino));
+        let mut used = vec![false; self.sets.count()];
+        for (_, node) in self.tree.nodes() {
+            used[node.xattrs as usize] = true;
+        }
+        let unused = |(number, stored): (u32, &Stored)| match stored {
+            Stored::Sealed(sealed) if !used[number as usize] => Some(sealed.block),
+            _ => None,
+        };
+        let unused: Vec<_> = self.sets.iter().filter_map(unused).collect();
+        unused
+            .into_iter()
+            .for_each(|block| self.free_blocks(block, 1));
+    }
+
+    /// Writes all directories; answers their blocks, by [`Body::Directory`]'s index, and the
+    /// most levels of a hash tree.
+    fn write_directories(&mut self, identity: &Identity) -> Result<(Vec<DirBlocks>, usize)> {
+        let mut done = Vec::new();
+        done.resize_with(self.tree.dir_count(), DirBlocks::default);
+        let mut levels = 0;
+        let all: Vec<_> = self
+            .tree
+            .nodes()
+            .filter(|(_, node)| node.is_dir())
+            .collect();
+        let all: Vec<_> = all.into_iter().map(|(ino, _)| ino).collect();
+        let mut next = 0;
+        while next < all.len() {
+            let mut entries = 0;
+            let first = next;
+            while next < all.len() && (next == first || entries < ENTRIES_AT_A_TIME) {
+                entries += self.tree.dir(all[next]).map_or(0, |dir| dir.names as usize);
+                next += 1;
+            }
+            let Self { tree, area, .. } = self;
+            let made: Vec<_> = all[first..next]
+                .par_iter()
+                .map(|ino| directory(tree, *ino, &identity.hash_seed))
+                .collect();
+            let mut extra = Vec::new();
+            for (ino, dir) in all[first..next].iter().zip(&made) {
+                if dir.indirect_levels() > 2 {
+                    return Err(Error::limit(
+                        "a directory with more names than ext4 can index",
+                    ));
+                }
+                levels = levels.max(dir.indirect_levels());
+                let start = area.reserve(dir.blocks())?;
+                write_blocks(&mut area.sink, start, dir)?;
+                let mut extents = ExtentTree::new(checksum::inode_seed(checksum::SEED, ino.get()));
+                // Up to 2^32 blocks were reserved, so the count fits.
+                extents.push(0, dir.blocks() as u32, start, &mut |node| area.append(node))?;
+                let before = area.next;
+                let root = extents.finish(|node| area.append(node))?;
+                if area.next > before {
+                    extra.push((*ino, area.next - before));
+                }
+                if let Body::Directory(index) = tree.node(*ino).body {
+                    let (count, indexed) = (dir.blocks(), dir.is_indexed());
+                    done[index as usize] = DirBlocks {
+                        root,
+                        count,
+                        indexed,
+                    };
+                }
+            }
+            drop(made);
+            for (ino, blocks) in extra {
+                tree.node_mut(ino).blocks = blocks;
+            }
+        }
+        Ok((done, levels))
+    }
+
+    fn write_inode_tables(
+        &mut self,
+        geometry: &Geometry,
+        dirs: &[DirBlocks],
+        references: &References,
+        opaque: &Attribute,
+    ) -> Result<()> {
+        let Self {
+            tree, sets, area, ..
+        } = self;
+        let blocks = geometry.groups * geometry.table_blocks();
+        let span = |first: u32| -> Result<Vec<u8>> {
+            let count = TABLE_SPAN.min(blocks - first);
+            let mut table = vec![0; count as usize * BLOCK_SIZE];
+            for (i, slot) in table.chunks_exact_mut(INODE_SIZE).enumerate() {
+                let ino = first * INODES_PER_BLOCK + i as u32 + 1;
+                let Some((ino, node)) = tree.get(ino) else {
+                    continue;
+                };
+                let directory = match node.body {
+                    Body::Freed => continue,
+                    Body::Directory(index) => Some(&dirs[index as usize]),
+                    _ => None,
+                };
+                let finish = finish_of(tree, sets, ino, node, directory, references, opaque)?;
+                slot.copy_from_slice(&encode(ino.get(), node, &finish));
+            }
+            Ok(table)
+        };
+        // Tables past the last inode stay zero, as they are.
+        let end = tree.last_ino().div_ceil(INODES_PER_BLOCK);
+        let starts: Vec<u32> = (0..end).step_by(TABLE_SPAN as usize).collect();
+        for batch in starts.chunks(TABLE_SPANS as usize) {
+            let tables: Result<Vec<_>> = batch.par_iter().map(|first| span(*first)).collect();
+            for (first, table) in batch.iter().zip(tables?) {
+                area.sink.write(geometry.inode_tables + first, &table)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the bitmaps and answers the descriptors.
+    fn write_bitmaps(&mut self, geometry: &Geometry) -> Result<Vec<GroupDescriptor>> {
+        let reserved = super::geometry::reserved_descriptor_blocks(self.config.max_blocks);
+        let mut free = std::mem::take(&mut self.freed);
+        free.push((
+            1 + geometry.descriptor_blocks(),
+            reserved - geometry.descriptor_blocks(),
+        ));
+        free.push((geometry.used_end(), geometry.blocks - geometry.used_end()));
+        free.sort_unstable();
+        let mut free_ino = Vec::new();
+        let mut dir_ino = Vec::new();
+        for (ino, node) in self.tree.nodes() {
+            match node.body {
+                Body::Freed => free_ino.push(ino.get()),
+                Body::Directory(_) => dir_ino.push(ino.get()),
+                _ => {}
+            }
+        }
+        let last_ino = self.tree.last_ino();
+        let mut descriptors = Vec::new();
+        let mut bitmaps = Vec::with_capacity(2 * BLOCK_SIZE);
+        for group in 0..geometry.groups {
+            let first = u64::from(group) * u64::from(geometry.blocks_per_group);
+            let end = (first + u64::from(geometry.blocks_per_group)).min(geometry.blocks.into());
+            let (first, end) = (first as u32, end as u32);
+            let mut block_bitmap = Bitmap::full();
+            let mut free_blocks = 0;
+            // The last range that starts before the group may reach into it.
+            let from = free
+                .partition_point(|(start, _)| *start < first)
+                .saturating_sub(1);
+            for (start, len) in &free[from..] {
+                if *start >= end {
+                    break;
+                }
+                let (start, stop) = ((*start).max(first), (start + len).min(end));
+                if start < stop {
+                    block_bitmap.clear(start - first..stop - first);
+                    free_blocks += stop - start;
+                }
+            }
+            let first_ino = group * geometry.inodes_per_group + 1;
+            let end_ino = first_ino + geometry.inodes_per_group;
+            let unused = end_ino.saturating_sub((last_ino + 1).max(first_ino));
+            let mut inode_bitmap = Bitmap::full();
+            let bits = geometry.inodes_per_group;
+            inode_bitmap.clear(bits - unused..bits);
+            let freed = within(&free_ino, first_ino, end_ino);
+            freed
+                .iter()
+                .for_each(|ino| inode_bitmap.clear(ino - first_ino..ino - first_ino + 1));
+            let place = geometry.bitmaps + 2 * group;
+            bitmaps.clear();
+            bitmaps.extend_from_slice(block_bitmap.bytes());
+            bitmaps.extend_from_slice(inode_bitmap.bytes());
+            self.area.sink.write(place, &bitmaps)?;
+            let block_bits = &block_bitmap.bytes()[..geometry.blocks_per_group as usize / 8];
+            let inode_bits = &inode_bitmap.bytes()[..bits as usize / 8];
+            let mut descriptor = GroupDescriptor {
+                bg_block_bitmap_lo: place.into(),
+                bg_inode_bitmap_lo: (place + 1).into(),
+                bg_inode_table_lo: (geometry.inode_tables + group * geometry.table_blocks()).into(),
+                bg_free_blocks_count_lo: (free_blocks as u16).into(),
+                bg_free_inodes_count_lo: ((unused + freed.len() as u32) as u16).into(),
+                bg_used_dirs_count_lo: (within(&dir_ino, first_ino, end_ino).len() as u16).into(),
+                bg_flags: BG_INODE_ZEROED.into(),
+                bg_exclude_bitmap_lo: 0.into(),
+                bg_block_bitmap_csum_lo: checksum::bitmap(checksum::SEED, block_bits).into(),
+                bg_inode_bitmap_csum_lo: checksum::bitmap(checksum::SEED, inode_bits).into(),
+                bg_itable_unused_lo: (unused as u16).into(),
+                bg_checksum: 0.into(),
+            };
+            let bytes = zerocopy::transmute_ref!(&descriptor);
+            descriptor.bg_checksum = checksum::descriptor(checksum::SEED, group, bytes).into();
+            descriptors.push(descriptor);
+        }
+        Ok(descriptors)
+    }
+
+    /// Block 0, with the superblock in it.
+    fn superblock(
+        &self,
+        identity: &Identity,
+        geometry: &Geometry,
+        totals: &Totals,
+        levels: usize,
+    ) -> [u8; BLOCK_SIZE] {
+        let mut incompat =
+            INCOMPAT_FILETYPE | INCOMPAT_EXTENTS | INCOMPAT_FLEX_BG | INCOMPAT_CSUM_SEED;
+        for (_, node) in self.tree.nodes() {
+            match node.body {
+                Body::XattrValue { .. } => incompat |= INCOMPAT_EA_INODE,
+                Body::Inline(_) => incompat |= INCOMPAT_INLINE_DATA,
+                _ => {}
+            }
+        }
+        if levels == 2 {
+            incompat |= INCOMPAT_LARGEDIR;
+        }
+        let (time, time_hi) = (self.config.time as u32, (self.config.time >> 32) as u8);
+        let mut sb = Superblock::new_zeroed();
+        sb.s_inodes_count = (geometry.inodes_per_group * geometry.groups).into();
+        sb.s_blocks_count_lo = geometry.blocks.into();
+        sb.s_free_blocks_count_lo = totals.free_blocks.into();
+        sb.s_free_inodes_count = totals.free_inodes.into();
+        sb.s_log_block_size = BLOCK_SIZE.trailing_zeros().saturating_sub(10).into();
+        sb.s_log_cluster_size = sb.s_log_block_size;
+        sb.s_blocks_per_group = geometry.blocks_per_group.into();
+        sb.s_clusters_per_group = geometry.blocks_per_group.into();
+        sb.s_inodes_per_group = geometry.inodes_per_group.into();
+        (sb.s_wtime, sb.s_wtime_hi) = (time.into(), time_hi);
+        (sb.s_lastcheck, sb.s_lastcheck_hi) = (time.into(), time_hi);
+        (sb.s_mkfs_time, sb.s_mkfs_time_hi) = (time.into(), time_hi);
+        sb.s_max_mnt_count = u16::MAX.into();
+        sb.s_magic = SUPER_MAGIC.into();
+        sb.s_state = STATE_CLEAN.into();
+        sb.s_errors = ERRORS_CONTINUE.into();
+        sb.s_rev_level = DYNAMIC_REVISION.into();
+        sb.s_first_ino = FIRST_INO.into();
+        sb.s_inode_size = (INODE_SIZE as u16).into();
+        sb.s_feature_compat = (COMPAT_EXT_ATTR | COMPAT_DIR_INDEX | COMPAT_SPARSE_SUPER2).into();
+        sb.s_feature_incompat = incompat.into();
+        sb.s_feature_ro_compat = (RO_COMPAT_LARGE_FILE
+            | RO_COMPAT_HUGE_FILE
+            | RO_COMPAT_DIR_NLINK
+            | RO_COMPAT_EXTRA_ISIZE
+            | RO_COMPAT_METADATA_CSUM
+            | RO_COMPAT_READONLY)
+            .into();
+        sb.s_uuid = identity.uuid;
+        sb.s_hash_seed = identity.hash_seed.map(Into::into);
+        sb.s_def_hash_version = HASH_HALF_MD4;
+        sb.s_default_mount_opts = DEFAULT_MOUNT_OPTS.into();
+        sb.s_min_extra_isize = EXTRA_ISIZE.into();
+        sb.s_want_extra_isize = EXTRA_ISIZE.into();
+        sb.s_flags = FLAGS_UNSIGNED_HASH.into();
+        sb.s_log_groups_per_flex = LOG_GROUPS_PER_FLEX;
+        sb.s_checksum_type = CHECKSUM_CRC32C;
+        sb.s_checksum_seed = checksum::SEED.into();
+        let mut bytes = [0; size_of::<Superblock>()];
+        bytes.copy_from_slice(sb.as_bytes());
+        sb.s_checksum = checksum::superblock(&bytes).into();
+        let mut block = [0; BLOCK_SIZE];
+        block[SUPERBLOCK_OFFSET..SUPERBLOCK_OFFSET + bytes.len()].copy_from_slice(sb.as_bytes());
+        block
+    }
+}
+
+/// s_state: unmounted cleanly.
+const STATE_CLEAN: u16 = 1;
+/// s_errors: go on after an error.
+const ERRORS_CONTINUE: u16 = 1;
+/// s_rev_level: inode size and features are in the superblock.
+const DYNAMIC_REVISION: u32 = 1;
+
+/// What is free in all groups together.
+struct Totals {
+    free_blocks: u32,
+    free_inodes: u32,
+}
+
+impl Totals {
+    fn of(descriptors: &[GroupDescriptor]) -> Self {
+        let sum = |count: fn(&GroupDescriptor) -> u16| {
+            descriptors
+                .iter()
+                .map(|descriptor| u32::from(count(descriptor)))
+                .sum()
+        };
+        Self {
+            free_blocks: sum(|descriptor| descriptor.bg_free_blocks_count_lo.get()),
+            free_inodes: sum(|descriptor| descriptor.bg_free_inodes_count_lo.get()),
+        }
+    }
+}
+
+/// The part of a sorted list from `first` and before `end`.
+fn within(list: &[u32], first: u32, end: u32) -> &[u32] {
+    let from = list.partition_point(|n| *n < first);
+    let to = list.partition_point(|n| *n < end);
+    &list[from..to]
+}
+
+/// Whether nothing but the attribute set decides what the inode's part and its block hold.
+fn is_plain(tree: &Tree, ino: Ino, node: &Node) -> bool {
+    !matches!(node.body, Body::Inline(_)) && !tree.dir(ino).is_some_and(|dir| dir.opaque)
+}
+
+/// Where the attributes of an inode go.
+fn placement<'a>(
+    tree: &Tree,
+    ino: Ino,
+    node: &Node,
+    set: &'a Set,
+    opaque: &'a Attribute,
+) -> Result<Placement<'a>> {
+    let is_opaque = tree.dir(ino).is_some_and(|dir| dir.opaque);
+    let reserved = Reserved {
+        bytes: if is_opaque { OPAQUE_SIZE } else { 0 },
+        inline: inline_tail(node),
+    };
+    // The set was made to fit with less room than this.
+    let mut place = Placement::new(set, reserved)
+        .ok_or_else(|| Error::limit("extended attributes do not fit"))?;
+    if is_opaque {
+        place.add_to_inode(opaque);
+    }
+    Ok(place)
+}
+
+/// What of inline contents goes into the attribute system.data.
+fn inline_tail(node: &Node) -> Option<&[u8]> {
+    match &node.body {
+        Body::Inline(data) => Some(data.get(I_BLOCK_SIZE..).unwrap_or_default()),
+        _ => None,
+    }
+}
+
+fn finish_of<'a>(
+    tree: &Tree,
+    sets: &Sets,
+    ino: Ino,
+    node: &Node,
+    directory: Option<&'a DirBlocks>,
+    references: &References,
+    opaque: &Attribute,
+) -> Result<Finish<'a>> {
+    let mut value_blocks = 0;
+    let set = match sets.get(node.xattrs) {
+        Some(Stored::Live(bytes)) => Set::decode(bytes),
+        Some(Stored::Sealed(sealed)) => {
+            value_blocks = sealed.value_blocks;
+            Set::default()
+        }
+        None => Set::default(),
+    };
+    let place = placement(tree, ino, node, &set, opaque)?;
+    Ok(Finish {
+        directory: directory.map(|dir| (&dir.root, dir.count, dir.indexed)),
+        xattr_part: place.inode_part(inline_tail(node)),
+        xattr_block: node.xattr_block,
+        xattr_blocks: set.value_blocks() + value_blocks + u32::from(node.xattr_block != 0),
+        references: references.get(&ino.get()).copied().unwrap_or_default(),
+    })
+}
+
+/// The blocks of a directory: in the order of the entries while one block holds them.
+fn directory<'a>(tree: &'a Tree, ino: Ino, hash_seed: &[u32; 4]) -> Directory<'a> {
+    let parent = tree.dir(ino).map_or(ino, |dir| dir.parent).get();
+    let seed = checksum::inode_seed(checksum::SEED, ino.get());
+    let children = tree.children(ino);
+    let size = children
+        .iter()
+        .map(|(name, _)| dir::entry_size(name.len()))
+        .sum();
+    let linear = dir::is_linear(size);
+    let entry = |(name, child): (&'a [u8], Ino)| dir::Entry {
+        hash: if linear {
+            (0, 0)
+        } else {
+            half_md4(hash_seed, name)
+        },
+        ino: child.get(),
+        file_type: tree.node(child).entry_type(),
+        name,
+    };
+    let mut entries: Vec<_> = children.into_iter().map(entry).collect();
+    if linear {
+        return Directory::linear(ino.get(), parent, seed, entries);
+    }
+    entries.par_sort_unstable_by_key(|entry| (entry.hash, entry.name));
+    Directory::indexed(ino.get(), parent, seed, entries)
+}
+
+/// Makes the blocks of a directory, a batch of them in parallel, and writes them in order.
+fn write_blocks(sink: &mut impl BlockSink, start: u32, dir: &Directory<'_>) -> Result<()> {
+    const AT_A_TIME: usize = 256;
+    let blocks = dir.blocks() as usize;
+    for first in (0..blocks).step_by(AT_A_TIME) {
+        let mut buffer = vec![0; AT_A_TIME.min(blocks - first) * BLOCK_SIZE];
+        if buffer.len() == BLOCK_SIZE {
+            dir.fill(first, &mut buffer);
+        } else {
+            let numbered = buffer.par_chunks_exact_mut(BLOCK_SIZE).enumerate();
+            numbered.for_each(|(i, block)| dir.fill(first + i, block));
+        }
+        sink.write(start + first as u32, &buffer)?;
+    }
+    Ok(())
+}
+
+const _: () = assert!(
+    BITS_PER_BLOCK <= u16::MAX as u32,
+    "counts of a group fit 16 bits"
+);

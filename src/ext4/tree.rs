@@ -1,0 +1,500 @@
+//! The tree of names and inodes, in memory and without blocks.
+
+use std::hash::{BuildHasher, RandomState};
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry as Slot;
+
+use super::format::{FIRST_INO, LINK_MAX, ROOT_INO};
+use super::inode::{Attributes, Body, Node};
+use crate::error::{Error, Result};
+
+/// An inode number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Ino(u32);
+
+impl Ino {
+    pub(crate) const ROOT: Self = Self(ROOT_INO);
+
+    pub(crate) fn get(self) -> u32 {
+        self.0
+    }
+
+    /// The inode whose number this is; it must have come from [`get`](Self::get).
+    pub(crate) fn from_number(number: u32) -> Self {
+        Self(number)
+    }
+
+    /// Nodes are kept without the gap between the root and the first ordinary inode.
+    fn index(self) -> usize {
+        self.0.saturating_sub(FIRST_INO - 1) as usize
+    }
+
+    fn of_index(index: usize) -> Self {
+        if index == 0 {
+            Self::ROOT
+        } else {
+            Self(index as u32 + FIRST_INO - 1)
+        }
+    }
+}
+
+const NONE: u32 = u32::MAX;
+
+/// A name in a directory.
+#[derive(Debug)]
+struct Dirent {
+    parent: Ino,
+    /// The inode; the root, which has no name, for a name that was removed.
+    ino: Ino,
+    /// The name that came before it in the directory.
+    previous: u32,
+    /// Whether something in the layer hides what lower layers have under this name.
+    hides: bool,
+    name: NameRef,
+}
+
+/// What only directories have.
+#[derive(Debug)]
+pub(crate) struct Dir {
+    pub parent: Ino,
+    /// The newest name.
+    newest: u32,
+    /// How many names it was given, those that went again included.
+    pub names: u32,
+    /// Its name in its parent; none of the root.
+    dirent: u32,
+    /// No entry has described it.
+    pub implicit: bool,
+    /// Hides what lower layers have here (trusted.overlay.opaque).
+    pub opaque: bool,
+}
+
+/// Where a name is: its offset and, in the low byte, its length.
+#[derive(Clone, Copy, Debug)]
+struct NameRef(u64);
+
+/// The bytes of all names, in pieces that never move.
+#[derive(Default)]
+struct Names(Vec<Vec<u8>>);
+
+impl Names {
+    const PIECE: usize = 1 << 20;
+
+    fn push(&mut self, name: &[u8]) -> NameRef {
+        if self
+            .0
+            .last()
+            .is_none_or(|piece| piece.len() + name.len() > Self::PIECE)
+        {
+            self.0.push(Vec::with_capacity(Self::PIECE));
+        }
+        let piece = self.0.len() - 1;
+        let at = self.0[piece].len();
+        self.0[piece].extend_from_slice(name);
+        NameRef(((piece * Self::PIECE + at) as u64) << 8 | name.len() as u64)
+    }
+
+    fn get(&self, NameRef(name): NameRef) -> &[u8] {
+        let (at, len) = ((name >> 8) as usize, (name & 0xff) as usize);
+        &self.0[at / Self::PIECE][at % Self::PIECE..][..len]
+    }
+}
+
+/// The tree of names and inodes.
+pub(crate) struct Tree {
+    nodes: Vec<Node>,
+    dirs: Vec<Dir>,
+    dirents: Vec<Dirent>,
+    names: Names,
+    /// Finds a dirent by parent and name. The hasher's keys are random so that no input can
+    /// aim at collisions; nothing that is written depends on them.
+    index: HashTable<u32>,
+    hasher: RandomState,
+    /// Nodes that were freed since [`take_freed`](Self::take_freed), as they were.
+    freed: Vec<(Ino, Node)>,
+}
+
+/// What stood at a name before another inode took it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Replaced {
+    Nothing,
+    File,
+    /// A directory with all below it.
+    Tree,
+}
+
+impl Tree {
+    /// An empty root: 0755, 0:0, time 0.
+    pub(crate) fn new() -> Self {
+        let attributes = Attributes {
+            mode: 0o755,
+            ..Attributes::default()
+        };
+        Self {
+            nodes: vec![Node::new(attributes, Body::Directory(0))],
+            dirs: vec![Dir {
+                parent: Ino::ROOT,
+                newest: NONE,
+                names: 0,
+                dirent: NONE,
+                implicit: false,
+                opaque: false,
+            }],
+            dirents: Vec::new(),
+            names: Names::default(),
+            index: HashTable::new(),
+            hasher: RandomState::new(),
+            freed: Vec::new(),
+        }
+    }
+
+    pub(crate) fn node(&self, ino: Ino) -> &Node {
+        &self.nodes[ino.index()]
+    }
+
+    pub(crate) fn node_mut(&mut self, ino: Ino) -> &mut Node {
+        &mut self.nodes[ino.index()]
+    }
+
+    /// The inode of a number, if it was ever given out.
+    pub(crate) fn get(&self, number: u32) -> Option<(Ino, &Node)> {
+        let ino = Ino(number);
+        let known = ino == Ino::ROOT || number >= FIRST_INO;
+        known
+            .then(|| self.nodes.get(ino.index()))
+            .flatten()
+            .map(|node| (ino, node))
+    }
+
+    /// How many directories there ever were.
+    pub(crate) fn dir_count(&self) -> usize {
+        self.dirs.len()
+    }
+
+    /// All inodes, freed ones too, in order.
+    pub(crate) fn nodes(&self) -> impl ExactSizeIterator<Item = (Ino, &Node)> {
+        self.nodes
+            .iter()
+            .enumerate()
+            .map(|(i, node)| (Ino::of_index(i), node))
+    }
+
+    /// The directory's own part; `None` for anything else.
+    pub(crate) fn dir(&self, ino: Ino) -> Option<&Dir> {
+        match self.node(ino).body {
+            Body::Directory(dir) => self.dirs.get(dir as usize),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn dir_mut(&mut self, ino: Ino) -> Option<&mut Dir> {
+        match self.node(ino).body {
+            Body::Directory(dir) => self.dirs.get_mut(dir as usize),
+            _ => None,
+        }
+    }
+
+    fn hash(&self, parent: Ino, name: &[u8]) -> u64 {
+        self.hasher.hash_one((parent, name))
+    }
+
+    fn find(&self, parent: Ino, name: &[u8]) -> Option<u32> {
+        let same = |i: &u32| {
+            let dirent = &self.dirents[*i as usize];
+            dirent.parent == parent && self.names.get(dirent.name) == name
+        };
+        self.index.find(self.hash(parent, name), same).copied()
+    }
+
+    /// The inode of a name.
+    pub(crate) fn lookup(&self, parent: Ino, name: &[u8]) -> Option<Ino> {
+        self.find(parent, name)
+            .map(|i| self.dirents[i as usize].ino)
+    }
+
+    /// The names of a directory in the order in which they came.
+    pub(crate) fn children(&self, dir: Ino) -> Vec<(&[u8], Ino)> {
+        let mut list = Vec::new();
+        let mut next = self.dir(dir).map_or(NONE, |dir| dir.newest);
+        while let Some(dirent) = self.dirents.get(next as usize) {
+            if dirent.ino != Ino::ROOT {
+                list.push((self.names.get(dirent.name), dirent.ino));
+            }
+            next = dirent.previous;
+        }
+        list.reverse();
+        list
+    }
+
+    /// The path of a directory.
+    pub(crate) fn path_of(&self, mut dir: Ino) -> Vec<u8> {
+        let mut names = Vec::new();
+        while let Some(Dir { parent, dirent, .. }) = self.dir(dir)
+            && let Some(dirent) = self.dirents.get(*dirent as usize)
+        {
+            names.push(self.names.get(dirent.name));
+            dir = *parent;
+        }
+        names.reverse();
+        names.join(&b'/')
+    }
+
+    /// Notes that the layer hides what lower layers have under a name that stands.
+    pub(crate) fn set_hides(&mut self, parent: Ino, name: &[u8]) {
+        if let Some(i) = self.find(parent, name) {
+            self.dirents[i as usize].hides = true;
+        }
+    }
+
+    /// Notes the same of the name of a directory.
+    pub(crate) fn set_dir_hides(&mut self, dir: Ino) {
+        if let Some(i) = self.dir(dir).map(|dir| dir.dirent)
+            && let Some(dirent) = self.dirents.get_mut(i as usize)
+        {
+            dirent.hides = true;
+        }
+    }
+
+    /// Whether [`set_hides`](Self::set_hides) was called of a name, whatever it stands for.
+    pub(crate) fn hides(&self, parent: Ino, name: &[u8]) -> bool {
+        self.find(parent, name)
+            .is_some_and(|i| self.dirents[i as usize].hides)
+    }
+
+    /// Makes an inode without a name.
+    pub(crate) fn add(&mut self, node: Node) -> Result<Ino> {
+        let ino = Ino::of_index(self.nodes.len());
+        if self.nodes.len() as u64 + u64::from(FIRST_INO) >= u64::from(u32::MAX) {
+            return Err(Error::limit("the file system has no more inode numbers"));
+        }
+        self.nodes.push(node);
+        Ok(ino)
+    }
+
+    /// Makes a directory without a name, which [`link`](Self::link) gives it.
+    pub(crate) fn add_dir(&mut self, parent: Ino, attributes: Attributes) -> Result<Ino> {
+        let dir = self.dirs.len() as u32;
+        let ino = self.add(Node::new(attributes, Body::Directory(dir)))?;
+        self.dirs.push(Dir {
+            parent,
+            newest: NONE,
+            names: 0,
+            dirent: NONE,
+            implicit: false,
+            opaque: false,
+        });
+        Ok(ino)
+    }
+
+    /// Gives an inode a name; what the name stood for before loses it.
+    pub(crate) fn link(&mut self, parent: Ino, name: &[u8], ino: Ino) -> Result<Replaced> {
+        // Before the old one goes: the inode may stand inside the tree that is replaced.
+        if self.node(ino).is_dir() {
+            self.node_mut(parent).links += 1;
+        } else {
+            if self.node(ino).links == LINK_MAX {
+                return Err(Error::limit(format!(
+                    "more than {LINK_MAX} hard links to a file"
+                )));
+            }
+            self.node_mut(ino).links += 1;
+        }
+        if let Some(i) = self.find(parent, name) {
+            self.name_dir(ino, i);
+            let old = std::mem::replace(&mut self.dirents[i as usize].ino, ino);
+            return Ok(self.drop_name(parent, old));
+        }
+        let i = self.dirents.len() as u32;
+        if i == NONE {
+            return Err(Error::limit("the file system has too many names"));
+        }
+        self.name_dir(ino, i);
+        let hash = self.hash(parent, name);
+        let name = self.names.push(name);
+        let previous = self.dir_mut(parent).map_or(NONE, |dir| {
+            dir.names += 1;
+            std::mem::replace(&mut dir.newest, i)
+        });
+        self.dirents.push(Dirent {
+            parent,
+            ino,
+            previous,
+            hides: false,
+            name,
+        });
+        let Self {
+            dirents,
+            names,
+            hasher,
+            index,
+            ..
+        } = self;
+        let rehash = |i: &u32| {
+            let dirent = &dirents[*i as usize];
+            hasher.hash_one((dirent.parent, names.get(dirent.name)))
+        };
+        index.insert_unique(hash, i, rehash);
+        Ok(Replaced::Nothing)
+    }
+
+    /// Tells a directory which of the names is its own.
+    fn name_dir(&mut self, ino: Ino, dirent: u32) {
+        if let Some(dir) = self.dir_mut(ino) {
+            dir.dirent = dirent;
+        }
+    }
+
+    /// Takes a name away.
+    pub(crate) fn unlink(&mut self, parent: Ino, name: &[u8]) {
+        let hash = self.hash(parent, name);
+        let Self {
+            dirents,
+            names,
+            hasher,
+            index,
+            ..
+        } = self;
+        let same = |i: &u32| {
+            let dirent = &dirents[*i as usize];
+            dirent.parent == parent && names.get(dirent.name) == name
+        };
+        let rehash = |i: &u32| {
+            let dirent = &dirents[*i as usize];
+            hasher.hash_one((dirent.parent, names.get(dirent.name)))
+        };
+        if let Slot::Occupied(slot) = index.entry(hash, same, rehash) {
+            let (i, _) = slot.remove();
+            let old = std::mem::replace(&mut self.dirents[i as usize].ino, Ino::ROOT);
+            self.drop_name(parent, old);
+        }
+    }
+
+    /// An inode lost a name: without any left it goes, a directory with all below it.
+    fn drop_name(&mut self, parent: Ino, ino: Ino) -> Replaced {
+        if !self.node(ino).is_dir() {
+            self.drop_link(ino);
+            return Replaced::File;
+        }
+        self.node_mut(parent).links -= 1;
+        // Not recursive: a tree can be deeper than any stack.
+        let mut doomed = vec![ino];
+        while let Some(dir) = doomed.pop() {
+            let mut next = self.dir(dir).map_or(NONE, |dir| dir.newest);
+            while next != NONE {
+                let dirent = &mut self.dirents[next as usize];
+                let (i, child) = (next, std::mem::replace(&mut dirent.ino, Ino::ROOT));
+                next = dirent.previous;
+                if child == Ino::ROOT {
+                    continue;
+                }
+                let hash = self.hash(dir, self.names.get(self.dirents[i as usize].name));
+                if let Ok(slot) = self.index.find_entry(hash, |other| *other == i) {
+                    slot.remove();
+                }
+                if self.node(child).is_dir() {
+                    doomed.push(child);
+                } else {
+                    self.drop_link(child);
+                }
+            }
+            self.free(dir);
+        }
+        Replaced::Tree
+    }
+
+    fn drop_link(&mut self, ino: Ino) {
+        let node = self.node_mut(ino);
+        node.links -= 1;
+        if node.links == 0 {
+            self.free(ino);
+        }
+    }
+
+    /// Frees an inode that no name leads to.
+    pub(crate) fn free(&mut self, ino: Ino) {
+        let freed = Node::new(Attributes::default(), Body::Freed);
+        let node = std::mem::replace(self.node_mut(ino), freed);
+        self.freed.push((ino, node));
+    }
+
+    /// The nodes freed since the last call.
+    pub(crate) fn take_freed(&mut self) -> Vec<(Ino, Node)> {
+        std::mem::take(&mut self.freed)
+    }
+
+    /// The highest inode number in use or freed.
+    pub(crate) fn last_ino(&self) -> u32 {
+        Ino::of_index(self.nodes.len() - 1).0.max(FIRST_INO - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fifo(tree: &mut Tree) -> Ino {
+        tree.add(Node::new(Attributes::default(), Body::Fifo))
+            .unwrap()
+    }
+
+    fn dir(tree: &mut Tree, parent: Ino, name: &[u8]) -> Ino {
+        let ino = tree.add_dir(parent, Attributes::default()).unwrap();
+        tree.link(parent, name, ino).unwrap();
+        ino
+    }
+
+    #[test]
+    fn names_come_back_in_order() {
+        let mut tree = Tree::new();
+        let a = dir(&mut tree, Ino::ROOT, b"a");
+        let f = fifo(&mut tree);
+        assert_eq!(tree.link(Ino::ROOT, b"f", f).unwrap(), Replaced::Nothing);
+        assert_eq!(tree.link(a, b"f", f).unwrap(), Replaced::Nothing);
+        assert_eq!(tree.children(Ino::ROOT), [(&b"a"[..], a), (b"f", f)]);
+        assert_eq!(tree.lookup(a, b"f"), Some(f));
+        assert_eq!(tree.lookup(a, b"g"), None);
+        assert_eq!((tree.node(f).links, tree.node(Ino::ROOT).links), (2, 1));
+    }
+
+    #[test]
+    fn a_replaced_tree_goes_whole_but_keeps_what_has_other_names() {
+        let mut tree = Tree::new();
+        let a = dir(&mut tree, Ino::ROOT, b"a");
+        let b = dir(&mut tree, a, b"b");
+        let (kept, lost) = (fifo(&mut tree), fifo(&mut tree));
+        tree.link(b, b"kept", kept).unwrap();
+        tree.link(b, b"lost", lost).unwrap();
+        // The replacement itself stands in the tree that goes.
+        assert_eq!(tree.link(Ino::ROOT, b"a", kept).unwrap(), Replaced::Tree);
+        let freed: Vec<_> = tree.take_freed().into_iter().map(|(ino, _)| ino).collect();
+        assert_eq!(freed, [a, lost, b]);
+        assert_eq!(tree.node(kept).links, 1);
+        assert_eq!(tree.node(Ino::ROOT).links, 0);
+        assert_eq!(tree.lookup(b, b"kept"), None);
+        assert_eq!(tree.children(Ino::ROOT), [(&b"a"[..], kept)]);
+    }
+
+    #[test]
+    fn an_unlinked_name_can_return() {
+        let mut tree = Tree::new();
+        let f = fifo(&mut tree);
+        tree.link(Ino::ROOT, b"f", f).unwrap();
+        tree.unlink(Ino::ROOT, b"f");
+        assert_eq!(tree.lookup(Ino::ROOT, b"f"), None);
+        assert!(tree.children(Ino::ROOT).is_empty());
+        let g = fifo(&mut tree);
+        tree.link(Ino::ROOT, b"f", g).unwrap();
+        assert_eq!(tree.children(Ino::ROOT), [(&b"f"[..], g)]);
+    }
+
+    #[test]
+    fn links_are_counted_to_the_limit() {
+        let mut tree = Tree::new();
+        let f = fifo(&mut tree);
+        for i in 0..LINK_MAX {
+            tree.link(Ino::ROOT, &i.to_le_bytes(), f).unwrap();
+        }
+        assert!(tree.link(Ino::ROOT, b"one more", f).is_err());
+    }
+}

@@ -1,0 +1,521 @@
+//! The file system while entries come in: alone decides where blocks go.
+//!
+//! Blocks of contents are given out in ascending order and never twice: what the sink gets
+//! is one sequential stream until [`finish`](Writer::finish).
+
+use std::collections::HashMap;
+
+use sha2::{Digest as _, Sha256};
+
+use super::checksum;
+use super::extent::{Extent, ExtentRoot, ExtentTree};
+use super::format::{BLOCK_SIZE, MAX_BLOCKS, S_IFLNK};
+use super::geometry::reserved_descriptor_blocks;
+use super::inode::{Attributes, Body, FAST_SYMLINK_MAX, Node};
+use super::sets::{Sets, Stored};
+use super::tree::{Ino, Replaced, Tree};
+use super::xattr::{self, Placement, Reserved, Set, Value};
+use crate::error::{Error, Result};
+
+/// Takes blocks in: those never written read as zero.
+pub(crate) trait BlockSink {
+    /// Writes whole blocks from a block number on.
+    fn write(&mut self, block: u32, data: &[u8]) -> Result<()>;
+}
+
+/// What shapes the bytes beside the contents.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Config {
+    /// The most blocks; descriptors are reserved for so many.
+    pub max_blocks: u64,
+    /// Writes blocks of zeros that come as data.
+    pub keep_zeros: bool,
+    /// Keeps small files in their inodes.
+    pub inline_data: bool,
+    /// The time of the file system itself, in seconds since 1970.
+    pub time: u64,
+}
+
+/// The part of the disk that is given out in ascending order.
+pub(super) struct Area<S> {
+    pub sink: S,
+    pub next: u32,
+    max_blocks: u64,
+}
+
+impl<S: BlockSink> Area<S> {
+    /// Writes whole blocks to the next place and says where that is.
+    pub(super) fn append(&mut self, data: &[u8]) -> Result<u32> {
+        let start = self.reserve((data.len() / BLOCK_SIZE) as u64)?;
+        self.sink.write(start, data)?;
+        Ok(start)
+    }
+
+    /// Takes the next blocks without writing them.
+    pub(super) fn reserve(&mut self, blocks: u64) -> Result<u32> {
+        let start = self.next;
+        let end = u64::from(start) + blocks;
+        if end > self.max_blocks {
+            return Err(Error::limit(format!(
+                "the file system would take more than the maximum size of {} bytes",
+                self.max_blocks * BLOCK_SIZE as u64
+            )));
+        }
+        self.next = end as u32;
+        Ok(start)
+    }
+}
+
+/// A regular file whose contents are coming in.
+pub(crate) struct File {
+    ino: Ino,
+    size: u64,
+    /// How much of it came.
+    at: u64,
+    /// Whether data, not just a hole, came for the block that is not full yet.
+    dirty: bool,
+    start: u32,
+    extents: ExtentTree,
+    inline: Option<Vec<u8>>,
+}
+
+/// A file system that is being written.
+pub(crate) struct Writer<S> {
+    pub(super) area: Area<S>,
+    pub(super) config: Config,
+    pub(super) tree: Tree,
+    pub(super) sets: Sets,
+    /// Values in inodes of their own, by digest.
+    values: HashMap<[u8; 32], Value>,
+    /// Blocks of contents that nothing uses any more.
+    pub(super) freed: Vec<(u32, u32)>,
+    /// The block of the open file that is not full yet.
+    partial: Box<[u8; BLOCK_SIZE]>,
+}
+
+/// The most bytes of a file: block numbers in a file have 32 bits, the last is reserved.
+const FILE_SIZE_MAX: u64 = (u32::MAX as u64) * BLOCK_SIZE as u64;
+
+impl<S: BlockSink> Writer<S> {
+    /// An empty file system: a root of 0755, 0:0 and time 0.
+    pub(crate) fn new(sink: S, config: Config) -> Self {
+        let max_blocks = config.max_blocks.min(MAX_BLOCKS);
+        let next = 1 + reserved_descriptor_blocks(max_blocks);
+        Self {
+            area: Area {
+                sink,
+                next,
+                max_blocks,
+            },
+            config: Config {
+                max_blocks,
+                ..config
+            },
+            tree: Tree::new(),
+            sets: Sets::default(),
+            values: HashMap::new(),
+            freed: Vec::new(),
+            partial: Box::new([0; BLOCK_SIZE]),
+        }
+    }
+
+    /// The names and inodes so far.
+    pub(crate) fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// Makes a directory with a name, which must not stand for one yet.
+    pub(crate) fn make_dir(
+        &mut self,
+        parent: Ino,
+        name: &[u8],
+        attributes: Attributes,
+    ) -> Result<(Ino, Replaced)> {
+        let ino = self.tree.add_dir(parent, attributes)?;
+        Ok((ino, self.link(parent, name, ino)?))
+    }
+
+    /// Makes a symbolic link without a name; the target has 1 to 4,095 bytes.
+    pub(crate) fn make_symlink(&mut self, attributes: Attributes, target: &[u8]) -> Result<Ino> {
+        if target.len() <= FAST_SYMLINK_MAX {
+            return self.make(attributes, Body::FastSymlink(target.into()));
+        }
+        let mut block = [0; BLOCK_SIZE];
+        block[..target.len()].copy_from_slice(target);
+        let start = self.area.append(&block)?;
+        let root = ExtentRoot::One(Extent {
+            logical: 0,
+            len: 1,
+            physical: start,
+        });
+        let mut node = Node::new(attributes, Body::Blocks { root, start });
+        (node.file_type, node.size, node.blocks) = (S_IFLNK, target.len() as u64, 1);
+        self.tree.add(node)
+    }
+
+    /// Makes an inode without contents and without a name.
+    pub(crate) fn make(&mut self, attributes: Attributes, body: Body) -> Result<Ino> {
+        self.tree.add(Node::new(attributes, body))
+    }
+
+    /// Starts a regular file without a name. No other method is called before
+    /// [`end_file`](Self::end_file), so that its blocks are adjacent.
+    pub(crate) fn begin_file(&mut self, attributes: Attributes, size: u64) -> Result<File> {
+        if size > FILE_SIZE_MAX {
+            return Err(Error::limit(format!(
+                "a file of {size} bytes; ext4 holds files of at most {FILE_SIZE_MAX}"
+            )));
+        }
+        let start = self.area.next;
+        let ino = self.make(
+            attributes,
+            Body::Blocks {
+                root: ExtentRoot::Empty,
+                start,
+            },
+        )?;
+        let inline_max = FAST_INLINE + xattr::INLINE_VALUE_MAX as u64;
+        Ok(File {
+            ino,
+            size,
+            at: 0,
+            dirty: false,
+            start,
+            extents: ExtentTree::new(checksum::inode_seed(checksum::SEED, ino.get())),
+            inline: (self.config.inline_data && size <= inline_max).then(Vec::new),
+        })
+    }
+
+    /// Appends contents.
+    pub(crate) fn write(&mut self, file: &mut File, data: &[u8]) -> Result<()> {
+        let mut rest = data;
+        if let Some(inline) = &mut file.inline {
+            inline.extend_from_slice(rest);
+            file.at += rest.len() as u64;
+            return Ok(());
+        }
+        let filled = (file.at % BLOCK_SIZE as u64) as usize;
+        if filled > 0 {
+            let (head, tail) = rest.split_at(rest.len().min(BLOCK_SIZE - filled));
+            self.partial[filled..filled + head.len()].copy_from_slice(head);
+            file.dirty |= !head.is_empty();
+            file.at += head.len() as u64;
+            rest = tail;
+            if filled + head.len() < BLOCK_SIZE {
+                return Ok(());
+            }
+            self.end_block(file)?;
+        }
+        let (whole, tail) = rest.split_at(rest.len() / BLOCK_SIZE * BLOCK_SIZE);
+        self.put_blocks(file, whole)?;
+        self.partial[..tail.len()].copy_from_slice(tail);
+        file.dirty = !tail.is_empty();
+        file.at += tail.len() as u64;
+        Ok(())
+    }
+
+    /// Appends a hole: bytes that read as zero and need no blocks where whole blocks of
+    /// them follow.
+    pub(crate) fn skip(&mut self, file: &mut File, len: u64) -> Result<()> {
+        if let Some(inline) = &mut file.inline {
+            inline.resize(inline.len() + len as usize, 0);
+            file.at += len;
+            return Ok(());
+        }
+        let mut rest = len;
+        let filled = (file.at % BLOCK_SIZE as u64) as usize;
+        if filled > 0 {
+            let head = rest.min((BLOCK_SIZE - filled) as u64);
+            self.partial[filled..filled + head as usize].fill(0);
+            file.at += head;
+            rest -= head;
+            if filled as u64 + head < BLOCK_SIZE as u64 {
+                return Ok(());
+            }
+            self.end_block(file)?;
+        }
+        file.at += rest;
+        self.partial[..(rest % BLOCK_SIZE as u64) as usize].fill(0);
+        file.dirty = false;
+        Ok(())
+    }
+
+    /// The block in `partial` ends where the file is now.
+    fn end_block(&mut self, file: &mut File) -> Result<()> {
+        if (file.dirty && self.config.keep_zeros) || !is_zero(&*self.partial) {
+            let physical = self.area.append(&*self.partial)?;
+            let logical = ((file.at - 1) / BLOCK_SIZE as u64) as u32;
+            let Self { area, .. } = self;
+            file.extents
+                .push(logical, 1, physical, &mut |node| area.append(node))?;
+        }
+        file.dirty = false;
+        Ok(())
+    }
+
+    /// Appends whole blocks, all that are not zero in as few writes as they are adjacent.
+    fn put_blocks(&mut self, file: &mut File, mut data: &[u8]) -> Result<()> {
+        let keep = self.config.keep_zeros;
+        while !data.is_empty() {
+            let zeros = if keep { 0 } else { leading(data, is_zero) };
+            file.at += zeros as u64;
+            let rest = &data[zeros..];
+            let len = if keep {
+                rest.len()
+            } else {
+                leading(rest, |block| !is_zero(block))
+            };
+            if len > 0 {
+                let physical = self.area.append(&rest[..len])?;
+                let logical = (file.at / BLOCK_SIZE as u64) as u32;
+                let count = (len / BLOCK_SIZE) as u32;
+                let Self { area, .. } = self;
+                file.extents
+                    .push(logical, count, physical, &mut |node| area.append(node))?;
+                file.at += len as u64;
+            }
+            data = &rest[len..];
+        }
+        Ok(())
+    }
+
+    /// Ends a regular file, which has no name yet.
+    pub(crate) fn end_file(&mut self, mut file: File) -> Result<Ino> {
+        if file.at != file.size {
+            return Err(Error::corrupt(format!(
+                "{} bytes of contents where {} were announced",
+                file.at, file.size
+            )));
+        }
+        let body = if let Some(inline) = file.inline.take() {
+            Body::Inline(inline.into())
+        } else {
+            let filled = (file.at % BLOCK_SIZE as u64) as usize;
+            if filled > 0 {
+                self.partial[filled..].fill(0);
+                self.end_block(&mut file)?;
+            }
+            let Self { area, .. } = self;
+            let root = file.extents.finish(|node| area.append(node))?;
+            Body::Blocks {
+                root,
+                start: file.start,
+            }
+        };
+        let blocks = self.area.next - file.start;
+        let node = self.tree.node_mut(file.ino);
+        (node.size, node.blocks, node.body) = (file.size, blocks, body);
+        Ok(file.ino)
+    }
+
+    /// Gives an inode a name; what the name stood for before loses it.
+    pub(crate) fn link(&mut self, parent: Ino, name: &[u8], ino: Ino) -> Result<Replaced> {
+        let replaced = self.tree.link(parent, name, ino)?;
+        self.collect_freed();
+        Ok(replaced)
+    }
+
+    /// Takes a name away.
+    pub(crate) fn unlink(&mut self, parent: Ino, name: &[u8]) {
+        self.tree.unlink(parent, name);
+        self.collect_freed();
+    }
+
+    /// Frees an inode without a name.
+    pub(crate) fn free(&mut self, ino: Ino) {
+        self.tree.free(ino);
+        self.collect_freed();
+    }
+
+    pub(super) fn collect_freed(&mut self) {
+        for (_, node) in self.tree.take_freed() {
+            let (start, blocks) = node.block_range();
+            self.free_blocks(start, blocks);
+        }
+    }
+
+    pub(super) fn free_blocks(&mut self, start: u32, blocks: u32) {
+        match self.freed.last_mut() {
+            _ if blocks == 0 => {}
+            Some((last, len)) if *last + *len == start => *len += blocks,
+            _ => self.freed.push((start, blocks)),
+        }
+    }
+
+    /// Sets mode, owner and times. The mode of a symbolic link stays.
+    pub(crate) fn set_attributes(&mut self, ino: Ino, attributes: Attributes) {
+        let node = self.tree.node_mut(ino);
+        let mode = if node.file_type == S_IFLNK {
+            node.attributes.mode
+        } else {
+            attributes.mode
+        };
+        node.attributes = Attributes { mode, ..attributes };
+    }
+
+    /// Marks a directory as opaque.
+    pub(crate) fn set_opaque(&mut self, ino: Ino) {
+        if let Some(dir) = self.tree.dir_mut(ino) {
+            dir.opaque = true;
+        }
+    }
+
+    /// Says whether no entry has described a directory.
+    pub(crate) fn set_implicit(&mut self, ino: Ino, implicit: bool) {
+        if let Some(dir) = self.tree.dir_mut(ino) {
+            dir.implicit = implicit;
+        }
+    }
+
+    /// See [`Tree::set_hides`].
+    pub(crate) fn set_hides(&mut self, parent: Ino, name: &[u8]) {
+        self.tree.set_hides(parent, name);
+    }
+
+    /// See [`Tree::set_dir_hides`].
+    pub(crate) fn set_dir_hides(&mut self, ino: Ino) {
+        self.tree.set_dir_hides(ino);
+    }
+
+    /// Adds attributes to an inode's, which they replace where the names are equal.
+    pub(crate) fn unite_xattrs(&mut self, ino: Ino, incoming: Set) -> Result<()> {
+        if incoming.is_empty() {
+            return Ok(());
+        }
+        let node = self.tree.node(ino);
+        let (is_dir, old) = (node.is_dir(), node.xattrs);
+        // The kernel before 4.13 takes blocks of values for blocks of a link's target.
+        let values_allowed = !matches!(node.body, Body::FastSymlink(_));
+        let set = match self.sets.get(old) {
+            None => incoming,
+            Some(Stored::Live(bytes)) => {
+                let mut set = Set::decode(bytes);
+                set.unite(incoming);
+                set
+            }
+            Some(Stored::Sealed(_)) => {
+                let set = self.fit(incoming, is_dir)?;
+                let encoded = set.encode();
+                return match self.sets.get(old) {
+                    Some(Stored::Sealed(sealed)) if sealed.equals(&encoded) => Ok(()),
+                    _ => Err(Error::limit(
+                        "extended attributes change that were written out already, because \
+                         those of all entries take too much memory",
+                    )),
+                };
+            }
+        };
+        let set = self.fit(set, is_dir)?;
+        if !values_allowed && set.value_inodes().next().is_some() {
+            return Err(Error::entry(
+                "extended attributes of a short symbolic link take more than an inode and a block",
+            ));
+        }
+        let number = self.store(set, is_dir)?;
+        self.tree.node_mut(ino).xattrs = number;
+        Ok(())
+    }
+
+    /// The part of an inode that attributes must leave free.
+    fn reserved(&self, is_dir: bool) -> Reserved<'static> {
+        let bytes = match is_dir {
+            true => xattr::OPAQUE_SIZE,
+            // How much of the inode a file's contents take is not known here.
+            false if self.config.inline_data => super::format::INODE_XATTR_SIZE,
+            false => 0,
+        };
+        Reserved {
+            bytes,
+            inline: None,
+        }
+    }
+
+    /// Moves values to inodes of their own until the rest fits an inode and a block.
+    fn fit(&mut self, mut set: Set, is_dir: bool) -> Result<Set> {
+        let reserved = self.reserved(is_dir);
+        while Placement::new(&set, reserved).is_none() {
+            self.spill(&mut set)?;
+        }
+        Ok(set)
+    }
+
+    fn spill(&mut self, set: &mut Set) -> Result<()> {
+        if set.spill_largest(|bytes| self.write_value(bytes))? {
+            return Ok(());
+        }
+        Err(Error::limit(
+            "more extended attributes than an inode and a block can name",
+        ))
+    }
+
+    /// Keeps a set, or writes it out when too much is kept already; answers its number.
+    fn store(&mut self, mut set: Set, is_dir: bool) -> Result<u32> {
+        let encoded = set.encode();
+        if let Some(number) = self.sets.find(&encoded) {
+            return Ok(number);
+        }
+        let reserved = self.reserved(is_dir);
+        let fits_inode = Placement::new(&set, reserved).is_some_and(|place| place.fits_inode());
+        if fits_inode || !self.sets.must_seal(&encoded) {
+            return Ok(self.sets.insert(encoded, fits_inode));
+        }
+        loop {
+            let next = self.area.next;
+            if let Some(block) = Placement::in_block(&set).and_then(|place| place.block(next, 1)) {
+                let block = self.area.append(&block)?;
+                return Ok(self.sets.seal(&set, &encoded, block));
+            }
+            self.spill(&mut set)?;
+        }
+    }
+
+    /// Writes a value to an inode of its own, once for equal values.
+    fn write_value(&mut self, bytes: &[u8]) -> Result<Value> {
+        let digest = Sha256::digest(bytes).into();
+        if let Some(value) = self.values.get(&digest) {
+            return Ok(value.clone());
+        }
+        let mut blocks = bytes.to_vec();
+        blocks.resize(bytes.len().next_multiple_of(BLOCK_SIZE), 0);
+        let start = self.area.append(&blocks)?;
+        let len = (blocks.len() / BLOCK_SIZE) as u32;
+        let root = ExtentRoot::One(Extent {
+            logical: 0,
+            len,
+            physical: start,
+        });
+        let hash = checksum::crc32c(checksum::SEED, bytes);
+        let attributes = Attributes {
+            mode: 0o600,
+            ..Attributes::default()
+        };
+        let mut node = Node::new(attributes, Body::XattrValue { root, start, hash });
+        (node.size, node.blocks) = (bytes.len() as u64, len);
+        let ino = self.tree.add(node)?.get();
+        let value = Value::Inode {
+            ino,
+            size: bytes.len() as u32,
+            hash,
+        };
+        self.values.insert(digest, value.clone());
+        Ok(value)
+    }
+}
+
+/// Bytes of inline contents in i_block.
+const FAST_INLINE: u64 = super::format::I_BLOCK_SIZE as u64;
+
+/// How many bytes of blocks at the start satisfy a condition.
+fn leading(data: &[u8], condition: impl Fn(&[u8]) -> bool) -> usize {
+    let blocks = data
+        .chunks_exact(BLOCK_SIZE)
+        .take_while(|block| condition(block));
+    blocks.count() * BLOCK_SIZE
+}
+
+/// Whether a block is all zero. The first bytes decide of most that are not.
+fn is_zero(block: &[u8]) -> bool {
+    block
+        .chunks(64)
+        .all(|chunk| chunk.iter().fold(0, |all, byte| all | byte) == 0)
+}

@@ -1,0 +1,14 @@
+//! Virtual Hard Disk (VHD), after Microsoft's "Virtual Hard Disk Image Format Specification",
+//! version 1.0 of 11 October 2006. Section names in this module are that document's.
+
+mod footer;
+mod geometry;
+
+pub use footer::{DiskType, Footer};
+pub use geometry::Geometry;
+
+/// The unit of every size and offset in a VHD.
+pub const SECTOR_SIZE: u64 = 512;
+
+/// The largest virtual disk of any type: 2,040 GiB.
+pub const MAX_VIRTUAL_SIZE: u64 = 2040 << 30;
