@@ -1,1 +1,423 @@
+mod checks;
+mod features;
+mod map;
 
+use std::fs::File;
+use std::io::{Seek, SeekFrom};
+use std::path::Path;
+use std::rc::Rc;
+
+use vhd_format::vhd::{DiskType, Footer};
+use zerocopy::FromBytes;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::ext4::format::{SUPER_MAGIC, SUPERBLOCK_OFFSET, Superblock};
+use crate::options::DiskFormat;
+
+/// What a disk holds, and whether it is what its checksums say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Inspection {
+    /// Bytes of the disk file, a footer included.
+    pub size: u64,
+    /// What the file system is wrapped in.
+    pub format: DiskFormat,
+    /// The footer of a VHD, unless it is damaged.
+    pub footer: Option<VhdFooter>,
+    /// The file system.
+    pub file_system: FileSystem,
+    /// What was verified.
+    pub checks: Checks,
+    /// What is wrong, one line each; the first 100 of them.
+    pub problems: Vec<String>,
+}
+
+/// The footer of a fixed VHD.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct VhdFooter {
+    /// Bytes of the disk a guest sees.
+    pub virtual_size: u64,
+    /// Cylinders, heads and sectors per track.
+    pub geometry: (u16, u8, u8),
+    /// When the disk was made, in seconds since 1970.
+    pub created: u64,
+    /// The application that made it, such as `win `.
+    pub creator: [u8; 4],
+    /// What tells it from other disks, in the order of the bytes on disk.
+    pub unique_id: [u8; 16],
+}
+
+/// What the superblock of an ext4 file system says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FileSystem {
+    /// The UUID.
+    pub uuid: [u8; 16],
+    /// The label, without the zero bytes that fill it up.
+    pub label: Vec<u8>,
+    /// The names of the features, as dumpe2fs gives them.
+    pub features: Vec<String>,
+    /// Bytes of a block.
+    pub block_size: u32,
+    /// Blocks.
+    pub blocks: u64,
+    /// Blocks that are free.
+    pub free_blocks: u64,
+    /// Inodes.
+    pub inodes: u32,
+    /// Inodes that are free.
+    pub free_inodes: u32,
+    /// Bytes of an inode.
+    pub inode_size: u16,
+    /// Block groups.
+    pub groups: u32,
+    /// Blocks of every group but the last.
+    pub blocks_per_group: u32,
+    /// Inodes of every group.
+    pub inodes_per_group: u32,
+    /// When it was made, in seconds since 1970.
+    pub created: u64,
+    /// When it was written last, in seconds since 1970.
+    pub written: u64,
+    /// When it was checked last, in seconds since 1970.
+    pub checked: u64,
+}
+
+/// How often something was verified, and how often it was wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Tally {
+    /// How many were looked at.
+    pub checked: u64,
+    /// How many of them were wrong.
+    pub failed: u64,
+}
+
+/// What was verified. Where the file system keeps no checksums, or needs a journal to be
+/// replayed first, nothing is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Checks {
+    /// The footer's checksum and sizes.
+    pub footer: Tally,
+    /// The superblock's checksum.
+    pub superblock: Tally,
+    /// The checksums of the group descriptors, and that they point into the file system.
+    pub group_descriptors: Tally,
+    /// The checksums of the bitmaps of blocks.
+    pub block_bitmaps: Tally,
+    /// The checksums of the bitmaps of inodes.
+    pub inode_bitmaps: Tally,
+    /// The checksums of the inodes in use.
+    pub inodes: Tally,
+    /// The counts of free blocks and inodes, in each group and in all, against the bitmaps.
+    pub free_counts: Tally,
+    /// That the root directory can be read.
+    pub root_directory: Tally,
+}
+
+impl Checks {
+    /// Every check with a name for it.
+    #[must_use]
+    pub fn named(&self) -> [(&'static str, Tally); 8] {
+        [
+            ("footer", self.footer),
+            ("superblock", self.superblock),
+            ("group descriptors", self.group_descriptors),
+            ("block bitmaps", self.block_bitmaps),
+            ("inode bitmaps", self.inode_bitmaps),
+            ("inodes", self.inodes),
+            ("free counts", self.free_counts),
+            ("root directory", self.root_directory),
+        ]
+    }
+
+    /// Whether nothing that was looked at is wrong.
+    #[must_use]
+    pub fn hold(&self) -> bool {
+        self.named().iter().all(|(_, tally)| tally.failed == 0)
+    }
+}
+
+/// Looks into a disk file: a fixed VHD or a raw image that holds an ext4 file system.
+///
+/// Damage that leaves the file system recognisable is counted in [`Inspection::checks`].
+/// The file is mapped into memory and must not be made shorter meanwhile.
+///
+/// # Errors
+/// [`ErrorKind::InvalidDisk`] if there is no ext4 file system that could be described,
+/// [`ErrorKind::Unsupported`] if the disk is of another kind, [`ErrorKind::Input`] if the
+/// file cannot be read.
+pub fn inspect(path: impl AsRef<Path>) -> Result<Inspection> {
+    let path = path.as_ref();
+    let name = path.display();
+    let failed = |e| Error::new(ErrorKind::Input, format!("cannot read {name}")).with_source(e);
+    // Opening a FIFO would wait for a writer.
+    let found = path.metadata().map_err(failed)?;
+    let mut file = match is_disk(&found) {
+        true => File::open(path).map_err(failed)?,
+        false => {
+            return Err(Error::new(
+                ErrorKind::Input,
+                format!("{name} is neither a file nor a disk"),
+            ));
+        }
+    };
+    // A block device has a length only for those who seek.
+    let len = file.seek(SeekFrom::End(0)).map_err(failed)?;
+    if len == 0 {
+        return inspect_bytes([]);
+    }
+    let len = usize::try_from(len)
+        .map_err(|_| Error::limit(format!("{name} is too large to be mapped into memory")))?;
+    inspect_bytes(map::map(&file, len).map_err(failed)?)
+}
+
+#[cfg(unix)]
+fn is_disk(found: &std::fs::Metadata) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    found.is_file() || found.file_type().is_block_device()
+}
+
+#[cfg(not(unix))]
+fn is_disk(found: &std::fs::Metadata) -> bool {
+    found.is_file()
+}
+
+/// Looks into a disk as [`inspect`] does, in memory.
+///
+/// # Errors
+/// As [`inspect`] does.
+pub fn inspect_bytes(disk: impl AsRef<[u8]> + 'static) -> Result<Inspection> {
+    let disk = Rc::new(disk);
+    let bytes: &[u8] = (*disk).as_ref();
+    let mut findings = Findings::default();
+    let (format, footer) = find_footer(bytes, &mut findings)?;
+    let volume_len = match format {
+        DiskFormat::Vhd => bytes.len() - Footer::SIZE,
+        DiskFormat::Raw => bytes.len(),
+    };
+    let volume = &bytes[..volume_len];
+    let (file_system, superblock) = describe(volume)?;
+    checks::check(volume, superblock, &file_system, &mut findings);
+    if checks::root_can_be_read(superblock, &file_system, &findings) {
+        checks::read_root(Volume(Rc::clone(&disk), volume_len), &mut findings);
+    }
+    Ok(Inspection {
+        size: bytes.len() as u64,
+        format,
+        footer,
+        file_system,
+        checks: findings.checks,
+        problems: findings.problems,
+    })
+}
+
+/// What is found out on the way.
+#[derive(Default)]
+struct Findings {
+    checks: Checks,
+    problems: Vec<String>,
+}
+
+impl Findings {
+    const MAX_PROBLEMS: usize = 100;
+
+    /// Counts a check, and notes what is wrong if it failed.
+    fn check(
+        &mut self,
+        tally: fn(&mut Checks) -> &mut Tally,
+        passed: bool,
+        problem: impl FnOnce() -> String,
+    ) {
+        let tally = tally(&mut self.checks);
+        tally.checked += 1;
+        if !passed {
+            tally.failed += 1;
+            if self.problems.len() < Self::MAX_PROBLEMS {
+                self.problems.push(problem());
+            }
+        }
+    }
+}
+
+/// The part of a disk that holds the file system.
+struct Volume<T>(Rc<T>, usize);
+
+fn invalid(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::InvalidDisk, message)
+}
+
+/// Tells a VHD from a raw image, and other formats from both.
+fn find_footer(bytes: &[u8], findings: &mut Findings) -> Result<(DiskFormat, Option<VhdFooter>)> {
+    if bytes.starts_with(b"vhdxfile") {
+        return Err(Error::unsupported(
+            "a VHDX: only fixed VHDs and raw images are read",
+        ));
+    }
+    let Some(last) = bytes.last_chunk::<{ Footer::SIZE }>() else {
+        return Ok((DiskFormat::Raw, None));
+    };
+    if !last.starts_with(b"conectix") {
+        return Ok((DiskFormat::Raw, None));
+    }
+    let found = Footer::from_bytes(last);
+    let footer = match &found {
+        Ok(footer) if footer.disk_type() != DiskType::Fixed => {
+            return Err(Error::unsupported(format!(
+                "a VHD of the type {:?}: only fixed ones are read",
+                footer.disk_type()
+            )));
+        }
+        Ok(footer) => footer,
+        Err(e) => {
+            findings.check(|checks| &mut checks.footer, false, || e.to_string());
+            return Ok((DiskFormat::Vhd, None));
+        }
+    };
+    let (says, has) = (footer.virtual_size(), (bytes.len() - Footer::SIZE) as u64);
+    findings.check(
+        |checks| &mut checks.footer,
+        says == has,
+        || format!("the VHD footer tells of {says} bytes, where there are {has}"),
+    );
+    let geometry = footer.geometry();
+    /// 2000-01-01T00:00:00Z in seconds since 1970.
+    const YEAR_2000: u64 = 946_684_800;
+    let footer = VhdFooter {
+        virtual_size: says,
+        geometry: (
+            geometry.cylinders,
+            geometry.heads,
+            geometry.sectors_per_track,
+        ),
+        created: YEAR_2000 + u64::from(footer.time_stamp()),
+        creator: footer.creator_application(),
+        unique_id: footer.unique_id(),
+    };
+    Ok((DiskFormat::Vhd, Some(footer)))
+}
+
+/// Reads the superblock. What it says of sizes and numbers is true of `volume` after that:
+/// all blocks are there, and they are enough for the descriptors, bitmaps and inode tables
+/// of all groups.
+fn describe(volume: &[u8]) -> Result<(FileSystem, &Superblock)> {
+    let superblock = volume
+        .get(SUPERBLOCK_OFFSET..)
+        .and_then(|rest| Superblock::ref_from_prefix(rest).ok())
+        .map(|(superblock, _)| superblock)
+        .ok_or_else(|| invalid("too short for a file system"))?;
+    if superblock.s_magic.get() != SUPER_MAGIC {
+        return Err(invalid("no ext4 file system: its magic number is missing")
+            .at_offset(SUPERBLOCK_OFFSET as u64 + 0x38));
+    }
+    let bad = |what: &str, value: u64| {
+        invalid(format!("the superblock gives {value} for {what}"))
+            .at_offset(SUPERBLOCK_OFFSET as u64)
+    };
+    let is_64bit = checks::is_64bit(superblock);
+    let joined = |low: u32, high: u32| match is_64bit {
+        true => u64::from(high) << 32 | u64::from(low),
+        false => u64::from(low),
+    };
+
+    let log_block_size = superblock.s_log_block_size.get();
+    if log_block_size > 6 {
+        return Err(bad(
+            "the logarithm of the block size",
+            log_block_size.into(),
+        ));
+    }
+    let block_size = 1024_u32 << log_block_size;
+    let blocks = joined(
+        superblock.s_blocks_count_lo.get(),
+        superblock.s_blocks_count_hi.get(),
+    );
+    let first_block = superblock.s_first_data_block.get();
+    if u64::from(first_block) >= blocks || first_block > 1 {
+        return Err(bad("the first block", first_block.into()));
+    }
+    let bytes = blocks.checked_mul(block_size.into());
+    if bytes.is_none_or(|bytes| bytes > volume.len() as u64) {
+        return Err(invalid(format!(
+            "the file system has {blocks} blocks of {block_size} bytes, but the disk is {} bytes long",
+            volume.len()
+        )));
+    }
+    let bits_per_block = 8 * block_size;
+    let blocks_per_cluster = checks::blocks_per_cluster(superblock).ok_or_else(|| {
+        bad(
+            "the cluster size",
+            superblock.s_log_cluster_size.get().into(),
+        )
+    })?;
+    let blocks_per_group = superblock.s_blocks_per_group.get();
+    if blocks_per_group == 0
+        || blocks_per_group % blocks_per_cluster != 0
+        || blocks_per_group / blocks_per_cluster > bits_per_block
+    {
+        return Err(bad("the blocks of a group", blocks_per_group.into()));
+    }
+    let inodes_per_group = superblock.s_inodes_per_group.get();
+    if inodes_per_group == 0 || inodes_per_group > bits_per_block {
+        return Err(bad("the inodes of a group", inodes_per_group.into()));
+    }
+    let inode_size = match superblock.s_rev_level.get() {
+        0 => 128,
+        _ => superblock.s_inode_size.get(),
+    };
+    if inode_size < 128 || !inode_size.is_power_of_two() || u32::from(inode_size) > block_size {
+        return Err(bad("the size of an inode", inode_size.into()));
+    }
+    let descriptor_size = checks::descriptor_size(superblock);
+    if !(32..=1024).contains(&descriptor_size) || !descriptor_size.is_power_of_two() {
+        return Err(bad(
+            "the size of a group descriptor",
+            descriptor_size.into(),
+        ));
+    }
+
+    let groups = (blocks - u64::from(first_block)).div_ceil(blocks_per_group.into());
+    let groups = u32::try_from(groups).map_err(|_| bad("the number of blocks", blocks))?;
+    let inodes = superblock.s_inodes_count.get();
+    if groups.checked_mul(inodes_per_group) != Some(inodes) {
+        return Err(bad("the number of inodes", inodes.into()));
+    }
+    // Nothing below takes more time or memory than the disk has room for.
+    let table_blocks =
+        (u64::from(inodes_per_group) * u64::from(inode_size)).div_ceil(block_size.into());
+    let descriptor_blocks =
+        (u64::from(groups) * u64::from(descriptor_size)).div_ceil(block_size.into());
+    let tables = u64::from(groups) * (table_blocks + 2);
+    if tables + descriptor_blocks + u64::from(first_block) >= blocks {
+        return Err(invalid(format!(
+            "{blocks} blocks are too few for the tables of {groups} groups with {inodes_per_group} inodes each"
+        )));
+    }
+
+    let free_blocks = joined(
+        superblock.s_free_blocks_count_lo.get(),
+        superblock.s_free_blocks_count_hi.get(),
+    );
+    let time = |low: u32, high: u8| u64::from(high) << 32 | u64::from(low);
+    let label = &superblock.s_volume_name;
+    let file_system = FileSystem {
+        uuid: superblock.s_uuid,
+        label: label[..label.iter().position(|&b| b == 0).unwrap_or(label.len())].to_vec(),
+        features: features::names(superblock),
+        block_size,
+        blocks,
+        free_blocks,
+        inodes,
+        free_inodes: superblock.s_free_inodes_count.get(),
+        inode_size,
+        groups,
+        blocks_per_group,
+        inodes_per_group,
+        created: time(superblock.s_mkfs_time.get(), superblock.s_mkfs_time_hi),
+        written: time(superblock.s_wtime.get(), superblock.s_wtime_hi),
+        checked: time(superblock.s_lastcheck.get(), superblock.s_lastcheck_hi),
+    };
+    Ok((file_system, superblock))
+}

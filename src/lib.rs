@@ -10,8 +10,10 @@ mod layer;
 mod options;
 mod summary;
 
+pub use convert::{convert, convert_file};
 pub use disk::{Discard, DiskFile, DiskOutput, MemoryDisk, SeekDisk};
 pub use error::{Error, ErrorKind, Result};
+pub use inspect::{Checks, FileSystem, Inspection, Tally, VhdFooter, inspect, inspect_bytes};
 pub use options::{
     CancelToken, DiskFormat, LowerEntry, LowerLayers, LowerMetadata, Options, Progress,
 };

@@ -3,6 +3,8 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::error::{Error, ErrorKind, Result};
+use crate::ext4::format::{BLOCK_SIZE, MAX_BLOCKS};
 use crate::summary::{Compression, Digest};
 
 /// What the file system is wrapped in.
@@ -284,6 +286,50 @@ impl Options {
         self
     }
 }
+
+impl Options {
+    /// Refuses options that contradict each other or are out of range.
+    pub(crate) fn check(&self) -> Result<()> {
+        const BLOCK: u64 = BLOCK_SIZE as u64;
+        let wrong = |message: String| Err(Error::new(ErrorKind::InvalidOptions, message));
+        let most = match self.format {
+            DiskFormat::Vhd => vhd_format::vhd::MAX_VIRTUAL_SIZE,
+            DiskFormat::Raw => MAX_BLOCKS * BLOCK,
+        };
+        if self.max_size > most {
+            let max_size = self.max_size;
+            return wrong(format!(
+                "a maximum size of {max_size} bytes; the format holds {most} at most"
+            ));
+        }
+        if self.max_size < MIN_SIZE {
+            let max_size = self.max_size;
+            return wrong(format!(
+                "a maximum size of {max_size} bytes; an empty file system takes {MIN_SIZE}"
+            ));
+        }
+        if !self.align.is_multiple_of(BLOCK) {
+            let align = self.align;
+            return wrong(format!(
+                "an alignment of {align} bytes, not a multiple of {BLOCK}"
+            ));
+        }
+        if self.time > MAX_TIME {
+            let time = self.time;
+            return wrong(format!(
+                "a time of {time} seconds; a superblock holds {MAX_TIME}"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Superblock, descriptors, the root directory, its inode and bitmaps, and as many blocks as
+/// a group needs beside its inode table.
+const MIN_SIZE: u64 = 8 * BLOCK_SIZE as u64;
+
+/// The superblock's times have 40 bits.
+const MAX_TIME: u64 = (1 << 40) - 1;
 
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -237,6 +237,18 @@ impl Warnings {
         }
     }
 
+    /// Adds all of another list, bounded together.
+    pub(crate) fn append(&mut self, other: Self) {
+        let mut listed = std::collections::BTreeMap::<_, u64>::new();
+        for warning in other.list {
+            *listed.entry(warning.kind).or_default() += 1;
+            self.push(warning.kind, &warning.path, warning.message);
+        }
+        for (kind, count) in other.counts {
+            *self.counts.entry(kind).or_default() += count - listed.get(&kind).unwrap_or(&0);
+        }
+    }
+
     pub(crate) fn into_vec(self) -> Vec<Warning> {
         let mut list = self.list;
         for (kind, count) in self.counts {

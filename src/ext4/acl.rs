@@ -14,6 +14,8 @@ const OTHER: u16 = 0x20;
 
 /// Version of the form that getxattr and setxattr speak.
 const XATTR_VERSION: u32 = 2;
+/// Bytes of that form before its entries: an ACL of no entries says that there is none.
+pub(crate) const XATTR_HEADER_SIZE: usize = 4;
 /// Version of the form on disk.
 const DISK_VERSION: u32 = 1;
 

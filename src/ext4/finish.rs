@@ -39,7 +39,6 @@ pub(crate) struct Identity {
 /// A file system that is whole.
 pub(crate) struct Finished<S> {
     pub sink: S,
-    pub tree: Tree,
     pub blocks: u32,
     /// Inodes in use, the reserved ones not counted but for the root.
     pub inodes: u64,
@@ -94,7 +93,6 @@ impl<S: BlockSink> Writer<S> {
         let inodes = self.tree.nodes().filter(in_use).count() as u64;
         Ok(Finished {
             sink: self.area.sink,
-            tree: self.tree,
             blocks: geometry.blocks,
             inodes,
         })

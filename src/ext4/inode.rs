@@ -84,8 +84,8 @@ pub(crate) enum Body {
     Fifo,
     /// A character device 0:0 of our making.
     Whiteout,
-    /// A hard link whose target has not appeared; the index belongs to who waits for it.
-    PendingLink(u32),
+    /// A hard link whose target has not appeared.
+    PendingLink,
     /// The value of an extended attribute.
     XattrValue {
         root: ExtentRoot,
@@ -124,7 +124,7 @@ impl Node {
             Body::CharDevice { .. } | Body::Whiteout => S_IFCHR,
             Body::BlockDevice { .. } => S_IFBLK,
             Body::Fifo => S_IFIFO,
-            Body::PendingLink(_) | Body::Freed => 0,
+            Body::PendingLink | Body::Freed => 0,
         };
         let size = match &body {
             Body::FastSymlink(target) => target.len() as u64,
@@ -202,7 +202,7 @@ pub(crate) fn encode(ino: u32, node: &Node, finish: &Finish<'_>) -> [u8; INODE_S
     let mut links = node.links as u16;
     let mut version = 0;
     match &node.body {
-        Body::Freed | Body::PendingLink(_) => return [0; INODE_SIZE],
+        Body::Freed | Body::PendingLink => return [0; INODE_SIZE],
         Body::Blocks { root, .. } => {
             flags |= INODE_EXTENTS;
             i_block = root.i_block();

@@ -121,9 +121,8 @@ fn holes_need_no_blocks() {
 #[test]
 fn every_type_and_name_is_found() {
     let mut writer = writer(CONFIG);
-    let (dir, _) = writer
-        .make_dir(Ino::ROOT, b"dir", attributes(0o755))
-        .unwrap();
+    let dir = writer.make_dir(Ino::ROOT, attributes(0o755)).unwrap();
+    writer.link(Ino::ROOT, b"dir", dir).unwrap();
     for i in 0..3000 {
         let ino = writer.make(attributes(0o600), Body::Fifo).unwrap();
         writer

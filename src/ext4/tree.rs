@@ -20,11 +20,6 @@ impl Ino {
         self.0
     }
 
-    /// The inode whose number this is; it must have come from [`get`](Self::get).
-    pub(crate) fn from_number(number: u32) -> Self {
-        Self(number)
-    }
-
     /// Nodes are kept without the gap between the root and the first ordinary inode.
     fn index(self) -> usize {
         self.0.saturating_sub(FIRST_INO - 1) as usize

@@ -124,15 +124,9 @@ impl<S: BlockSink> Writer<S> {
         &self.tree
     }
 
-    /// Makes a directory with a name, which must not stand for one yet.
-    pub(crate) fn make_dir(
-        &mut self,
-        parent: Ino,
-        name: &[u8],
-        attributes: Attributes,
-    ) -> Result<(Ino, Replaced)> {
-        let ino = self.tree.add_dir(parent, attributes)?;
-        Ok((ino, self.link(parent, name, ino)?))
+    /// Makes a directory without a name, which [`link`](Self::link) gives it in `parent`.
+    pub(crate) fn make_dir(&mut self, parent: Ino, attributes: Attributes) -> Result<Ino> {
+        self.tree.add_dir(parent, attributes)
     }
 
     /// Makes a symbolic link without a name; the target has 1 to 4,095 bytes.
@@ -379,6 +373,23 @@ impl<S: BlockSink> Writer<S> {
 
     /// Adds attributes to an inode's, which they replace where the names are equal.
     pub(crate) fn unite_xattrs(&mut self, ino: Ino, incoming: Set) -> Result<()> {
+        self.merge_xattrs(ino, incoming, |old, incoming| old.unite(incoming))
+    }
+
+    /// Adds those attributes whose names the inode has not.
+    pub(crate) fn add_missing_xattrs(&mut self, ino: Ino, incoming: Set) -> Result<()> {
+        self.merge_xattrs(ino, incoming, |old, mut incoming| {
+            incoming.unite(std::mem::take(old));
+            *old = incoming;
+        })
+    }
+
+    fn merge_xattrs(
+        &mut self,
+        ino: Ino,
+        incoming: Set,
+        merge: impl FnOnce(&mut Set, Set),
+    ) -> Result<()> {
         if incoming.is_empty() {
             return Ok(());
         }
@@ -390,7 +401,7 @@ impl<S: BlockSink> Writer<S> {
             None => incoming,
             Some(Stored::Live(bytes)) => {
                 let mut set = Set::decode(bytes);
-                set.unite(incoming);
+                merge(&mut set, incoming);
                 set
             }
             Some(Stored::Sealed(_)) => {

@@ -10,6 +10,8 @@ use super::format::{
     XattrHeader,
 };
 
+/// e_name_index of `user.`.
+pub(crate) const INDEX_USER: u8 = 1;
 /// e_name_index of system.posix_acl_access, whose name is empty then.
 pub(crate) const INDEX_ACL_ACCESS: u8 = 2;
 /// e_name_index of system.posix_acl_default.
@@ -26,7 +28,11 @@ pub(crate) const VALUE_MAX: usize = 65_536;
 
 /// Splits a full name into e_name_index and the rest; `None` where the kernel has no handler.
 pub(crate) fn split_name(name: &[u8]) -> Option<(u8, &[u8])> {
-    const PREFIXES: [(&[u8], u8); 3] = [(b"user.", 1), (b"trusted.", 4), (b"security.", 6)];
+    const PREFIXES: [(&[u8], u8); 3] = [
+        (b"user.", INDEX_USER),
+        (b"trusted.", INDEX_TRUSTED),
+        (b"security.", 6),
+    ];
     match name {
         b"system.posix_acl_access" => return Some((INDEX_ACL_ACCESS, b"")),
         b"system.posix_acl_default" => return Some((INDEX_ACL_DEFAULT, b"")),

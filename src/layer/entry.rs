@@ -1,7 +1,12 @@
-//! What an entry of a layer is, once its headers are read.
+//! The walk over a tar: headers put together to entries, contents handed on in pieces.
 
+use super::blocks::Blocks;
+use super::header::{BLOCK_SIZE, Header, until_nul};
+use super::pax::{self, Extensions, Records};
+use super::sparse::{self, MapPlace, MapReader, Segment};
 use crate::chunk::Chunk;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::summary::{WarningKind, Warnings, display_path};
 
 /// Where uncompressed chunks come from: a decoder, or a queue from another thread.
 pub(crate) trait ChunkSource {
@@ -73,4 +78,508 @@ pub(crate) enum Piece {
     Data(Chunk),
     /// So many bytes that the tar does not hold, because they are zero.
     Hole(u64),
+}
+
+/// Longer extension headers of one entry are an attack on memory.
+const MAX_EXTENSION_BYTES: u64 = 1 << 20;
+
+/// Reads the entries of an uncompressed layer.
+///
+/// Its errors, but for those of the source, name the entry's path, where that is known, and
+/// the offset of its first header.
+pub(crate) struct Entries<S> {
+    blocks: Blocks<S>,
+    max_entries: u64,
+    entries: u64,
+    /// The contents of an extension header.
+    extension: Vec<u8>,
+    extensions: Extensions,
+    /// Bytes of extension headers since the last entry.
+    extension_bytes: u64,
+    /// Extension headers wait for their entry.
+    pending: bool,
+    body: Body,
+    /// Path and offset of the current entry, for errors.
+    path: Vec<u8>,
+    offset: u64,
+    ended: bool,
+    warnings: Warnings,
+}
+
+/// What is left of the current entry behind its headers.
+#[derive(Default)]
+struct Body {
+    /// Where data stands in the file.
+    segments: Vec<Segment>,
+    /// The segment being read.
+    next: usize,
+    /// How far the file was read, of how many bytes.
+    position: u64,
+    size: u64,
+    /// Bytes of data left in the archive.
+    stored: u64,
+    /// Bytes behind them that fill their last block.
+    padding: u64,
+}
+
+impl Body {
+    fn begin(&mut self, stored: u64) {
+        self.segments.clear();
+        (self.next, self.position, self.size) = (0, 0, 0);
+        self.stored = stored;
+        self.padding = padding(stored);
+    }
+}
+
+impl Entry {
+    /// Empties it for the next entry, keeping its memory.
+    fn clear(&mut self) {
+        self.path.clear();
+        self.xattrs.clear();
+        (self.atime, self.ctime) = (None, None);
+        (self.acl_access, self.acl_default) = (None, None);
+    }
+}
+
+impl<S: ChunkSource> Entries<S> {
+    pub(crate) fn new(source: S, max_entries: u64) -> Self {
+        Self {
+            blocks: Blocks::new(source),
+            max_entries,
+            entries: 0,
+            extension: Vec::new(),
+            extensions: Extensions::default(),
+            extension_bytes: 0,
+            pending: false,
+            body: Body::default(),
+            path: Vec::new(),
+            offset: 0,
+            ended: false,
+            warnings: Warnings::default(),
+        }
+    }
+
+    /// Reads the headers of the next entry; false at the end of the archive. What was not
+    /// read of the entry before is skipped.
+    pub(crate) fn next(&mut self, entry: &mut Entry) -> Result<bool> {
+        self.read_entry(entry).map_err(|error| self.locate(error))
+    }
+
+    /// The next piece of a file's contents. They are in order, without a gap, and add up to
+    /// the file's size.
+    pub(crate) fn next_piece(&mut self) -> Result<Option<Piece>> {
+        self.read_piece().map_err(|error| self.locate(error))
+    }
+
+    /// Whether the layer had no bytes at all, once its end was found.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ended && self.blocks.offset() == 0
+    }
+
+    /// Reads on to the end of the source: what follows the end marker counts for digests and
+    /// is never parsed.
+    pub(crate) fn finish(self) -> Result<(S, Warnings)> {
+        Ok((self.blocks.drain()?, self.warnings))
+    }
+
+    /// Names the entry; an error of the source tells of the blob instead.
+    fn locate(&self, error: Error) -> Error {
+        if self.blocks.failed() {
+            return error;
+        }
+        let error = error.at_offset(self.offset);
+        if self.path.is_empty() {
+            return error;
+        }
+        error.at_path(&self.path)
+    }
+
+    fn read_entry(&mut self, entry: &mut Entry) -> Result<bool> {
+        if self.ended {
+            return Ok(false);
+        }
+        self.skip_body()?;
+        self.begin(entry);
+        let mut block = [0; BLOCK_SIZE];
+        while self.read_header(&mut block)? {
+            let header = Header::parse(&block)?;
+            match header.type_flag() {
+                b'L' => {
+                    self.read_extension(header.size()?)?;
+                    self.extensions.gnu_path = non_empty(until_nul(&self.extension));
+                }
+                b'K' => {
+                    self.read_extension(header.size()?)?;
+                    self.extensions.gnu_link = non_empty(until_nul(&self.extension));
+                }
+                // Solaris wrote X before POSIX chose x.
+                b'x' | b'X' => {
+                    self.read_extension(header.size()?)?;
+                    for record in Records::new(&self.extension) {
+                        let (key, value) = record?;
+                        self.extensions.apply(key, value, entry)?;
+                    }
+                }
+                b'g' => self.read_global(&header)?,
+                b'V' => self.skip_entry(&header, entry, "a volume label was skipped")?,
+                b'A' => self.skip_entry(&header, entry, "a Solaris ACL was skipped")?,
+                _ => {
+                    self.complete(&header, entry)?;
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Forgets the entry before.
+    fn begin(&mut self, entry: &mut Entry) {
+        entry.clear();
+        if self.pending {
+            self.extensions = Extensions::default();
+            self.pending = false;
+        }
+        self.extension_bytes = 0;
+        self.body.begin(0);
+        self.path.clear();
+        self.offset = self.blocks.offset();
+    }
+
+    /// Reads a header's block; false at the end of the archive.
+    fn read_header(&mut self, block: &mut [u8; BLOCK_SIZE]) -> Result<bool> {
+        let start = self.blocks.offset();
+        let marked = match self.blocks.read(block)? {
+            0 => false,
+            BLOCK_SIZE if block[0] != 0 || !is_zero(block) => return Ok(true),
+            BLOCK_SIZE => match self.blocks.read(block)? {
+                0 => false,
+                BLOCK_SIZE if is_zero(block) => true,
+                // Readers disagree whether the archive ends here or goes on.
+                BLOCK_SIZE => {
+                    return Err(Error::corrupt("a lone zero block stands between entries"));
+                }
+                _ => return Err(truncated("a header")),
+            },
+            _ => return Err(truncated("a header")),
+        };
+        if self.pending {
+            return Err(Error::corrupt("an extension header has no entry behind it"));
+        }
+        self.ended = true;
+        if !marked && start > 0 {
+            self.warnings.push(
+                WarningKind::NoEndMarker,
+                b"",
+                "the archive ends without its marker of two zero blocks",
+            );
+        }
+        Ok(false)
+    }
+
+    /// Reads what an extension header says of the next entry.
+    fn read_extension(&mut self, size: u64) -> Result<()> {
+        self.pending = true;
+        self.read_extension_data(size)
+    }
+
+    fn read_extension_data(&mut self, size: u64) -> Result<()> {
+        self.count_extension(size)?;
+        self.extension.clear();
+        let mut left = size;
+        while left > 0 {
+            let part = self.blocks.take(left)?;
+            let part = part.ok_or_else(|| truncated("an extension header"))?;
+            self.extension.extend_from_slice(&part);
+            left -= part.len() as u64;
+        }
+        if !self.blocks.skip(padding(size))? {
+            return Err(truncated("an extension header"));
+        }
+        Ok(())
+    }
+
+    fn count_extension(&mut self, bytes: u64) -> Result<()> {
+        self.extension_bytes = self.extension_bytes.saturating_add(bytes);
+        if self.extension_bytes > MAX_EXTENSION_BYTES {
+            return Err(Error::limit(format!(
+                "the extension headers of one entry exceed {MAX_EXTENSION_BYTES} bytes"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Reads a global header and ignores it, as container runtimes do: one layer must not
+    /// unpack differently by the reader's taste.
+    fn read_global(&mut self, header: &Header<'_>) -> Result<()> {
+        self.read_extension_data(header.size()?)?;
+        let mut ignored = None;
+        for record in Records::new(&self.extension) {
+            let (key, _) = record?;
+            if key != b"comment" {
+                ignored = ignored.or(Some(key));
+            }
+        }
+        if let Some(key) = ignored {
+            let message = format!("a global header was ignored; it sets {}", display_path(key));
+            self.warnings.push(WarningKind::GlobalHeader, b"", message);
+        }
+        Ok(())
+    }
+
+    /// Skips what is no file, with its extension headers.
+    fn skip_entry(&mut self, header: &Header<'_>, entry: &mut Entry, why: &str) -> Result<()> {
+        self.read_path(header, entry);
+        self.warnings.push(WarningKind::Skipped, &self.path, why);
+        let stored = self.stored(header)?;
+        self.body.begin(stored);
+        self.skip_body()?;
+        self.begin(entry);
+        Ok(())
+    }
+
+    /// Puts the entry together from its own header, the last, and its extension headers.
+    fn complete(&mut self, header: &Header<'_>, entry: &mut Entry) -> Result<()> {
+        self.read_path(header, entry);
+        self.entries += 1;
+        if self.entries > self.max_entries {
+            return Err(Error::limit(format!(
+                "the layer has more than {} entries",
+                self.max_entries
+            )));
+        }
+        if entry.path.is_empty() {
+            return Err(Error::entry("the name is empty"));
+        }
+        entry.mode = header.mode()?;
+        entry.uid = id("uid", self.extensions.uid, || header.uid())?;
+        entry.gid = id("gid", self.extensions.gid, || header.gid())?;
+        entry.mtime = match self.extensions.mtime {
+            Some(time) => time,
+            None => Time {
+                seconds: header.mtime()?,
+                nanos: 0,
+            },
+        };
+        pax::unite_xattrs(&mut entry.xattrs);
+        if self.extensions.nfs4_acl {
+            let message = "an NFSv4 ACL was skipped";
+            self.warnings
+                .push(WarningKind::Skipped, &self.path, message);
+        }
+        entry.kind = self.kind(header, &entry.path)?;
+        Ok(())
+    }
+
+    fn read_path(&mut self, header: &Header<'_>, entry: &mut Entry) {
+        let extensions = &mut self.extensions;
+        let path = extensions.gnu_path.take();
+        let path = path.or_else(|| extensions.sparse.name.take());
+        match path.or_else(|| extensions.path.take()) {
+            Some(path) => entry.path = path,
+            None => header.read_path(&mut entry.path),
+        }
+        self.path.clone_from(&entry.path);
+    }
+
+    /// The entry's type; begins its body.
+    fn kind(&mut self, header: &Header<'_>, path: &[u8]) -> Result<EntryKind> {
+        Ok(match header.type_flag() {
+            // Before there was a type for directories.
+            0 if path.ends_with(b"/") => EntryKind::Directory,
+            0 | b'0' | b'7' => self.begin_file(header)?,
+            b'S' => self.begin_gnu_sparse(header)?,
+            b'1' => EntryKind::HardLink(self.link(header)?),
+            b'2' => EntryKind::Symlink(self.link(header)?),
+            b'3' => {
+                let (major, minor) = self.device(header)?;
+                EntryKind::CharDevice { major, minor }
+            }
+            b'4' => {
+                let (major, minor) = self.device(header)?;
+                EntryKind::BlockDevice { major, minor }
+            }
+            b'5' => EntryKind::Directory,
+            b'6' => EntryKind::Fifo,
+            // A directory of an incremental dump, with a list of what was in it.
+            b'D' => {
+                let stored = self.stored(header)?;
+                self.body.begin(stored);
+                EntryKind::Directory
+            }
+            b'M' => {
+                return Err(Error::unsupported(
+                    "multi-volume archives are not supported",
+                ));
+            }
+            other => {
+                return Err(Error::unsupported(format!(
+                    "entries of type '{}' are not supported",
+                    other.escape_ascii()
+                )));
+            }
+        })
+    }
+
+    fn link(&mut self, header: &Header<'_>) -> Result<Vec<u8>> {
+        let extensions = &mut self.extensions;
+        let link = extensions.gnu_link.take();
+        let link = link.or_else(|| extensions.link.take());
+        let link = link.unwrap_or_else(|| header.link_name().to_vec());
+        if link.is_empty() {
+            return Err(Error::entry("the target of the link is empty"));
+        }
+        Ok(link)
+    }
+
+    /// A device's numbers, which Linux packs into 12 and 20 bits.
+    fn device(&self, header: &Header<'_>) -> Result<(u32, u32)> {
+        let (major, minor) = header.device()?;
+        let major = self.extensions.device_major.map_or(major, i128::from);
+        let minor = self.extensions.device_minor.map_or(minor, i128::from);
+        match (u32::try_from(major), u32::try_from(minor)) {
+            (Ok(major), Ok(minor)) if major < 1 << 12 && minor < 1 << 20 => Ok((major, minor)),
+            _ => Err(Error::entry(format!(
+                "the device {major}:{minor} has a major number over 12 bits or a minor over 20"
+            ))),
+        }
+    }
+
+    /// How many bytes the archive holds of the entry's contents.
+    fn stored(&self, header: &Header<'_>) -> Result<u64> {
+        match self.extensions.size {
+            None => header.size(),
+            Some(size) => sparse::check_size(size),
+        }
+    }
+
+    fn begin_file(&mut self, header: &Header<'_>) -> Result<EntryKind> {
+        let mut stored = self.stored(header)?;
+        self.body.begin(stored);
+        match self.extensions.sparse.finish()? {
+            None => {
+                self.body.segments.push(Segment {
+                    offset: 0,
+                    length: stored,
+                });
+                self.body.size = stored;
+                return Ok(EntryKind::File { size: stored });
+            }
+            Some((size, MapPlace::Records(segments))) => {
+                self.body.segments = segments;
+                self.body.size = size;
+            }
+            Some((size, MapPlace::Data)) => {
+                let mut map = MapReader::default();
+                let mut block = [0; BLOCK_SIZE];
+                let mut complete = false;
+                while !complete {
+                    self.read_map_block(&mut block)?;
+                    stored = stored.checked_sub(BLOCK_SIZE as u64).ok_or_else(|| {
+                        Error::corrupt("the sparse map is longer than the entry's contents")
+                    })?;
+                    complete = map.read(&block, &mut self.body.segments)?;
+                }
+                self.body.stored = stored;
+                self.body.size = size;
+            }
+        }
+        self.check_sparse()
+    }
+
+    fn begin_gnu_sparse(&mut self, header: &Header<'_>) -> Result<EntryKind> {
+        let stored = self.stored(header)?;
+        self.body.begin(stored);
+        let Some(fields) = header.gnu() else {
+            return Err(Error::unsupported(
+                "sparse files of other formats than GNU's are not supported",
+            ));
+        };
+        self.body.size = header.real_size(fields)?;
+        sparse::read_gnu(&fields.sparse, &mut self.body.segments)?;
+        let mut extended = fields.isextended[0] != 0;
+        let mut block = tar::GnuExtSparseHeader::new();
+        while extended {
+            self.read_map_block(block.as_mut_bytes())?;
+            sparse::read_gnu(&block.sparse, &mut self.body.segments)?;
+            extended = block.isextended[0] != 0;
+        }
+        self.check_sparse()
+    }
+
+    fn read_map_block(&mut self, block: &mut [u8; BLOCK_SIZE]) -> Result<()> {
+        self.count_extension(BLOCK_SIZE as u64)?;
+        if self.blocks.read(block)? < BLOCK_SIZE {
+            return Err(truncated("a sparse map"));
+        }
+        Ok(())
+    }
+
+    fn check_sparse(&self) -> Result<EntryKind> {
+        let Body { size, stored, .. } = self.body;
+        sparse::check(&self.body.segments, size, stored)?;
+        Ok(EntryKind::File { size })
+    }
+
+    fn read_piece(&mut self) -> Result<Option<Piece>> {
+        let body = &mut self.body;
+        while let Some(segment) = body.segments.get(body.next) {
+            if body.position < segment.offset {
+                let hole = segment.offset - body.position;
+                body.position = segment.offset;
+                return Ok(Some(Piece::Hole(hole)));
+            }
+            let left = segment.offset + segment.length - body.position;
+            if left == 0 {
+                body.next += 1;
+                continue;
+            }
+            let part = self.blocks.take(left)?;
+            let part = part.ok_or_else(|| truncated("the contents"))?;
+            body.position += part.len() as u64;
+            body.stored -= part.len() as u64;
+            return Ok(Some(Piece::Data(part)));
+        }
+        let hole = body.size - body.position;
+        body.position = body.size;
+        Ok((hole > 0).then_some(Piece::Hole(hole)))
+    }
+
+    fn skip_body(&mut self) -> Result<()> {
+        // Neither is near the limit of its type.
+        let left = self.body.stored + self.body.padding;
+        if !self.blocks.skip(left)? {
+            return Err(truncated("the contents"));
+        }
+        Ok(())
+    }
+}
+
+/// How many bytes fill the last block of so many.
+fn padding(bytes: u64) -> u64 {
+    bytes.wrapping_neg() % BLOCK_SIZE as u64
+}
+
+fn is_zero(block: &[u8; BLOCK_SIZE]) -> bool {
+    block.iter().all(|byte| *byte == 0)
+}
+
+fn non_empty(bytes: &[u8]) -> Option<Vec<u8>> {
+    (!bytes.is_empty()).then(|| bytes.to_vec())
+}
+
+fn id(name: &str, extension: Option<u64>, field: impl FnOnce() -> Result<i128>) -> Result<u32> {
+    let id = match extension {
+        Some(id) => id.into(),
+        None => field()?,
+    };
+    match u32::try_from(id) {
+        Ok(id) if id != u32::MAX => Ok(id),
+        _ => Err(Error::entry(format!(
+            "the {name} {id} exceeds what Linux has"
+        ))),
+    }
+}
+
+fn truncated(what: &str) -> Error {
+    Error::corrupt(format!("the layer ends inside {what}"))
 }

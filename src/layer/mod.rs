@@ -1,5 +1,18 @@
 //! From the blob to the entries: the only part that reads the input.
 
-pub(crate) mod digest;
-pub(crate) mod entry;
-pub(crate) mod whiteout;
+mod blocks;
+mod decompress;
+mod digest;
+mod entry;
+mod gzip;
+mod header;
+mod input;
+mod pax;
+mod sparse;
+mod whiteout;
+mod zstandard;
+
+pub(crate) use decompress::Decoder;
+pub(crate) use digest::BlobHasher;
+pub(crate) use entry::{ChunkSource, Entries, Entry, EntryKind, Piece, Time};
+pub(crate) use whiteout::{Whiteout, classify};

@@ -1,0 +1,247 @@
+//! Decompression, digests and placing: as stages on threads of their own, or one after the
+//! other for each chunk, with the same result.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::{Scope, ScopedJoinHandle};
+
+use super::check_empty;
+use super::place::{Place, Placed};
+use crate::chunk::{Chunk, Pool};
+use crate::error::{Error, Result};
+use crate::ext4::writer::BlockSink;
+use crate::layer::{BlobHasher, ChunkSource, Decoder, Entries, Entry};
+use crate::options::{Options, Progress};
+use crate::summary::{Blob, Compression, Warnings};
+
+/// A layer that was read to its end.
+pub(super) struct Read<S> {
+    pub placed: Placed<S>,
+    pub layer: Blob,
+    pub compressed: Blob,
+    pub compression: Compression,
+    /// What the reader warned of.
+    pub warnings: Warnings,
+}
+
+/// Chunks that may wait between two stages.
+const QUEUE: usize = 8;
+
+/// Reads a layer on this thread alone.
+pub(super) fn inline<S: BlockSink>(
+    input: impl io::Read,
+    options: &Options,
+    place: Place<'_, S>,
+) -> Result<Read<S>> {
+    let decoder = decoder(input, options)?;
+    let compression = decoder.compression();
+    let digests = Digests::new(compression);
+    let entries = AtomicU64::new(0);
+    let source = Inline {
+        decoder,
+        digests,
+        meter: Meter::new(options, &entries),
+    };
+    let (source, placed, warnings) = read(source, options, place, &entries)?;
+    let (layer, compressed) = source.digests.finish();
+    Ok(Read {
+        placed,
+        layer,
+        compressed,
+        compression,
+        warnings,
+    })
+}
+
+/// Reads a layer with decompression on this thread, digests and placing on others.
+pub(super) fn threaded<'scope, S: BlockSink + Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    input: impl io::Read,
+    options: &'scope Options,
+    place: Place<'scope, S>,
+) -> Result<Read<S>> {
+    let mut decoder = decoder(input, options)?;
+    let compression = decoder.compression();
+    let entries = Arc::new(AtomicU64::new(0));
+    let (to_place, chunks) = sync_channel(QUEUE);
+    let (to_digest, parts) = sync_channel(QUEUE);
+    let placing = scope.spawn({
+        let entries = Arc::clone(&entries);
+        move || {
+            let (_, placed, warnings) = read(Queue(chunks), options, place, &entries)?;
+            Ok((placed, warnings))
+        }
+    });
+    let digesting = scope.spawn(move || {
+        let mut digests = Digests::new(compression);
+        parts.into_iter().for_each(|part| digests.update(&part));
+        digests.finish()
+    });
+    let mut meter = Meter::new(options, &entries);
+    loop {
+        let next = meter.check().and_then(|()| decoder.next_chunk());
+        for chunk in decoder.take_compressed() {
+            // Neither queue closes early but when its thread ends early, which joining tells.
+            let _ = to_digest.send(Part::Compressed(chunk));
+        }
+        let Some(next) = next.transpose() else { break };
+        let failed = next.is_err();
+        if let Ok(chunk) = &next {
+            let _ = to_digest.send(Part::Layer(chunk.clone()));
+            meter.count(decoder.input_bytes(), chunk);
+        }
+        if to_place.send(next).is_err() || failed {
+            break;
+        }
+    }
+    drop((to_place, to_digest));
+    let placed = join(placing);
+    let (layer, compressed) = join(digesting);
+    let (placed, warnings) = placed?;
+    Ok(Read {
+        placed,
+        layer,
+        compressed,
+        compression,
+        warnings,
+    })
+}
+
+fn decoder<R: io::Read>(input: R, options: &Options) -> Result<Decoder<R>> {
+    Decoder::new(input, options.compression, options.max_window, Pool::new())
+}
+
+/// A thread's result; its panic goes on here.
+fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Places all entries of a source.
+fn read<C: ChunkSource, S: BlockSink>(
+    source: C,
+    options: &Options,
+    mut place: Place<'_, S>,
+    placed: &AtomicU64,
+) -> Result<(C, Placed<S>, Warnings)> {
+    let mut entries = Entries::new(source, options.max_entries);
+    let mut entry = Entry::default();
+    while entries.next(&mut entry)? {
+        place.entry(&entry, &mut entries)?;
+        placed.fetch_add(1, Ordering::Relaxed);
+    }
+    let is_empty = entries.is_empty();
+    let (source, mut warnings) = entries.finish()?;
+    if is_empty {
+        check_empty(options, &mut warnings)?;
+    }
+    Ok((source, place.finish()?, warnings))
+}
+
+/// Ends a conversion that is cancelled and tells how far one has come.
+struct Meter<'a> {
+    options: &'a Options,
+    entries: &'a AtomicU64,
+    layer_bytes: u64,
+}
+
+impl<'a> Meter<'a> {
+    fn new(options: &'a Options, entries: &'a AtomicU64) -> Self {
+        Self {
+            options,
+            entries,
+            layer_bytes: 0,
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.options.cancel.is_cancelled() {
+            return Err(Error::cancelled());
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, input_bytes: u64, chunk: &[u8]) {
+        self.layer_bytes += chunk.len() as u64;
+        if let Some(progress) = &self.options.progress {
+            let entries = self.entries.load(Ordering::Relaxed);
+            progress(Progress {
+                input_bytes,
+                layer_bytes: self.layer_bytes,
+                entries,
+            });
+        }
+    }
+}
+
+/// Chunks that are digested as they come out of the decoder.
+struct Inline<'a, R> {
+    decoder: Decoder<R>,
+    digests: Digests,
+    meter: Meter<'a>,
+}
+
+impl<R: io::Read> ChunkSource for Inline<'_, R> {
+    fn next_chunk(&mut self) -> Result<Option<Chunk>> {
+        self.meter.check()?;
+        let chunk = self.decoder.next_chunk()?;
+        for compressed in self.decoder.take_compressed() {
+            self.digests.update(&Part::Compressed(compressed));
+        }
+        let Some(chunk) = chunk else { return Ok(None) };
+        self.digests.update(&Part::Layer(chunk.clone()));
+        self.meter.count(self.decoder.input_bytes(), &chunk);
+        Ok(Some(chunk))
+    }
+}
+
+/// Chunks from the thread that decodes, whose error comes last.
+struct Queue(Receiver<Result<Chunk>>);
+
+impl ChunkSource for Queue {
+    fn next_chunk(&mut self) -> Result<Option<Chunk>> {
+        self.0.recv().ok().transpose()
+    }
+}
+
+/// What is digested.
+enum Part {
+    Compressed(Chunk),
+    Layer(Chunk),
+}
+
+/// The digests of the layer and of the blob it comes in; a plain tar is both.
+struct Digests {
+    layer: BlobHasher,
+    compressed: Option<BlobHasher>,
+}
+
+impl Digests {
+    fn new(compression: Compression) -> Self {
+        let compressed = (compression != Compression::None).then(BlobHasher::new);
+        Self {
+            layer: BlobHasher::new(),
+            compressed,
+        }
+    }
+
+    fn update(&mut self, part: &Part) {
+        match part {
+            Part::Layer(chunk) => self.layer.update(chunk),
+            Part::Compressed(chunk) => {
+                if let Some(compressed) = &mut self.compressed {
+                    compressed.update(chunk);
+                }
+            }
+        }
+    }
+
+    /// The layer's, then the blob's.
+    fn finish(self) -> (Blob, Blob) {
+        let layer = self.layer.finish();
+        (layer, self.compressed.map_or(layer, BlobHasher::finish))
+    }
+}

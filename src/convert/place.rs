@@ -1,0 +1,776 @@
+//! Entries to names and inodes: the only place that knows both what a layer means and how
+//! overlayfs spells it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+
+use super::links::{Appeared, Halt, Pending, PendingLinks, Waiter};
+use super::metadata::{self, InodeKind, Raw};
+use super::walk::{NAME_MAX, Walk, clean, split_last};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ext4::format::S_IFLNK;
+use crate::ext4::inode::{Attributes, Body, DEVICE_MAJOR_MAX, DEVICE_MINOR_MAX, Node};
+use crate::ext4::tree::{Ino, Replaced};
+use crate::ext4::writer::{BlockSink, Writer};
+use crate::layer::{ChunkSource, Entries, Entry, EntryKind, Piece, Whiteout, classify};
+use crate::options::{LowerEntry, LowerLayers, LowerMetadata};
+use crate::summary::{EntryCounts, WarningKind, Warnings, display_path};
+
+/// How entries are read.
+#[derive(Clone, Copy)]
+pub(super) struct Rules<'a> {
+    /// `.wh.` names are whiteouts and opaque marks.
+    pub whiteouts: bool,
+    /// There is nothing below that they could hide.
+    pub bottom_layer: bool,
+    pub lower: Option<&'a dyn LowerLayers>,
+}
+
+/// The parent directory of the entry before: most entries share it with the next.
+struct LastParent {
+    /// As the tar spells it.
+    spelled: Vec<u8>,
+    ino: Ino,
+}
+
+/// Places entries, one after the other, in a file system.
+pub(super) struct Place<'a, S> {
+    writer: Writer<S>,
+    rules: Rules<'a>,
+    warnings: Warnings,
+    links: PendingLinks,
+    last_parent: Option<LastParent>,
+    /// Names of aufs's own, which go in the end.
+    hidden: Vec<(Ino, Vec<u8>)>,
+    /// Targets of symbolic links that are too long for the inode.
+    targets: HashMap<Ino, Arc<[u8]>>,
+    targets_size: usize,
+    /// Everything that the lower layers answered: it shapes the bytes too.
+    answers: Sha256,
+    entries: u64,
+}
+
+/// What a file system holds and what the layer's other wishes were.
+pub(super) struct Placed<S> {
+    pub writer: Writer<S>,
+    pub warnings: Warnings,
+    pub counts: EntryCounts,
+    pub answers: [u8; 32],
+}
+
+/// Long link targets are remembered up to so many bytes.
+const TARGETS_MAX: usize = 16 << 20;
+
+/// What is found under a name on the way.
+enum Found {
+    Directory(Ino),
+    Symlink(Arc<[u8]>),
+    /// Nothing; the lower layers may have a directory there.
+    Nothing(Option<LowerMetadata>),
+    /// Something that nothing can stand below.
+    Other,
+}
+
+/// How a search for the target of a hard link ends.
+enum Search {
+    Found(Ino),
+    Halted(Halt),
+}
+
+impl<'a, S: BlockSink> Place<'a, S> {
+    pub(super) fn new(writer: Writer<S>, rules: Rules<'a>) -> Self {
+        Self {
+            writer,
+            rules,
+            warnings: Warnings::default(),
+            links: PendingLinks::default(),
+            last_parent: None,
+            hidden: Vec::new(),
+            targets: HashMap::new(),
+            targets_size: 0,
+            answers: Sha256::new(),
+            entries: 0,
+        }
+    }
+
+    /// Places an entry, whose contents the source gives next.
+    pub(super) fn entry(
+        &mut self,
+        entry: &Entry,
+        source: &mut Entries<impl ChunkSource>,
+    ) -> Result<()> {
+        self.entries += 1;
+        self.place(entry, source)
+            .and_then(|()| self.settle_links())
+            .map_err(|error| error.at_path(&entry.path).at_offset(entry.offset))
+    }
+
+    fn place(&mut self, entry: &Entry, source: &mut Entries<impl ChunkSource>) -> Result<()> {
+        let path = clean(&entry.path);
+        if path.is_empty() {
+            return self.place_root(entry);
+        }
+        let (parent, name) = split_last(&path);
+        if !self.rules.whiteouts {
+            let dir = self
+                .parent_dir(entry, parent)?
+                .ok_or_else(not_a_directory)?;
+            return self.place_at(entry, dir, name, source);
+        }
+        let inner = parent.split(|byte| *byte == b'/').map(classify);
+        if inner
+            .into_iter()
+            .any(|kind| !matches!(kind, Whiteout::No | Whiteout::Hidden))
+        {
+            return Err(Error::entry("a whiteout has nothing below it"));
+        }
+        match classify(name) {
+            Whiteout::Invalid => Err(Error::entry("a whiteout of no name, of `.` or of `..`")),
+            Whiteout::No | Whiteout::Hidden => {
+                let dir = self
+                    .parent_dir(entry, parent)?
+                    .ok_or_else(not_a_directory)?;
+                self.place_at(entry, dir, name, source)
+            }
+            // Below what is no directory there is nothing to hide.
+            Whiteout::Name(hidden) => match self.parent_dir(entry, parent)? {
+                Some(dir) => self.place_whiteout(entry, dir, hidden),
+                None => Ok(()),
+            },
+            Whiteout::Opaque => match self.parent_dir(entry, parent)? {
+                Some(dir) => {
+                    self.make_opaque(entry, dir);
+                    Ok(())
+                }
+                None => Ok(()),
+            },
+        }
+    }
+
+    fn place_root(&mut self, entry: &Entry) -> Result<()> {
+        if entry.kind != EntryKind::Directory {
+            return Err(Error::entry("the root can only be a directory"));
+        }
+        self.describe_dir(entry, Ino::ROOT)
+    }
+
+    /// Gives a directory what its entry says of it.
+    fn describe_dir(&mut self, entry: &Entry, ino: Ino) -> Result<()> {
+        let attributes = metadata::attributes(entry, &mut self.warnings);
+        self.writer.set_attributes(ino, attributes);
+        self.writer.set_implicit(ino, false);
+        self.unite_xattrs(entry, ino, InodeKind::Directory)
+    }
+
+    fn unite_xattrs(&mut self, entry: &Entry, ino: Ino, kind: InodeKind) -> Result<()> {
+        let raw = Raw::of(entry);
+        if raw.is_empty() {
+            return Ok(());
+        }
+        let set = metadata::xattrs(&raw, kind, self.rules.whiteouts, &mut self.warnings)?;
+        self.writer.unite_xattrs(ino, set)
+    }
+
+    /// Places anything but a whiteout.
+    fn place_at(
+        &mut self,
+        entry: &Entry,
+        dir: Ino,
+        name: &[u8],
+        source: &mut Entries<impl ChunkSource>,
+    ) -> Result<()> {
+        check_name(name)?;
+        let mut attributes = metadata::attributes(entry, &mut self.warnings);
+        let (ino, kind) = match &entry.kind {
+            EntryKind::HardLink(target) => return self.place_link(entry, dir, name, target),
+            EntryKind::Directory => {
+                if let Some(old) = self.writer.tree().lookup(dir, name)
+                    && self.writer.tree().node(old).is_dir()
+                {
+                    return self.describe_dir(entry, old);
+                }
+                (self.writer.make_dir(dir, attributes)?, InodeKind::Directory)
+            }
+            EntryKind::File { size } => {
+                let mut file = self.writer.begin_file(attributes, *size)?;
+                while let Some(piece) = source.next_piece()? {
+                    match piece {
+                        Piece::Data(data) => self.writer.write(&mut file, &data)?,
+                        Piece::Hole(len) => self.writer.skip(&mut file, len)?,
+                    }
+                }
+                (self.writer.end_file(file)?, InodeKind::File)
+            }
+            EntryKind::Symlink(target) => {
+                attributes.mode = 0o777;
+                (self.make_symlink(attributes, target)?, InodeKind::Symlink)
+            }
+            EntryKind::CharDevice { major: 0, minor: 0 } => {
+                self.warnings.push(
+                    WarningKind::DeviceZero,
+                    &entry.path,
+                    "a character device 0:0: overlayfs takes it for a whiteout",
+                );
+                let body = Body::CharDevice { major: 0, minor: 0 };
+                (self.writer.make(attributes, body)?, InodeKind::Special)
+            }
+            EntryKind::CharDevice { major, minor } => {
+                let (major, minor) = check_device(*major, *minor)?;
+                let body = Body::CharDevice { major, minor };
+                (self.writer.make(attributes, body)?, InodeKind::Special)
+            }
+            EntryKind::BlockDevice { major, minor } => {
+                let (major, minor) = check_device(*major, *minor)?;
+                let body = Body::BlockDevice { major, minor };
+                (self.writer.make(attributes, body)?, InodeKind::Special)
+            }
+            EntryKind::Fifo => (
+                self.writer.make(attributes, Body::Fifo)?,
+                InodeKind::Special,
+            ),
+        };
+        self.unite_xattrs(entry, ino, kind)?;
+        self.insert(&entry.path, dir, name, ino)
+    }
+
+    fn make_symlink(&mut self, attributes: Attributes, target: &[u8]) -> Result<Ino> {
+        if !(1..=TARGET_MAX).contains(&target.len()) {
+            return Err(Error::entry(format!(
+                "a symbolic link's target of {} bytes; 1 to {TARGET_MAX} are possible",
+                target.len()
+            )));
+        }
+        let ino = self.writer.make_symlink(attributes, target)?;
+        let is_long = matches!(self.writer.tree().node(ino).body, Body::Blocks { .. });
+        if is_long && self.targets_size + target.len() <= TARGETS_MAX {
+            self.targets_size += target.len();
+            self.targets.insert(ino, target.into());
+        }
+        Ok(ino)
+    }
+
+    /// Gives an inode a name.
+    fn insert(&mut self, path: &[u8], dir: Ino, name: &[u8], ino: Ino) -> Result<()> {
+        let hides = self.writer.tree().hides(dir, name);
+        match self.writer.link(dir, name, ino)? {
+            Replaced::Nothing => {
+                if self.rules.whiteouts && classify(name) == Whiteout::Hidden {
+                    self.hidden.push((dir, name.to_vec()));
+                }
+            }
+            Replaced::File => self.last_parent = None,
+            Replaced::Tree => {
+                self.last_parent = None;
+                self.warnings.push(
+                    WarningKind::ReplacedTree,
+                    path,
+                    "replaces a directory of the same layer and all below it",
+                );
+            }
+        }
+        let node = self.writer.tree().node(ino);
+        let what = match node.body {
+            Body::Directory(_) if hides => {
+                self.writer.set_opaque(ino);
+                Appeared::Directory
+            }
+            Body::Directory(_) => Appeared::Directory,
+            Body::PendingLink | Body::Whiteout => return Ok(()),
+            _ if node.file_type == S_IFLNK => Appeared::Symlink,
+            _ => Appeared::Other,
+        };
+        self.links.appear(dir, name, what);
+        Ok(())
+    }
+
+    fn place_whiteout(&mut self, entry: &Entry, dir: Ino, name: &[u8]) -> Result<()> {
+        check_name(name)?;
+        if self.rules.bottom_layer {
+            return Ok(());
+        }
+        let old = self.writer.tree().lookup(dir, name);
+        match old.map(|old| (old, &self.writer.tree().node(old).body)) {
+            // What the layer has under the name hides the rest, a directory if it is opaque.
+            Some((old, Body::Directory(_))) => self.writer.set_opaque(old),
+            Some((_, body)) if !matches!(body, Body::Whiteout) => {}
+            _ => {
+                let mut attributes = metadata::attributes(entry, &mut self.warnings);
+                let mtime = attributes.mtime;
+                attributes = Attributes {
+                    mtime,
+                    atime: mtime,
+                    ctime: mtime,
+                    ..Default::default()
+                };
+                let ino = self.writer.make(attributes, Body::Whiteout)?;
+                self.insert(&entry.path, dir, name, ino)?;
+            }
+        }
+        self.writer.set_hides(dir, name);
+        Ok(())
+    }
+
+    fn make_opaque(&mut self, entry: &Entry, dir: Ino) {
+        if self.rules.bottom_layer {
+            return;
+        }
+        if dir == Ino::ROOT {
+            self.warnings.push(
+                WarningKind::OpaqueRoot,
+                &entry.path,
+                "the root is marked opaque, which overlayfs does not heed",
+            );
+        }
+        self.writer.set_opaque(dir);
+        self.writer.set_dir_hides(dir);
+    }
+
+    /// The directory at a clean path, made where it is missing; `None` when something else
+    /// stands in the way.
+    fn parent_dir(&mut self, entry: &Entry, path: &[u8]) -> Result<Option<Ino>> {
+        if let Some(last) = &self.last_parent
+            && last.spelled == path
+        {
+            return Ok(Some(last.ino));
+        }
+        let mut walk = Walk::new(path);
+        let mut lasting = true;
+        while let Some(name) = walk.next() {
+            match self.look(walk.at, &name, &mut lasting)? {
+                Found::Directory(ino) => walk.at = ino,
+                Found::Symlink(target) => walk.follow(&target)?,
+                Found::Nothing(lower) => {
+                    walk.at = self.make_parent(entry, walk.at, &name, lower)?
+                }
+                Found::Other => return Ok(None),
+            }
+        }
+        if lasting {
+            self.last_parent = Some(LastParent {
+                spelled: path.to_vec(),
+                ino: walk.at,
+            });
+        }
+        Ok(Some(walk.at))
+    }
+
+    /// What stands under a name; `lasting` is unset when the answer may change without a
+    /// name being replaced.
+    fn look(&mut self, dir: Ino, name: &[u8], lasting: &mut bool) -> Result<Found> {
+        let tree = self.writer.tree();
+        if name == b".." {
+            return Ok(Found::Directory(
+                tree.dir(dir).map_or(dir, |dir| dir.parent),
+            ));
+        }
+        let Some(ino) = tree.lookup(dir, name) else {
+            return self.look_below(dir, name, lasting);
+        };
+        let Node {
+            body, file_type, ..
+        } = tree.node(ino);
+        Ok(match body {
+            Body::Directory(_) => Found::Directory(ino),
+            Body::FastSymlink(target) => Found::Symlink(target[..].into()),
+            Body::Blocks { .. } if *file_type == S_IFLNK => {
+                let target = self.targets.get(&ino).ok_or_else(|| {
+                    Error::limit(format!(
+                        "the path goes through a symbolic link whose long target is not \
+                         remembered: those of the layer take more than {TARGETS_MAX} bytes"
+                    ))
+                })?;
+                Found::Symlink(Arc::clone(target))
+            }
+            Body::Whiteout => Found::Nothing(None),
+            _ => Found::Other,
+        })
+    }
+
+    /// What the layers below have under a name that this one has not.
+    fn look_below(&mut self, dir: Ino, name: &[u8], lasting: &mut bool) -> Result<Found> {
+        let tree = self.writer.tree();
+        let Some(lower) = self.rules.lower else {
+            return Ok(Found::Nothing(None));
+        };
+        let mut path = tree.path_of(dir);
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(name);
+        let answer = lower.lookup(&path).map_err(|error| {
+            Error::new(ErrorKind::Input, "cannot look into the layers below").with_source(error)
+        })?;
+        self.note_answer(&path, &answer);
+        Ok(match answer {
+            None => Found::Nothing(None),
+            Some(LowerEntry::Directory(metadata)) => Found::Nothing(Some(metadata)),
+            Some(LowerEntry::Symlink(target)) => {
+                *lasting = false;
+                Found::Symlink(target.into())
+            }
+            Some(LowerEntry::Other) => Found::Other,
+        })
+    }
+
+    fn note_answer(&mut self, path: &[u8], answer: &Option<LowerEntry>) {
+        let mut field = |bytes: &[u8]| {
+            self.answers.update((bytes.len() as u64).to_le_bytes());
+            self.answers.update(bytes);
+        };
+        field(path);
+        match answer {
+            None => field(b"none"),
+            Some(LowerEntry::Other) => field(b"other"),
+            Some(LowerEntry::Symlink(target)) => {
+                field(b"symlink");
+                field(target);
+            }
+            Some(LowerEntry::Directory(LowerMetadata {
+                mode,
+                uid,
+                gid,
+                mtime,
+                xattrs,
+            })) => {
+                field(b"directory");
+                field(&mode.to_le_bytes());
+                field(&uid.to_le_bytes());
+                field(&gid.to_le_bytes());
+                field(&mtime.0.to_le_bytes());
+                field(&mtime.1.to_le_bytes());
+                field(&(xattrs.len() as u64).to_le_bytes());
+                for (name, value) in xattrs {
+                    field(name);
+                    field(value);
+                }
+            }
+        }
+    }
+
+    /// Makes a directory that no entry has described yet.
+    fn make_parent(
+        &mut self,
+        entry: &Entry,
+        dir: Ino,
+        name: &[u8],
+        lower: Option<LowerMetadata>,
+    ) -> Result<Ino> {
+        check_name(name)?;
+        let attributes = match &lower {
+            Some(lower) => metadata::of_lower(lower),
+            None => {
+                let mtime = metadata::attributes(entry, &mut Warnings::default()).mtime;
+                Attributes {
+                    mode: 0o755,
+                    mtime,
+                    atime: mtime,
+                    ctime: mtime,
+                    ..Default::default()
+                }
+            }
+        };
+        let ino = self.writer.make_dir(dir, attributes)?;
+        self.writer.set_implicit(ino, lower.is_none());
+        if let Some(lower) = &lower {
+            // As containerd does: what overlayfs trusts is never handed up.
+            let handed: Vec<_> = lower
+                .xattrs
+                .iter()
+                .filter(|(name, _)| !name.starts_with(b"trusted."))
+                .cloned()
+                .collect();
+            let raw = Raw {
+                path: &entry.path,
+                xattrs: &handed,
+                acl_access: None,
+                acl_default: None,
+            };
+            let kind = InodeKind::Directory;
+            let set = metadata::xattrs(&raw, kind, self.rules.whiteouts, &mut self.warnings)?;
+            self.writer.unite_xattrs(ino, set)?;
+        }
+        self.insert(&entry.path, dir, name, ino)?;
+        Ok(ino)
+    }
+
+    fn place_link(&mut self, entry: &Entry, dir: Ino, name: &[u8], target: &[u8]) -> Result<()> {
+        let target = clean(target);
+        let (target_dir, target_name) = split_last(&target);
+        if target_name.is_empty() {
+            return Err(link_to_directory(&target));
+        }
+        match self.search(Walk::new(target_dir), target_name)? {
+            Search::Found(ino) => {
+                let is_itself = self.writer.tree().lookup(dir, name) == Some(ino)
+                    && clean(&entry.path) == target;
+                if is_itself {
+                    return Ok(());
+                }
+                let attributes = metadata::attributes(entry, &mut self.warnings);
+                self.writer.set_attributes(ino, attributes);
+                self.unite_xattrs(entry, ino, kind_of(self.writer.tree().node(ino)))?;
+                self.insert(&entry.path, dir, name, ino)
+            }
+            Search::Halted(halt) => {
+                let link = self.links.next_number();
+                let body = Body::PendingLink;
+                let placeholder = self.writer.make(Attributes::default(), body)?;
+                self.links.push(Pending {
+                    placeholder,
+                    parent: dir,
+                    name: name.into(),
+                    target_dir: target_dir.into(),
+                    target_name: target_name.into(),
+                    entry: entry.clone(),
+                });
+                self.links.wait(link, halt);
+                self.insert(&entry.path, dir, name, placeholder)
+            }
+        }
+    }
+
+    /// Looks for the target of a hard link without making anything.
+    fn search(&mut self, mut walk: Walk, name: &[u8]) -> Result<Search> {
+        while let Some(component) = walk.next() {
+            match self.look(walk.at, &component, &mut false)? {
+                Found::Directory(ino) => walk.at = ino,
+                Found::Symlink(target) => walk.follow(&target)?,
+                Found::Nothing(_) | Found::Other => {
+                    let dir = walk.at;
+                    return Ok(Search::Halted(Halt {
+                        walk,
+                        dir,
+                        component: Some(component),
+                    }));
+                }
+            }
+        }
+        let tree = self.writer.tree();
+        match tree
+            .lookup(walk.at, name)
+            .map(|ino| (ino, &tree.node(ino).body))
+        {
+            Some((_, Body::Directory(_))) => Err(link_to_directory(name)),
+            None | Some((_, Body::Whiteout | Body::PendingLink)) => {
+                let dir = walk.at;
+                Ok(Search::Halted(Halt {
+                    walk,
+                    dir,
+                    component: None,
+                }))
+            }
+            Some((ino, _)) => Ok(Search::Found(ino)),
+        }
+    }
+
+    /// Lets the links go on that waited for what appeared.
+    fn settle_links(&mut self) -> Result<()> {
+        while let Some(Waiter { link, walk }) = self.links.pop_appeared() {
+            self.resume_link(link, walk)?;
+        }
+        Ok(())
+    }
+
+    fn resume_link(&mut self, link: usize, walk: Walk) -> Result<()> {
+        let Some(pending) = self.links.get(link) else {
+            return Ok(());
+        };
+        let (dir, name) = (pending.parent, pending.name.clone());
+        if self.writer.tree().lookup(dir, &name) != Some(pending.placeholder) {
+            self.links.take(link);
+            return Ok(());
+        }
+        let target_name = pending.target_name.clone();
+        let (path, offset) = (pending.entry.path.clone(), pending.entry.offset);
+        let at_link = |error: Error| error.at_path(&path).at_offset(offset);
+        match self.search(walk, &target_name).map_err(at_link)? {
+            Search::Halted(halt) => {
+                self.links.wait(link, halt);
+                Ok(())
+            }
+            Search::Found(ino) => {
+                let Some(pending) = self.links.take(link) else {
+                    return Ok(());
+                };
+                self.bind_link(&pending, ino).map_err(at_link)
+            }
+        }
+    }
+
+    /// Gives a target that appeared after its link the link's name. Its own header came last:
+    /// mode, owner, times and attributes stay.
+    fn bind_link(&mut self, pending: &Pending, ino: Ino) -> Result<()> {
+        let raw = Raw::of(&pending.entry);
+        if !raw.is_empty() {
+            let kind = kind_of(self.writer.tree().node(ino));
+            let set = metadata::xattrs(&raw, kind, self.rules.whiteouts, &mut self.warnings)?;
+            self.writer.add_missing_xattrs(ino, set)?;
+        }
+        self.insert(&pending.entry.path, pending.parent, &pending.name, ino)
+    }
+
+    /// Ends the layer: what waited for more of it is settled or refused.
+    pub(super) fn finish(mut self) -> Result<Placed<S>> {
+        // A directory on the way may have been replaced, or a link now lead elsewhere.
+        self.links.restart();
+        for link in 0..self.links.len() {
+            let Some(pending) = self.links.get(link) else {
+                continue;
+            };
+            let walk = Walk::new(&pending.target_dir);
+            self.resume_link(link, walk)?;
+            self.settle_links()?;
+        }
+        for link in 0..self.links.len() {
+            if let Some(pending) = self.links.take(link)
+                && self.writer.tree().lookup(pending.parent, &pending.name)
+                    == Some(pending.placeholder)
+            {
+                let EntryKind::HardLink(target) = &pending.entry.kind else {
+                    continue;
+                };
+                let target = display_path(target);
+                return Err(Error::entry(format!(
+                    "a hard link to {target}, which is not in the layer"
+                ))
+                .at_path(&pending.entry.path)
+                .at_offset(pending.entry.offset));
+            }
+        }
+        for (dir, name) in std::mem::take(&mut self.hidden) {
+            self.writer.unlink(dir, &name);
+        }
+        self.drop_redundant_whiteouts();
+        self.warn_of_missing_parents();
+        Ok(Placed {
+            counts: self.count(),
+            writer: self.writer,
+            warnings: self.warnings,
+            answers: self.answers.finalize().into(),
+        })
+    }
+
+    /// Directories in use, parents before their children.
+    fn directories(&self) -> Vec<Ino> {
+        let dirs = self.writer.tree().nodes().filter(|(_, node)| node.is_dir());
+        dirs.map(|(ino, _)| ino).collect()
+    }
+
+    /// Below an opaque directory nothing shows through that a whiteout could hide; the kernel
+    /// would show the whiteout itself.
+    fn drop_redundant_whiteouts(&mut self) {
+        let mut covered = vec![false; self.writer.tree().dir_count()];
+        for ino in self.directories() {
+            let tree = self.writer.tree();
+            let (Some(dir), Some(index)) = (tree.dir(ino), dir_index(tree.node(ino))) else {
+                continue;
+            };
+            // On the root overlayfs does not heed the mark.
+            let is_root = ino == Ino::ROOT;
+            let parent = dir_index(tree.node(dir.parent)).is_some_and(|parent| covered[parent]);
+            covered[index] = !is_root && (dir.opaque || parent);
+            if covered[index] {
+                let is_whiteout = |ino| matches!(tree.node(ino).body, Body::Whiteout);
+                let names: Vec<_> = tree
+                    .children(ino)
+                    .into_iter()
+                    .filter(|(_, child)| is_whiteout(*child))
+                    .map(|(name, _)| name.to_vec())
+                    .collect();
+                names.iter().for_each(|name| self.writer.unlink(ino, name));
+            }
+        }
+    }
+
+    fn warn_of_missing_parents(&mut self) {
+        for ino in self.directories() {
+            let tree = self.writer.tree();
+            if tree.dir(ino).is_some_and(|dir| dir.implicit) {
+                self.warnings.push(
+                    WarningKind::MissingParent,
+                    &tree.path_of(ino),
+                    "no entry describes this directory: it is 0755, owned by 0:0",
+                );
+            }
+        }
+    }
+
+    fn count(&self) -> EntryCounts {
+        let mut counts = EntryCounts {
+            tar_entries: self.entries,
+            ..EntryCounts::default()
+        };
+        let tree = self.writer.tree();
+        for (ino, node) in tree.nodes() {
+            match node.body {
+                Body::Blocks { .. } if node.file_type == S_IFLNK => counts.symlinks += 1,
+                Body::Blocks { .. } | Body::Inline(_) => counts.files += 1,
+                Body::FastSymlink(_) => counts.symlinks += 1,
+                Body::CharDevice { .. } | Body::BlockDevice { .. } => counts.devices += 1,
+                Body::Fifo => counts.fifos += 1,
+                Body::Whiteout => counts.whiteouts += 1,
+                Body::Directory(_) => {
+                    counts.directories += 1;
+                    counts.opaque_directories +=
+                        u64::from(tree.dir(ino).is_some_and(|dir| dir.opaque));
+                    continue;
+                }
+                Body::PendingLink | Body::XattrValue { .. } | Body::Freed => continue,
+            }
+            counts.hard_links += u64::from(node.links.saturating_sub(1));
+        }
+        counts
+    }
+}
+
+/// The most bytes of a symbolic link's target: the kernel's PATH_MAX less the final zero.
+const TARGET_MAX: usize = 4095;
+
+fn check_name(name: &[u8]) -> Result<()> {
+    if name.len() > NAME_MAX {
+        let len = name.len();
+        return Err(Error::entry(format!(
+            "a name of {len} bytes; {NAME_MAX} are possible"
+        )));
+    }
+    Ok(())
+}
+
+fn check_device(major: u32, minor: u32) -> Result<(u32, u32)> {
+    if major > DEVICE_MAJOR_MAX || minor > DEVICE_MINOR_MAX {
+        return Err(Error::entry(format!(
+            "the device number {major}:{minor}; Linux has 12 bits and 20"
+        )));
+    }
+    Ok((major, minor))
+}
+
+fn not_a_directory() -> Error {
+    Error::entry("the path goes through something that is not a directory")
+}
+
+fn link_to_directory(target: &[u8]) -> Error {
+    Error::entry(format!(
+        "a hard link to {}, which is a directory",
+        display_path(target)
+    ))
+}
+
+fn kind_of(node: &Node) -> InodeKind {
+    match node.body {
+        Body::Directory(_) => InodeKind::Directory,
+        Body::FastSymlink(_) => InodeKind::Symlink,
+        Body::Blocks { .. } if node.file_type == S_IFLNK => InodeKind::Symlink,
+        Body::Blocks { .. } | Body::Inline(_) => InodeKind::File,
+        _ => InodeKind::Special,
+    }
+}
+
+fn dir_index(node: &Node) -> Option<usize> {
+    match node.body {
+        Body::Directory(index) => Some(index as usize),
+        _ => None,
+    }
+}

@@ -1,0 +1,166 @@
+//! Paths: from what the tar spells to a directory of the tree, as in a chroot.
+
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::ext4::tree::Ino;
+
+/// The most bytes of a name.
+pub(super) const NAME_MAX: usize = 255;
+
+/// A path without empty components, `.` and `..`, which is taken for the component before it
+/// and ends at the root.
+pub(super) fn clean(path: &[u8]) -> Vec<u8> {
+    let mut clean = Vec::with_capacity(path.len());
+    for component in path.split(|byte| *byte == b'/') {
+        match component {
+            b"" | b"." => {}
+            b".." => clean.truncate(split_last(&clean).0.len()),
+            name => {
+                if !clean.is_empty() {
+                    clean.push(b'/');
+                }
+                clean.extend_from_slice(name);
+            }
+        }
+    }
+    clean
+}
+
+/// A clean path's parent and last component.
+pub(super) fn split_last(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|byte| *byte == b'/') {
+        Some(slash) => (&path[..slash], &path[slash + 1..]),
+        None => (b"", path),
+    }
+}
+
+/// A path that is being followed, with the targets of the links it went through.
+#[derive(Clone, Debug)]
+pub(super) struct Walk {
+    /// Where it is.
+    pub at: Ino,
+    /// Paths and how much of each is done; the innermost link's last.
+    rest: Vec<(Arc<[u8]>, usize)>,
+    hops: u8,
+}
+
+/// A component of a path.
+#[derive(Clone, Debug)]
+pub(super) struct Component {
+    path: Arc<[u8]>,
+    start: usize,
+    end: usize,
+}
+
+impl std::ops::Deref for Component {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.path[self.start..self.end]
+    }
+}
+
+impl Walk {
+    /// The start of a path at the root.
+    pub(super) fn new(path: &[u8]) -> Self {
+        Self {
+            at: Ino::ROOT,
+            rest: vec![(path.into(), 0)],
+            hops: 0,
+        }
+    }
+
+    /// The next component, `..` included.
+    pub(super) fn next(&mut self) -> Option<Component> {
+        while let Some((path, done)) = self.rest.last_mut() {
+            let start = *done;
+            let Some(tail) = path.get(start..).filter(|tail| !tail.is_empty()) else {
+                self.rest.pop();
+                continue;
+            };
+            let end = tail
+                .iter()
+                .position(|byte| *byte == b'/')
+                .map_or(path.len(), |n| start + n);
+            *done = end + 1;
+            if !matches!(&path[start..end], b"" | b".") {
+                return Some(Component {
+                    path: Arc::clone(path),
+                    start,
+                    end,
+                });
+            }
+        }
+        None
+    }
+
+    /// Goes through a symbolic link.
+    pub(super) fn follow(&mut self, target: &[u8]) -> Result<()> {
+        self.hops = self
+            .hops
+            .checked_add(1)
+            .ok_or_else(|| Error::entry("the path goes through more than 255 symbolic links"))?;
+        if target.starts_with(b"/") {
+            self.at = Ino::ROOT;
+        }
+        // A path that is done must not wait under the next one: chains of links stay flat.
+        self.rest.retain(|(path, done)| *done < path.len());
+        self.rest.push((target.into(), 0));
+        Ok(())
+    }
+
+    /// Takes the component that [`next`](Self::next) gave last back.
+    pub(super) fn put_back(&mut self, component: &Component) {
+        self.rest.push((component[..].into(), 0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cleaning_ends_at_the_root() {
+        for (path, want) in [
+            ("", ""),
+            ("/", ""),
+            ("./", ""),
+            ("a//b/./c/", "a/b/c"),
+            ("../../a", "a"),
+            ("/a/../../b", "b"),
+            ("a/b/..", "a"),
+            ("...", "..."),
+        ] {
+            assert_eq!(clean(path.as_bytes()), want.as_bytes(), "{path}");
+        }
+    }
+
+    #[test]
+    fn links_are_walked_before_the_rest() {
+        let mut walk = Walk::new(b"a/b/c");
+        assert_eq!(&*walk.next().unwrap(), b"a");
+        walk.follow(b"x/../y").unwrap();
+        let mut rest = Vec::new();
+        while let Some(component) = walk.next() {
+            if &*component == b"y" && rest.len() == 2 {
+                walk.put_back(&component);
+                rest.push(b"again".to_vec());
+                continue;
+            }
+            rest.push(component.to_vec());
+        }
+        assert_eq!(rest, [&b"x"[..], b"..", b"again", b"y", b"b", b"c"]);
+    }
+
+    #[test]
+    fn links_end_after_255() {
+        let mut walk = Walk::new(b"a/b");
+        for _ in 0..255 {
+            walk.next();
+            walk.follow(b"a").unwrap();
+        }
+        assert!(walk.rest.len() <= 2);
+        assert!(walk.follow(b"a").is_err());
+    }
+}

@@ -1,0 +1,429 @@
+//! Whether the parts of a file system agree with their checksums and with one another.
+//!
+//! Source: Linux, Documentation/filesystems/ext4, "Checksums", "Block Group Descriptors".
+
+use std::mem::offset_of;
+
+use ext4_view::{Ext4, Ext4Error, Ext4Read};
+use zerocopy::little_endian::{U16, U32};
+use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+
+use super::{Checks, FileSystem, Findings, Tally, Volume};
+use crate::ext4::checksum::{self, crc32c};
+use crate::ext4::format::{
+    CHECKSUM_CRC32C, DESCRIPTOR_SIZE, GroupDescriptor, INCOMPAT_CSUM_SEED, Inode,
+    RO_COMPAT_METADATA_CSUM, SUPERBLOCK_OFFSET, Superblock,
+};
+
+// What is read but never written here.
+const INCOMPAT_RECOVER: u32 = 0x4;
+const INCOMPAT_META_BG: u32 = 0x10;
+const INCOMPAT_64BIT: u32 = 0x80;
+const RO_COMPAT_BIGALLOC: u32 = 0x200;
+const BG_INODE_UNINIT: u16 = 0x1;
+const BG_BLOCK_UNINIT: u16 = 0x2;
+
+/// The second half of a descriptor, which the feature 64bit adds.
+#[derive(FromBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct GroupDescriptorHigh {
+    bg_block_bitmap_hi: U32,
+    bg_inode_bitmap_hi: U32,
+    bg_inode_table_hi: U32,
+    bg_free_blocks_count_hi: U16,
+    bg_free_inodes_count_hi: U16,
+    bg_used_dirs_count_hi: U16,
+    bg_itable_unused_hi: U16,
+    bg_exclude_bitmap_hi: U32,
+    bg_block_bitmap_csum_hi: U16,
+    bg_inode_bitmap_csum_hi: U16,
+    bg_reserved: U32,
+}
+const _: () = assert!(DESCRIPTOR_SIZE + size_of::<GroupDescriptorHigh>() == 64);
+
+pub(super) fn is_64bit(superblock: &Superblock) -> bool {
+    superblock.s_feature_incompat.get() & INCOMPAT_64BIT != 0
+}
+
+/// Whether the journal holds what belongs elsewhere: until it is replayed, nothing has to
+/// agree with anything.
+fn needs_recovery(superblock: &Superblock) -> bool {
+    superblock.s_feature_incompat.get() & INCOMPAT_RECOVER != 0
+}
+
+/// Bytes of a group descriptor, as the superblock says.
+pub(super) fn descriptor_size(superblock: &Superblock) -> u16 {
+    match is_64bit(superblock) {
+        true => superblock.s_desc_size.get(),
+        false => DESCRIPTOR_SIZE as u16,
+    }
+}
+
+/// Blocks for each bit of a block bitmap; none if the superblock's word for it makes no sense.
+pub(super) fn blocks_per_cluster(superblock: &Superblock) -> Option<u32> {
+    if superblock.s_feature_ro_compat.get() & RO_COMPAT_BIGALLOC == 0 {
+        return Some(1);
+    }
+    let log = superblock
+        .s_log_cluster_size
+        .get()
+        .checked_sub(superblock.s_log_block_size.get())?;
+    1_u32.checked_shl(log)
+}
+
+/// Verifies all of `volume`, about which [`describe`](super::describe) has said what
+/// `file_system` holds.
+pub(super) fn check(
+    volume: &[u8],
+    superblock: &Superblock,
+    file_system: &FileSystem,
+    findings: &mut Findings,
+) {
+    let seed = check_superblock(volume, superblock, findings);
+    // There the descriptors are spread over the groups; it takes a resized or a huge file
+    // system to have that.
+    let descriptors_are_together = superblock.s_feature_incompat.get() & INCOMPAT_META_BG == 0;
+    if !needs_recovery(superblock) && descriptors_are_together {
+        let checker = Checker {
+            volume,
+            file_system,
+            first_block: superblock.s_first_data_block.get().into(),
+            blocks_per_cluster: blocks_per_cluster(superblock).unwrap_or(1),
+            descriptor_size: descriptor_size(superblock).into(),
+            seed,
+        };
+        checker.check_groups(findings);
+    }
+}
+
+/// The seed of the other checksums, if there are any.
+fn check_superblock(
+    volume: &[u8],
+    superblock: &Superblock,
+    findings: &mut Findings,
+) -> Option<u32> {
+    if superblock.s_feature_ro_compat.get() & RO_COMPAT_METADATA_CSUM == 0 {
+        return None;
+    }
+    let kind = superblock.s_checksum_type;
+    if kind != CHECKSUM_CRC32C {
+        findings.check(superblocks, false, || {
+            format!("the superblock names an unknown type of checksum, {kind}")
+        });
+        return None;
+    }
+    let computed = volume[SUPERBLOCK_OFFSET..]
+        .first_chunk()
+        .map(checksum::superblock);
+    let stored = superblock.s_checksum.get();
+    findings.check(superblocks, computed == Some(stored), || {
+        "the superblock's checksum is wrong".into()
+    });
+    if superblock.s_feature_incompat.get() & INCOMPAT_CSUM_SEED != 0 {
+        Some(superblock.s_checksum_seed.get())
+    } else {
+        Some(crc32c(!0, &superblock.s_uuid))
+    }
+}
+
+// Which number a check belongs to.
+fn superblocks(checks: &mut Checks) -> &mut Tally {
+    &mut checks.superblock
+}
+fn group_descriptors(checks: &mut Checks) -> &mut Tally {
+    &mut checks.group_descriptors
+}
+fn block_bitmaps(checks: &mut Checks) -> &mut Tally {
+    &mut checks.block_bitmaps
+}
+fn inode_bitmaps(checks: &mut Checks) -> &mut Tally {
+    &mut checks.inode_bitmaps
+}
+fn inodes(checks: &mut Checks) -> &mut Tally {
+    &mut checks.inodes
+}
+fn free_counts(checks: &mut Checks) -> &mut Tally {
+    &mut checks.free_counts
+}
+fn root_directory(checks: &mut Checks) -> &mut Tally {
+    &mut checks.root_directory
+}
+
+/// A group descriptor, its halves joined.
+struct Group {
+    block_bitmap: u64,
+    inode_bitmap: u64,
+    inode_table: u64,
+    free_clusters: u32,
+    free_inodes: u32,
+    unused_inodes: u32,
+    flags: u16,
+    block_bitmap_checksum: u32,
+    inode_bitmap_checksum: u32,
+}
+
+struct Checker<'a> {
+    volume: &'a [u8],
+    file_system: &'a FileSystem,
+    first_block: u64,
+    blocks_per_cluster: u32,
+    descriptor_size: usize,
+    seed: Option<u32>,
+}
+
+impl<'a> Checker<'a> {
+    fn check_groups(&self, findings: &mut Findings) {
+        let (mut free_clusters, mut free_inodes) = (0_u64, 0_u64);
+        for index in 0..self.file_system.groups {
+            let Some(group) = self.group(index, findings) else {
+                continue;
+            };
+            free_clusters += u64::from(group.free_clusters);
+            free_inodes += u64::from(group.free_inodes);
+            self.check_blocks(index, &group, findings);
+            self.check_inodes(index, &group, findings);
+        }
+        // Without all the groups the sums say nothing.
+        if findings.checks.group_descriptors.failed > 0 {
+            return;
+        }
+        let free_blocks = free_clusters * u64::from(self.blocks_per_cluster);
+        let FileSystem {
+            free_blocks: blocks,
+            free_inodes: inodes,
+            ..
+        } = *self.file_system;
+        findings.check(free_counts, free_blocks == blocks, || {
+            format!("the superblock counts {blocks} free blocks, its groups {free_blocks}")
+        });
+        findings.check(free_counts, free_inodes == inodes.into(), || {
+            format!("the superblock counts {inodes} free inodes, its groups {free_inodes}")
+        });
+    }
+
+    /// Blocks of the volume, if they are there.
+    fn blocks(&self, first: u64, bytes: usize) -> Option<&'a [u8]> {
+        let start = first.checked_mul(self.file_system.block_size.into())?;
+        let start = usize::try_from(start).ok()?;
+        self.volume.get(start..start.checked_add(bytes)?)
+    }
+
+    fn group(&self, index: u32, findings: &mut Findings) -> Option<Group> {
+        let block_size = self.file_system.block_size as usize;
+        // The descriptors follow the block with the superblock.
+        let table = (SUPERBLOCK_OFFSET / block_size + 1) * block_size;
+        let start = table + index as usize * self.descriptor_size;
+        let bytes = self.volume.get(start..start + self.descriptor_size)?;
+        let (low, rest) = GroupDescriptor::ref_from_prefix(bytes).ok()?;
+        let high = GroupDescriptorHigh::ref_from_prefix(rest)
+            .ok()
+            .map(|(high, _)| high);
+        let high16 = |field: fn(&GroupDescriptorHigh) -> U16| {
+            high.map_or(0, |high| u32::from(field(high).get()) << 16)
+        };
+        let high32 = |field: fn(&GroupDescriptorHigh) -> U32| {
+            high.map_or(0, |high| u64::from(field(high).get()) << 32)
+        };
+        let low16 = |field: U16| u32::from(field.get());
+        let low32 = |field: U32| u64::from(field.get());
+        let group = Group {
+            block_bitmap: low32(low.bg_block_bitmap_lo) | high32(|high| high.bg_block_bitmap_hi),
+            inode_bitmap: low32(low.bg_inode_bitmap_lo) | high32(|high| high.bg_inode_bitmap_hi),
+            inode_table: low32(low.bg_inode_table_lo) | high32(|high| high.bg_inode_table_hi),
+            free_clusters: low16(low.bg_free_blocks_count_lo)
+                | high16(|high| high.bg_free_blocks_count_hi),
+            free_inodes: low16(low.bg_free_inodes_count_lo)
+                | high16(|high| high.bg_free_inodes_count_hi),
+            unused_inodes: low16(low.bg_itable_unused_lo) | high16(|high| high.bg_itable_unused_hi),
+            flags: low.bg_flags.get(),
+            block_bitmap_checksum: low16(low.bg_block_bitmap_csum_lo)
+                | high16(|high| high.bg_block_bitmap_csum_hi),
+            inode_bitmap_checksum: low16(low.bg_inode_bitmap_csum_lo)
+                | high16(|high| high.bg_inode_bitmap_csum_hi),
+        };
+
+        let sound = self.seed.is_none_or(|seed| {
+            let field = offset_of!(GroupDescriptor, bg_checksum);
+            let start = crc32c(crc32c(seed, &index.to_le_bytes()), &bytes[..field]);
+            let computed = crc32c(crc32c(start, &[0; 2]), &bytes[field + 2..]);
+            computed & 0xFFFF == low16(low.bg_checksum)
+        });
+        let inside = self.blocks(group.block_bitmap, block_size).is_some()
+            && self.blocks(group.inode_bitmap, block_size).is_some()
+            && self.inode_table(&group).is_some();
+        findings.check(group_descriptors, sound && inside, || {
+            if inside {
+                format!("the checksum of group {index}'s descriptor is wrong")
+            } else {
+                format!("group {index}'s descriptor points out of the file system")
+            }
+        });
+        inside.then_some(group)
+    }
+
+    fn inode_table(&self, group: &Group) -> Option<&'a [u8]> {
+        let bytes =
+            self.file_system.inodes_per_group as usize * usize::from(self.file_system.inode_size);
+        self.blocks(group.inode_table, bytes)
+    }
+
+    fn check_blocks(&self, index: u32, group: &Group, findings: &mut Findings) {
+        if group.flags & BG_BLOCK_UNINIT != 0 {
+            return;
+        }
+        let per_group = u64::from(self.file_system.blocks_per_group);
+        let start = self.first_block + u64::from(index) * per_group;
+        let blocks = per_group.min(self.file_system.blocks - start);
+        let clusters = blocks.div_ceil(self.blocks_per_cluster.into()) as usize;
+        let clusters_per_group =
+            (self.file_system.blocks_per_group / self.blocks_per_cluster) as usize;
+        let Some(bitmap) = self.blocks(group.block_bitmap, clusters_per_group.div_ceil(8)) else {
+            return;
+        };
+        if let Some(seed) = self.seed {
+            let sum = self.bitmap_checksum(seed, bitmap, clusters_per_group);
+            findings.check(block_bitmaps, sum == group.block_bitmap_checksum, || {
+                format!("the checksum of group {index}'s block bitmap is wrong")
+            });
+        }
+        let (counted, free) = (group.free_clusters, count_zeros(bitmap, clusters));
+        findings.check(free_counts, counted as usize == free, || {
+            format!("group {index} counts {counted} free blocks, its bitmap has {free}")
+        });
+    }
+
+    fn check_inodes(&self, index: u32, group: &Group, findings: &mut Findings) {
+        let per_group = self.file_system.inodes_per_group as usize;
+        if group.flags & BG_INODE_UNINIT != 0 {
+            return;
+        }
+        let Some(bitmap) = self.blocks(group.inode_bitmap, per_group.div_ceil(8)) else {
+            return;
+        };
+        let (counted, free) = (group.free_inodes, count_zeros(bitmap, per_group));
+        findings.check(free_counts, counted as usize == free, || {
+            format!("group {index} counts {counted} free inodes, its bitmap has {free}")
+        });
+        let Some(seed) = self.seed else {
+            return;
+        };
+        let sum = self.bitmap_checksum(seed, bitmap, per_group);
+        findings.check(inode_bitmaps, sum == group.inode_bitmap_checksum, || {
+            format!("the checksum of group {index}'s inode bitmap is wrong")
+        });
+        let inode_size = usize::from(self.file_system.inode_size);
+        let table = self.inode_table(group).unwrap_or_default();
+        let initialised = per_group.saturating_sub(group.unused_inodes as usize);
+        for (i, inode) in table.chunks_exact(inode_size).take(initialised).enumerate() {
+            let in_use = bitmap[i / 8] >> (i % 8) & 1 == 1;
+            // Reserved inodes are in use, but most were never written.
+            if in_use && inode.iter().any(|&byte| byte != 0) {
+                // The number of inodes was found to fit 32 bits.
+                let ino = index * self.file_system.inodes_per_group + i as u32 + 1;
+                findings.check(inodes, inode_is_sound(seed, ino, inode), || {
+                    format!("the checksum of inode {ino} is wrong")
+                });
+            }
+        }
+    }
+
+    /// As much of the checksum as a descriptor of this size has room for.
+    fn bitmap_checksum(&self, seed: u32, bitmap: &[u8], bits: usize) -> u32 {
+        let sum = crc32c(seed, &bitmap[..bits / 8]);
+        match self.descriptor_size {
+            DESCRIPTOR_SIZE => sum & 0xFFFF,
+            _ => sum,
+        }
+    }
+}
+
+/// Whether an inode of any size has its checksum.
+fn inode_is_sound(seed: u32, ino: u32, bytes: &[u8]) -> bool {
+    const LOW: usize = offset_of!(Inode, i_checksum_lo);
+    const HIGH: usize = offset_of!(Inode, i_checksum_hi);
+    const GENERATION: usize = offset_of!(Inode, i_generation);
+    const EXTRA_ISIZE: usize = offset_of!(Inode, i_extra_isize);
+    let field = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+
+    let sum = crc32c(seed, &ino.to_le_bytes());
+    let sum = crc32c(sum, &bytes[GENERATION..GENERATION + 4]);
+    let sum = crc32c(crc32c(sum, &bytes[..LOW]), &[0; 2]);
+    let has_high = bytes.len() > 128 && usize::from(field(EXTRA_ISIZE)) >= HIGH + 2 - 128;
+    if has_high {
+        let sum = crc32c(crc32c(sum, &bytes[LOW + 2..HIGH]), &[0; 2]);
+        let sum = crc32c(sum, &bytes[HIGH + 2..]);
+        sum == u32::from(field(HIGH)) << 16 | u32::from(field(LOW))
+    } else {
+        crc32c(sum, &bytes[LOW + 2..]) & 0xFFFF == u32::from(field(LOW))
+    }
+}
+
+/// Zeros among the first `bits` bits.
+fn count_zeros(bitmap: &[u8], bits: usize) -> usize {
+    let (whole, rest) = bitmap.split_at(bits / 8);
+    let zeros: usize = whole.iter().map(|byte| byte.count_zeros() as usize).sum();
+    let last = rest.first().map_or(0, |&byte| {
+        (0..bits % 8).filter(|bit| byte >> bit & 1 == 0).count()
+    });
+    zeros + last
+}
+
+impl<T: AsRef<[u8]>> Ext4Read for Volume<T> {
+    fn read(
+        &mut self,
+        start: u64,
+        into: &mut [u8],
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let volume = &(*self.0).as_ref()[..self.1];
+        let bytes = usize::try_from(start)
+            .ok()
+            .and_then(|start| volume.get(start..start.checked_add(into.len())?))
+            .ok_or("beyond the end of the disk")?;
+        into.copy_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// Whether there is use in [`read_root`].
+pub(super) fn root_can_be_read(
+    superblock: &Superblock,
+    file_system: &FileSystem,
+    findings: &Findings,
+) -> bool {
+    let Checks {
+        superblock: superblocks,
+        group_descriptors,
+        ..
+    } = findings.checks;
+    // ext4-view takes inodes of 128 bytes for damaged ones.
+    !needs_recovery(superblock)
+        && file_system.inode_size > 128
+        && superblocks.failed + group_descriptors.failed == 0
+}
+
+/// Reads the root directory by code that shares nothing with the rest of this crate.
+pub(super) fn read_root<T: AsRef<[u8]> + 'static>(volume: Volume<T>, findings: &mut Findings) {
+    let len = volume.1 as u64;
+    let read = || {
+        let file_system = Ext4::load(Box::new(volume))?;
+        // No more than there can be: extents may say that they cover what they like.
+        if file_system.metadata("/")?.len() > len {
+            return Ok(false);
+        }
+        for entry in file_system.read_dir("/")? {
+            entry?;
+        }
+        Ok(true)
+    };
+    match read() {
+        // It says that it cannot read everything.
+        Err(Ext4Error::Incompatible(_)) => {}
+        Ok(true) => findings.check(root_directory, true, String::new),
+        Ok(false) => findings.check(root_directory, false, || {
+            "the root directory is larger than the disk".into()
+        }),
+        Err(e) => findings.check(root_directory, false, || {
+            format!("the root directory cannot be read: {e}")
+        }),
+    }
+}

@@ -1,0 +1,110 @@
+use super::entry::ChunkSource;
+use super::header::BLOCK_SIZE;
+use crate::chunk::Chunk;
+use crate::error::Result;
+
+/// The uncompressed layer as a row of bytes: copied out for headers, sliced for data.
+/// Its only errors are those of the source.
+pub(super) struct Blocks<S> {
+    source: S,
+    /// The chunk being consumed, from `consumed` on.
+    chunk: Option<Chunk>,
+    consumed: usize,
+    offset: u64,
+    failed: bool,
+}
+
+impl<S: ChunkSource> Blocks<S> {
+    pub(super) fn new(source: S) -> Self {
+        Self {
+            source,
+            chunk: None,
+            consumed: 0,
+            offset: 0,
+            failed: false,
+        }
+    }
+
+    /// Where the next byte stands.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Whether the source returned an error.
+    pub(super) fn failed(&self) -> bool {
+        self.failed
+    }
+
+    /// Fills `block` as far as the layer goes and says how far that is.
+    pub(super) fn read(&mut self, block: &mut [u8; BLOCK_SIZE]) -> Result<usize> {
+        let mut filled = 0;
+        while filled < BLOCK_SIZE {
+            let Some((chunk, start)) = self.fill()? else {
+                break;
+            };
+            let len = (chunk.len() - start).min(BLOCK_SIZE - filled);
+            block[filled..filled + len].copy_from_slice(&chunk[start..start + len]);
+            filled += len;
+            self.consume(len);
+        }
+        Ok(filled)
+    }
+
+    /// The next bytes, `most` of them or fewer; none at the end of the layer.
+    pub(super) fn take(&mut self, most: u64) -> Result<Option<Chunk>> {
+        let Some((chunk, start)) = self.fill()? else {
+            return Ok(None);
+        };
+        let len = most.min((chunk.len() - start) as u64) as usize;
+        let part = chunk.slice(start..start + len);
+        self.consume(len);
+        Ok(Some(part))
+    }
+
+    /// Steps over so many bytes; false if the layer ends before.
+    pub(super) fn skip(&mut self, mut bytes: u64) -> Result<bool> {
+        while bytes > 0 {
+            let Some((chunk, start)) = self.fill()? else {
+                return Ok(false);
+            };
+            let len = bytes.min((chunk.len() - start) as u64);
+            self.consume(len as usize);
+            bytes -= len;
+        }
+        Ok(true)
+    }
+
+    /// Reads to the end of the layer and gives the source back.
+    pub(super) fn drain(mut self) -> Result<S> {
+        self.chunk = None;
+        while self.source.next_chunk()?.is_some() {}
+        Ok(self.source)
+    }
+
+    /// A chunk and where its unconsumed bytes, at least one, begin; none at the end.
+    fn fill(&mut self) -> Result<Option<(&Chunk, usize)>> {
+        while self
+            .chunk
+            .as_ref()
+            .is_none_or(|chunk| self.consumed == chunk.len())
+        {
+            // The old chunk goes back to the pool before the source asks it for another.
+            self.chunk = None;
+            self.consumed = 0;
+            self.chunk = match self.source.next_chunk() {
+                Ok(Some(chunk)) => Some(chunk),
+                Ok(None) => return Ok(None),
+                Err(error) => {
+                    self.failed = true;
+                    return Err(error);
+                }
+            };
+        }
+        Ok(self.chunk.as_ref().map(|chunk| (chunk, self.consumed)))
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.consumed += bytes;
+        self.offset += bytes as u64;
+    }
+}

@@ -1,0 +1,169 @@
+//! The blob's compression: found by its first bytes, undone chunk by chunk.
+
+use std::io::Read;
+
+use super::entry::ChunkSource;
+use super::gzip::Gzip;
+use super::header;
+use super::input::Input;
+use super::zstandard::Zstd;
+use crate::chunk::{Chunk, Pool};
+use crate::error::{Error, ErrorKind, Result};
+use crate::summary::Compression;
+
+/// Turns a blob into the uncompressed layer, and verifies every checksum on the way.
+pub(crate) struct Decoder<R> {
+    input: Input<R>,
+    pool: Pool,
+    engine: Engine,
+    /// No uncompressed chunk was handed out yet.
+    at_start: bool,
+}
+
+enum Engine {
+    Plain,
+    Gzip(Box<Gzip>),
+    Zstd(Box<Zstd>),
+}
+
+impl<R: Read> Decoder<R> {
+    /// Reads the beginning of `input` to find its format, which must be `expected` if that is
+    /// given. An input of no bytes has no format and contradicts nothing.
+    pub(crate) fn new(
+        input: R,
+        expected: Option<Compression>,
+        max_window: u64,
+        pool: Pool,
+    ) -> Result<Self> {
+        let mut input = Input::new(input, pool.clone())?;
+        let start = input.fill()?;
+        let engine = match Format::of(start) {
+            None => Engine::Plain,
+            Some(Format::Gzip) => Engine::Gzip(Box::new(Gzip::new())),
+            Some(Format::Zstd) => Engine::Zstd(Box::new(Zstd::new(max_window)?)),
+            Some(Format::Other(_)) if header::starts_with_header(start) => Engine::Plain,
+            Some(format) => return Err(unsupported(format.name())),
+        };
+        let empty = start.is_empty();
+        let decoder = Self {
+            input,
+            pool,
+            engine,
+            at_start: true,
+        };
+        match expected {
+            Some(expected) if !empty && expected != decoder.compression() => Err(Error::new(
+                ErrorKind::Mismatch,
+                format!(
+                    "the input is {}, not {} as was expected",
+                    name(decoder.compression()),
+                    name(expected)
+                ),
+            )),
+            _ => Ok(decoder),
+        }
+    }
+
+    pub(crate) fn compression(&self) -> Compression {
+        match self.engine {
+            Engine::Plain => Compression::None,
+            Engine::Gzip(_) => Compression::Gzip,
+            Engine::Zstd(_) => Compression::Zstd,
+        }
+    }
+
+    /// The next uncompressed chunk: full but for the last. The last one comes, and the end is
+    /// told, only after everything to the end of the input was verified.
+    pub(crate) fn next_chunk(&mut self) -> Result<Option<Chunk>> {
+        if let Engine::Plain = self.engine {
+            let chunk = self.input.next_chunk();
+            self.input.take_tapped();
+            return chunk;
+        }
+        let mut chunk = self.pool.get();
+        let len = match &mut self.engine {
+            Engine::Plain => 0,
+            Engine::Gzip(gzip) => gzip.read(&mut self.input, &mut chunk)?,
+            Engine::Zstd(zstd) => zstd.read(&mut self.input, &mut chunk)?,
+        };
+        if std::mem::take(&mut self.at_start)
+            && let Some(inner) = Format::of(&chunk[..len])
+            && !header::starts_with_header(&chunk[..len])
+        {
+            let outer = name(self.compression());
+            return Err(unsupported(&format!("{} inside {outer}", inner.name())));
+        }
+        Ok((len > 0).then(|| chunk.freeze(len)))
+    }
+
+    /// The chunks read from a compressed input since the last call, which are kept until
+    /// then: once [`next_chunk`](Self::next_chunk) told the end, all bytes of the input were
+    /// given, in order. For a plain tar there are none: the uncompressed chunks are the input.
+    pub(crate) fn take_compressed(&mut self) -> impl Iterator<Item = Chunk> {
+        let plain = matches!(self.engine, Engine::Plain);
+        self.input.take_tapped().filter(move |_| !plain)
+    }
+
+    /// Bytes read from the input so far.
+    pub(crate) fn input_bytes(&self) -> u64 {
+        self.input.total()
+    }
+}
+
+impl<R: Read> ChunkSource for Decoder<R> {
+    fn next_chunk(&mut self) -> Result<Option<Chunk>> {
+        Decoder::next_chunk(self)
+    }
+}
+
+fn name(compression: Compression) -> &'static str {
+    match compression {
+        Compression::None => "a plain tar",
+        Compression::Gzip => "gzip",
+        Compression::Zstd => "zstd",
+    }
+}
+
+fn unsupported(what: &str) -> Error {
+    Error::unsupported(format!(
+        "{what} is not supported: layers are plain, gzip or zstd"
+    ))
+    .at_offset(0)
+}
+
+/// A compressed format that a stream's first bytes tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    Gzip,
+    Zstd,
+    /// Known by name alone.
+    Other(&'static str),
+}
+
+impl Format {
+    pub(super) fn of(start: &[u8]) -> Option<Self> {
+        Some(match start {
+            [0x1f, 0x8b, 8, ..] => Self::Gzip,
+            [0x1f, 0x8b, _, ..] => Self::Other("gzip of an unknown method"),
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
+            // A skippable frame; LZ4 has the same ones, but lz4 does not begin with them.
+            [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Other("xz"),
+            [b'B', b'Z', b'h', b'1'..=b'9', ..] => Self::Other("bzip2"),
+            [0x04, 0x22, 0x4d, 0x18, ..] | [0x02, 0x21, 0x4c, 0x18, ..] => Self::Other("lz4"),
+            [0x1f, 0x9d, ..] => Self::Other("compress (.Z)"),
+            [b'L', b'Z', b'I', b'P', ..] => Self::Other("lzip"),
+            // No magic, but properties and a dictionary size that lzma really writes.
+            [0x5d, 0, 0, _, 0..=0x0f, ..] => Self::Other("lzma"),
+            _ => return None,
+        })
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+            Self::Other(name) => name,
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! gzip, RFC 1952: members one after the other, each with a header, a deflate stream and a
+//! trailer.
+
+use std::io::Read;
+
+use flate2::{Crc, Decompress, FlushDecompress, Status};
+
+use super::input::Input;
+use crate::error::{Error, Result};
+
+const FHCRC: u8 = 1 << 1;
+const FEXTRA: u8 = 1 << 2;
+const FNAME: u8 = 1 << 3;
+const FCOMMENT: u8 = 1 << 4;
+const RESERVED: u8 = 0xe0;
+
+pub(super) struct Gzip {
+    inflater: Inflater,
+    /// Of the member's uncompressed bytes; counts them too.
+    crc: Crc,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Before a member's header.
+    Header,
+    /// In its deflate stream.
+    Body,
+    /// Past the last member.
+    End,
+}
+
+impl Gzip {
+    pub(super) fn new() -> Self {
+        Self {
+            inflater: Inflater::new(),
+            crc: Crc::new(),
+            state: State::Header,
+        }
+    }
+
+    /// Fills `output`; less only where the input ends, verified to its last byte.
+    pub(super) fn read<R: Read>(
+        &mut self,
+        input: &mut Input<R>,
+        output: &mut [u8],
+    ) -> Result<usize> {
+        let mut filled = 0;
+        while filled < output.len() {
+            match self.state {
+                State::End => break,
+                State::Header => {
+                    read_header(input)?;
+                    self.inflater.reset();
+                    self.crc.reset();
+                    self.state = State::Body;
+                }
+                State::Body => {
+                    let available = input.fill()?;
+                    let exhausted = available.is_empty();
+                    // Called even with no input left: output may be pending.
+                    let step = self.inflater.inflate(available, &mut output[filled..]);
+                    let Some(step) = step else {
+                        return Err(damaged("an invalid deflate stream", input));
+                    };
+                    input.consume(step.consumed);
+                    self.crc.update(&output[filled..filled + step.produced]);
+                    filled += step.produced;
+                    if step.ended {
+                        self.read_trailer(input)?;
+                        self.state = after_member(input)?;
+                    } else if step.consumed == 0 && step.produced == 0 {
+                        return Err(if exhausted {
+                            truncated(input)
+                        } else {
+                            damaged("an invalid deflate stream", input)
+                        });
+                    }
+                }
+            }
+        }
+        Ok(filled)
+    }
+
+    fn read_trailer<R: Read>(&mut self, input: &mut Input<R>) -> Result<()> {
+        let [c0, c1, c2, c3, s0, s1, s2, s3] = read_array(input)?;
+        if u32::from_le_bytes([c0, c1, c2, c3]) != self.crc.sum() {
+            return Err(damaged("the CRC of the contents is wrong", input));
+        }
+        // Both are modulo 2^32.
+        if u32::from_le_bytes([s0, s1, s2, s3]) != self.crc.amount() {
+            return Err(damaged("the length of the contents is wrong", input));
+        }
+        Ok(())
+    }
+}
+
+/// Reads a member's header and checks what can be checked in it.
+fn read_header<R: Read>(input: &mut Input<R>) -> Result<()> {
+    let mut crc = Crc::new();
+    let fixed: [u8; 10] = read_array(input)?;
+    crc.update(&fixed);
+    let [0x1f, 0x8b, method, flags, ..] = fixed else {
+        return Err(trailing(input));
+    };
+    if method != 8 {
+        return Err(damaged("an unknown method", input));
+    }
+    if flags & RESERVED != 0 {
+        return Err(damaged("reserved flags are set", input));
+    }
+    if flags & FEXTRA != 0 {
+        let length: [u8; 2] = read_array(input)?;
+        crc.update(&length);
+        for _ in 0..u16::from_le_bytes(length) {
+            crc.update(&read_array::<1, R>(input)?);
+        }
+    }
+    for text in [FNAME, FCOMMENT] {
+        if flags & text != 0 {
+            loop {
+                let byte: [u8; 1] = read_array(input)?;
+                crc.update(&byte);
+                if byte == [0] {
+                    break;
+                }
+            }
+        }
+    }
+    if flags & FHCRC != 0 {
+        let expected = crc.sum() & 0xffff;
+        if u32::from(u16::from_le_bytes(read_array(input)?)) != expected {
+            return Err(damaged("the CRC of the header is wrong", input));
+        }
+    }
+    Ok(())
+}
+
+/// After a member stands the next one, or zero padding, or nothing.
+fn after_member<R: Read>(input: &mut Input<R>) -> Result<State> {
+    match input.fill()?.first() {
+        Some(0x1f) => return Ok(State::Header),
+        Some(0) | None => {}
+        Some(_) => return Err(trailing(input)),
+    }
+    loop {
+        let padding = input.fill()?;
+        if padding.is_empty() {
+            return Ok(State::End);
+        }
+        let zeros = padding.iter().take_while(|byte| **byte == 0).count();
+        let all = zeros == padding.len();
+        input.consume(zeros);
+        if !all {
+            return Err(trailing(input));
+        }
+    }
+}
+
+fn read_array<const N: usize, R: Read>(input: &mut Input<R>) -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    if input.read(&mut bytes)? < N {
+        return Err(truncated(input));
+    }
+    Ok(bytes)
+}
+
+fn truncated<R: Read>(input: &Input<R>) -> Error {
+    damaged("it ends early", input)
+}
+
+fn trailing<R: Read>(input: &Input<R>) -> Error {
+    damaged("other bytes follow the last member", input)
+}
+
+fn damaged<R: Read>(what: &str, input: &Input<R>) -> Error {
+    Error::corrupt(format!("damaged gzip input: {what}")).at_offset(input.position())
+}
+
+/// The engine for one raw deflate stream after the other.
+struct Inflater(Decompress);
+
+/// What one call did.
+struct Step {
+    consumed: usize,
+    produced: usize,
+    ended: bool,
+}
+
+impl Inflater {
+    fn new() -> Self {
+        Self(Decompress::new(false))
+    }
+
+    fn reset(&mut self) {
+        self.0.reset(false);
+    }
+
+    /// Inflates as much as fits; none if the stream is invalid.
+    fn inflate(&mut self, input: &[u8], output: &mut [u8]) -> Option<Step> {
+        let (before_in, before_out) = (self.0.total_in(), self.0.total_out());
+        let status = self
+            .0
+            .decompress(input, output, FlushDecompress::None)
+            .ok()?;
+        Some(Step {
+            consumed: (self.0.total_in() - before_in) as usize,
+            produced: (self.0.total_out() - before_out) as usize,
+            ended: status == Status::StreamEnd,
+        })
+    }
+}

@@ -1,0 +1,364 @@
+//! The inspector, on file systems that mke2fs made and on what is left of them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use tar2vhd::{Checks, DiskFormat, ErrorKind, Inspection, Tally, inspect, inspect_bytes};
+use vhd_format::vhd::Footer;
+
+const UUID: &str = "5e1f0b2a-93c4-4d6e-8f70-123456789abc";
+
+/// A tool of e2fsprogs; none, which has to be allowed, if it is not there.
+fn e2fs(tool: &str) -> Option<Command> {
+    let found = ["/usr/sbin", "/sbin", "/usr/bin", "/usr/local/sbin"]
+        .map(|directory| Path::new(directory).join(tool))
+        .into_iter()
+        .find(|path| path.exists());
+    assert!(
+        found.is_some() || std::env::var_os("TAR2VHD_REQUIRE_ORACLES").is_none(),
+        "{tool} is missing"
+    );
+    let Some(path) = found else {
+        eprintln!("SKIPPED: {tool} is missing");
+        return None;
+    };
+    let mut command = Command::new(path);
+    command.env("E2FSPROGS_FAKE_TIME", "1700000000");
+    Some(command)
+}
+
+/// What mke2fs does unless told otherwise, the same on every machine.
+const MKE2FS_CONF: &str = "\
+[defaults]
+    base_features = sparse_super,large_file,filetype,resize_inode,dir_index,ext_attr
+    blocksize = 4096
+    inode_size = 256
+    inode_ratio = 16384
+[fs_types]
+    ext4 = {
+        features = has_journal,extent,huge_file,flex_bg,metadata_csum,64bit,dir_nlink,extra_isize
+    }
+";
+
+/// An image of so many KiB with a few files, as mke2fs makes it.
+fn image(kib: u32, arguments: &[&str]) -> Option<Vec<u8>> {
+    let directory = tempfile::tempdir().unwrap();
+    let files = directory.path().join("files");
+    fs::create_dir(&files).unwrap();
+    for i in 0..20 {
+        fs::write(files.join(format!("file{i}")), vec![1; i * 1000]).unwrap();
+        fs::create_dir(files.join(format!("directory{i}"))).unwrap();
+    }
+    let configuration = directory.path().join("mke2fs.conf");
+    fs::write(&configuration, MKE2FS_CONF).unwrap();
+    let path = directory.path().join("image");
+    let output = e2fs("mke2fs")?
+        .env("MKE2FS_CONFIG", configuration)
+        .args([
+            "-q", "-F", "-t", "ext4", "-T", "ext4", "-U", UUID, "-L", "a label",
+        ])
+        .args(["-E", "lazy_itable_init=0,nodiscard", "-d"])
+        .arg(&files)
+        .args(arguments)
+        .arg(&path)
+        .arg(format!("{kib}k"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(output.stderr.is_empty(), "{output:?}");
+    Some(fs::read(path).unwrap())
+}
+
+/// What dumpe2fs says of an image.
+fn dumped(image: &[u8]) -> Option<BTreeMap<String, String>> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(&file, image).unwrap();
+    let output = e2fs("dumpe2fs")?
+        .arg("-h")
+        .arg(file.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let fields = text.lines().filter_map(|line| line.split_once(':'));
+    Some(
+        fields
+            .map(|(key, value)| (key.to_owned(), value.trim().to_owned()))
+            .collect(),
+    )
+}
+
+/// Images of many shapes.
+fn images() -> Vec<Vec<u8>> {
+    let shapes: [(u32, &[&str]); 10] = [
+        (8192, &["-O", "^has_journal"]),
+        (16384, &["-O", "^64bit,metadata_csum_seed,sparse_super2"]),
+        (8192, &["-O", "^metadata_csum"]),
+        (65536, &["-b", "1024", "-O", "^has_journal,^flex_bg"]),
+        (4096, &["-b", "2048", "-I", "128", "-O", "^has_journal"]),
+        (65536, &["-I", "1024", "-O", "inline_data"]),
+        (65536, &["-O", "bigalloc", "-C", "16384"]),
+        (
+            65536,
+            &["-b", "1024", "-C", "4096", "-O", "bigalloc,^64bit"],
+        ),
+        (32768, &["-O", "meta_bg,^resize_inode"]),
+        (
+            16384,
+            &["-g", "1024", "-N", "2048", "-O", "uninit_bg,^metadata_csum"],
+        ),
+    ];
+    shapes
+        .into_iter()
+        .filter_map(|(kib, arguments)| image(kib, arguments))
+        .collect()
+}
+
+fn has(found: &Inspection, feature: &str) -> bool {
+    found
+        .file_system
+        .features
+        .iter()
+        .any(|name| name == feature)
+}
+
+#[test]
+fn agrees_with_dumpe2fs() {
+    for image in images() {
+        let Some(expected) = dumped(&image) else {
+            return;
+        };
+        let found = inspect_bytes(image.clone()).unwrap();
+        let said = &found.file_system;
+        for (key, value) in [
+            (
+                "Filesystem volume name",
+                String::from_utf8(said.label.clone()).unwrap(),
+            ),
+            ("Filesystem features", said.features.join(" ")),
+            ("Block size", said.block_size.to_string()),
+            ("Block count", said.blocks.to_string()),
+            ("Free blocks", said.free_blocks.to_string()),
+            ("Inode count", said.inodes.to_string()),
+            ("Free inodes", said.free_inodes.to_string()),
+            ("Inode size", said.inode_size.to_string()),
+            ("Blocks per group", said.blocks_per_group.to_string()),
+            ("Inodes per group", said.inodes_per_group.to_string()),
+        ] {
+            assert_eq!(expected[key], value, "{key}");
+        }
+        let uuid = uuid::Uuid::from_bytes(said.uuid);
+        assert_eq!(uuid.to_string(), UUID);
+        assert_eq!(said.created, 1_700_000_000);
+        assert_eq!(found.format, DiskFormat::Raw);
+        assert_eq!(found.size, image.len() as u64);
+    }
+}
+
+#[test]
+fn finds_nothing_wrong_with_what_is_right() {
+    for image in images() {
+        let found = inspect_bytes(image).unwrap();
+        assert!(found.checks.hold(), "{found:?}");
+        assert_eq!(found.problems, [""; 0]);
+        let checks = found.checks;
+        let groups = u64::from(found.file_system.groups);
+        if has(&found, "metadata_csum") {
+            assert_eq!(checks.superblock.checked, 1);
+            if !has(&found, "meta_bg") {
+                assert_eq!(checks.group_descriptors.checked, groups);
+                assert!((1..=groups).contains(&checks.block_bitmaps.checked));
+                assert!((1..=groups).contains(&checks.inode_bitmaps.checked));
+                // The root, lost+found, 40 more.
+                assert!((42..60).contains(&checks.inodes.checked), "{found:?}");
+                assert!(checks.free_counts.checked >= 4);
+            }
+        } else {
+            assert_eq!(checks.superblock.checked, 0);
+            assert_eq!(checks.inodes.checked, 0);
+            assert!(checks.free_counts.checked >= 4);
+        }
+        let readable = !has(&found, "meta_bg")
+            && !has(&found, "inline_data")
+            && found.file_system.inode_size > 128;
+        assert_eq!(checks.root_directory.checked, u64::from(readable));
+    }
+}
+
+/// A number in an image.
+fn number(image: &[u8], at: usize) -> usize {
+    u32::from_le_bytes(image[at..at + 4].try_into().unwrap()) as usize
+}
+
+#[test]
+fn finds_every_damage() {
+    // One group, whose descriptor is in block 1.
+    let Some(image) = image(8192, &["-b", "4096", "-O", "^has_journal,^64bit"]) else {
+        return;
+    };
+    let block_bitmap = number(&image, 4096) * 4096;
+    let inode_bitmap = number(&image, 4096 + 4) * 4096;
+    let inode_table = number(&image, 4096 + 8) * 4096;
+    let inode_size = 256;
+    type Pick = fn(&Checks) -> Tally;
+    let damages: [(usize, Pick); 9] = [
+        // The label, then the counts of free blocks and inodes.
+        (1024 + 0x78, |checks| checks.superblock),
+        (1024 + 0x0c, |checks| checks.free_counts),
+        (1024 + 0x10, |checks| checks.free_counts),
+        (4096 + 0x0c, |checks| checks.group_descriptors),
+        // Its pointer to the inode table leads out.
+        (4096 + 0x0b, |checks| checks.group_descriptors),
+        (block_bitmap + 5, |checks| checks.block_bitmaps),
+        (block_bitmap + 5, |checks| checks.free_counts),
+        (inode_bitmap, |checks| checks.inode_bitmaps),
+        (inode_bitmap, |checks| checks.free_counts),
+    ];
+    assert!(inspect_bytes(image.clone()).unwrap().checks.hold());
+    for (at, pick) in damages {
+        let mut damaged = image.clone();
+        damaged[at] ^= 0x10;
+        let found = inspect_bytes(damaged).unwrap();
+        assert!(pick(&found.checks).failed >= 1, "byte {at}: {found:?}");
+        assert!(!found.checks.hold() && !found.problems.is_empty());
+    }
+    // Any byte of an inode counts.
+    for at in 0..inode_size {
+        let mut damaged = image.clone();
+        damaged[inode_table + 11 * inode_size + at] ^= 0x10;
+        let found = inspect_bytes(damaged).unwrap();
+        assert_eq!(found.checks.inodes.failed, 1, "byte {at}: {found:?}");
+        assert_eq!(found.problems, ["the checksum of inode 12 is wrong"]);
+    }
+}
+
+fn with_footer(mut image: Vec<u8>) -> Vec<u8> {
+    let footer = Footer::fixed(image.len() as u64, [7; 16])
+        .unwrap()
+        .with_time_stamp(1000);
+    image.extend(footer.to_bytes());
+    image
+}
+
+#[test]
+fn reads_and_checks_the_footer() {
+    let Some(image) = image(8192, &[]) else {
+        return;
+    };
+    let disk = with_footer(image.clone());
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(&file, &disk).unwrap();
+    let found = inspect(&file).unwrap();
+    assert!(found.checks.hold(), "{found:?}");
+    assert_eq!(found.checks.footer.checked, 1);
+    assert_eq!(found.format, DiskFormat::Vhd);
+    assert_eq!(found.size, disk.len() as u64);
+    let footer = found.footer.unwrap();
+    assert_eq!(footer.virtual_size, image.len() as u64);
+    assert_eq!(footer.unique_id, [7; 16]);
+    assert_eq!(footer.creator, *b"win ");
+    assert_eq!(footer.created, 946_685_800);
+
+    let mut damaged = disk.clone();
+    let last = damaged.len() - 1;
+    damaged[last] ^= 1;
+    let found = inspect_bytes(damaged).unwrap();
+    assert_eq!(found.checks.footer.failed, 1);
+    assert_eq!(found.footer, None);
+    assert_eq!(found.format, DiskFormat::Vhd);
+    assert!(found.problems[0].contains("checksum"), "{found:?}");
+
+    // The footer of a disk of another size.
+    let mut longer = image.clone();
+    longer.resize(image.len() + 512, 0);
+    longer.extend(&disk[image.len()..]);
+    let found = inspect_bytes(longer).unwrap();
+    assert_eq!(found.checks.footer.failed, 1);
+    assert!(found.footer.is_some());
+}
+
+/// The footer of a dynamic disk.
+fn dynamic_footer() -> [u8; 512] {
+    let mut footer = Footer::fixed(1 << 30, [7; 16]).unwrap().to_bytes();
+    footer[16..24].copy_from_slice(&512_u64.to_be_bytes());
+    footer[60..64].copy_from_slice(&3_u32.to_be_bytes());
+    footer[64..68].fill(0);
+    let sum: u32 = footer.iter().map(|&byte| u32::from(byte)).sum();
+    footer[64..68].copy_from_slice(&(!sum).to_be_bytes());
+    footer
+}
+
+#[test]
+fn other_things_are_refused() {
+    let kind = |bytes: &[u8]| inspect_bytes(bytes.to_vec()).unwrap_err().kind();
+    for len in [0, 1, 511, 512, 1024, 2047, 2048, 10_000] {
+        assert_eq!(kind(&vec![0; len]), ErrorKind::InvalidDisk, "{len}");
+    }
+    assert_eq!(kind(&with_footer(vec![0; 512])), ErrorKind::InvalidDisk);
+    assert_eq!(kind(b"vhdxfile and more"), ErrorKind::Unsupported);
+    assert_eq!(kind(&dynamic_footer()), ErrorKind::Unsupported);
+
+    let directory = tempfile::tempdir().unwrap();
+    for name in ["", "absent"] {
+        let error = inspect(directory.path().join(name)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Input);
+    }
+    let empty = directory.path().join("empty");
+    fs::write(&empty, "").unwrap();
+    assert_eq!(inspect(&empty).unwrap_err().kind(), ErrorKind::InvalidDisk);
+    #[cfg(unix)]
+    assert_eq!(inspect("/dev/null").unwrap_err().kind(), ErrorKind::Input);
+
+    // A file system that was cut short.
+    let Some(image) = image(1024, &["-O", "^has_journal"]) else {
+        return;
+    };
+    assert!(inspect_bytes(image.clone()).is_ok());
+    assert_eq!(kind(&image[..image.len() - 1]), ErrorKind::InvalidDisk);
+}
+
+/// No bytes make the inspector panic, run on or take memory.
+#[test]
+fn damage_does_no_harm() {
+    let mut random = 88_172_645_463_325_252_u64;
+    let mut random = move |below: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random as usize % below
+    };
+    let interesting = [0, 1, 2, 7, 0x10, 0x7f, 0x80, 0xff];
+    let (mut refused, mut described) = (0, 0);
+    for image in [
+        image(1024, &["-b", "1024", "-O", "^has_journal"]),
+        image(4096, &["-O", "^has_journal,bigalloc", "-C", "8192"]),
+    ] {
+        let Some(image) = image else { return };
+        let block_size = 1024 << image[1024 + 0x18];
+        let descriptors = (1024 / block_size + 1) * block_size;
+        for _ in 0..1500 {
+            let mut damaged = image.clone();
+            for _ in 0..=random(3) {
+                let at = match random(4) {
+                    0 => descriptors + random(64),
+                    1 => random(damaged.len()),
+                    _ => 1024 + random(0x160),
+                };
+                damaged[at] = interesting[random(interesting.len())];
+            }
+            // Without metadata_csum no sum stands between the damage and what reads it.
+            if random(2) == 0 {
+                damaged[1024 + 0x65] &= !4;
+            }
+            match inspect_bytes(damaged) {
+                Ok(_) => described += 1,
+                Err(error) => {
+                    assert!(!error.to_string().is_empty());
+                    refused += 1;
+                }
+            }
+        }
+    }
+    assert!(refused > 200 && described > 200, "{refused} {described}");
+}
