@@ -11,3 +11,6 @@ mod pax;
 mod sparse;
 pub(crate) mod whiteout;
 mod zstandard;
+
+#[cfg(test)]
+mod testing;
