@@ -87,11 +87,17 @@ impl Chunks {
     /// Cut into so many bytes each.
     pub(super) fn of(layer: &[u8], size: usize) -> Self {
         let pool = Pool::new();
-        Self(layer.chunks(size).map(|part| chunk(&pool, part)).collect())
+        let whole = layer.chunks(CHUNK_SIZE).map(|part| chunk(&pool, part));
+        let cut = |whole: Chunk| {
+            let starts = (0..whole.len()).step_by(size);
+            let cut = starts.map(|start| whole.slice(start..whole.len().min(start + size)));
+            cut.collect::<Vec<_>>()
+        };
+        Self(whole.flat_map(cut).collect())
     }
 }
 
-pub(super) fn chunk(pool: &Pool, bytes: &[u8]) -> Chunk {
+fn chunk(pool: &Pool, bytes: &[u8]) -> Chunk {
     let mut chunk = pool.get();
     chunk[..bytes.len()].copy_from_slice(bytes);
     chunk.freeze(bytes.len())
@@ -105,10 +111,10 @@ impl ChunkSource for Chunks {
 
 /// An entry with its contents, holes written out, and the pieces they came in: a positive
 /// number of bytes of data, a negative one of a hole.
-pub(super) type Read1 = (Entry, Vec<u8>, Vec<i64>);
+pub(super) type ReadEntry = (Entry, Vec<u8>, Vec<i64>);
 
 /// All entries of a layer and the warnings, as one line each.
-pub(super) fn read_all(layer: &[u8], size: usize) -> Result<(Vec<Read1>, Vec<String>)> {
+pub(super) fn read_all(layer: &[u8], size: usize) -> Result<(Vec<ReadEntry>, Vec<String>)> {
     let mut entries = Entries::new(Chunks::of(layer, size.min(CHUNK_SIZE)), 1000);
     let mut all = Vec::new();
     let mut entry = Entry::default();
