@@ -218,7 +218,8 @@ mod tests {
             (&b"0000644\0"[..], Some(0o644)),
             (b"000644 \0", Some(0o644)),
             (b"   644 \0", Some(0o644)),
-            (b"\0\0\x00644\0\0", Some(0o644)),
+            (b"\0\0\0" as &[u8], Some(0)),
+            (b"\0\0 0644\0", Some(0o644)),
             (b"77777777", Some(0o77_777_777)),
             (b"777777777777", Some((1 << 36) - 1)),
             // What stands behind the end is nothing to us, as to GNU tar.
