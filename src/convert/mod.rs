@@ -101,13 +101,9 @@ fn finish(
     } = read;
     check_expected(options, &layer, &compressed)?;
     let identity = identity::of(layer.digest, options, placed.answers);
-    let pool = ThreadPoolBuilder::new().num_threads(threads);
-    let pool = if threads == 1 {
-        pool.use_current_thread()
-    } else {
-        pool
-    };
-    let pool = pool.build().map_err(|error| {
+    // Not the caller's own thread, also when it is one: a thread joins a pool once and for all.
+    let pool = ThreadPoolBuilder::new().num_threads(threads).build();
+    let pool = pool.map_err(|error| {
         Error::new(ErrorKind::Output, "cannot start threads").with_source(error)
     })?;
     let finished = pool.install(|| placed.writer.finish(&identity))?;
