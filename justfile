@@ -12,7 +12,7 @@ check:
 
 # The tests; what a missing tool skips is listed at the end. Some need root on Linux.
 test *ARGS:
-    cargo test --workspace {{ARGS}}
+    cargo test --workspace {{ ARGS }}
 
 # The tests with large images; minutes and some gigabytes of disk.
 giants:
@@ -20,7 +20,7 @@ giants:
 
 # Time conversions of generated layers, or of those whose name contains FILTER.
 bench FILTER="":
-    cargo bench --bench convert -- {{FILTER}}
+    cargo bench --bench convert -- {{ FILTER }}
 
 # Check what the benches time, once, without timing it.
 bench-check:
@@ -28,7 +28,7 @@ bench-check:
 
 # Fuzz TARGET (convert, footer or all) for SECONDS each.
 fuzz TARGET="all" SECONDS="60":
-    fuzz/run {{TARGET}} {{SECONDS}}
+    fuzz/run {{ TARGET }} {{ SECONDS }}
 
 # Build for Windows; Debian, root.
 windows:

@@ -26,6 +26,12 @@ impl Pool {
         })
     }
 
+    /// How many buffers wait to be used again.
+    #[cfg(test)]
+    pub(crate) fn idle(&self) -> usize {
+        self.buffers().len()
+    }
+
     /// A panic elsewhere cannot leave the list in a bad state: poison is ignored.
     fn buffers(&self) -> std::sync::MutexGuard<'_, Vec<Box<[u8]>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -132,15 +138,15 @@ mod tests {
             (&b"hello"[..], &b"ell"[..], &b"l"[..])
         );
         drop((chunk, ell));
-        assert_eq!(pool.buffers().len(), 0);
+        assert_eq!(pool.idle(), 0);
         let address = l.as_ptr_range().start;
         drop(l);
-        assert_eq!(pool.buffers().len(), 1);
+        assert_eq!(pool.idle(), 1);
         let again = pool.get();
-        assert_eq!(pool.buffers().len(), 0);
+        assert_eq!(pool.idle(), 0);
         assert!(again.as_ptr_range().contains(&address));
         drop(again);
-        assert_eq!(pool.buffers().len(), 1);
+        assert_eq!(pool.idle(), 1);
     }
 
     #[test]

@@ -167,3 +167,6 @@ impl Format {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

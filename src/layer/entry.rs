@@ -243,11 +243,11 @@ impl<S: ChunkSource> Entries<S> {
         self.body.begin(0);
         self.path.clear();
         self.offset = self.blocks.offset();
+        entry.offset = self.offset;
     }
 
     /// Reads a header's block; false at the end of the archive.
     fn read_header(&mut self, block: &mut [u8; BLOCK_SIZE]) -> Result<bool> {
-        let start = self.blocks.offset();
         let marked = match self.blocks.read(block)? {
             0 => false,
             BLOCK_SIZE if block[0] != 0 || !is_zero(block) => return Ok(true),
@@ -263,10 +263,13 @@ impl<S: ChunkSource> Entries<S> {
             _ => return Err(truncated("a header")),
         };
         if self.pending {
-            return Err(Error::corrupt("an extension header has no entry behind it"));
+            return Err(match marked {
+                true => Error::corrupt("an extension header has no entry behind it"),
+                false => truncated("the headers of an entry"),
+            });
         }
         self.ended = true;
-        if !marked && start > 0 {
+        if !marked && !self.is_empty() {
             self.warnings.push(
                 WarningKind::NoEndMarker,
                 b"",
@@ -583,3 +586,6 @@ fn id(name: &str, extension: Option<u64>, field: impl FnOnce() -> Result<i128>) 
 fn truncated(what: &str) -> Error {
     Error::corrupt(format!("the layer ends inside {what}"))
 }
+
+#[cfg(test)]
+mod tests;

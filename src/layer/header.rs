@@ -204,3 +204,150 @@ fn invalid(name: &str, field: &[u8]) -> Error {
         display_path(field)
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::testing::header;
+    use super::*;
+
+    #[test]
+    fn numbers() {
+        for (field, expected) in [
+            (&b"0000644\0"[..], Some(0o644)),
+            (b"000644 \0", Some(0o644)),
+            (b"   644 \0", Some(0o644)),
+            (b"\0\0\0" as &[u8], Some(0)),
+            (b"\0\0 0644\0", Some(0o644)),
+            (b"77777777", Some(0o77_777_777)),
+            (b"777777777777", Some((1 << 36) - 1)),
+            // What stands behind the end is nothing to us, as to GNU tar.
+            (b"7\0999999", Some(7)),
+            (b"        ", Some(0)),
+            (b"\0\0\0\0\0\0\0\0", Some(0)),
+            (b"0000648\0", None),
+            (b"-000644\0", None),
+            (b"0x1f\0\0\0\0", None),
+            (b"7,7\0\0\0\0\0", None),
+            (b"\x7f\0\0\0\0\0\0\0", None),
+            (b"\x80\0\0\0\0\0\x01\x02", Some(0x102)),
+            (b"\xff\xff\xff\xff\xff\xff\xff\xfe", Some(-2)),
+            (b"\xbf\xff\xff\xff\xff\xff\xff\xff", Some((1 << 62) - 1)),
+            (b"\xc0\0\0\0\0\0\0\0", Some(-(1 << 62))),
+            (b"\xc0\0\0\0\0\0\0\0\0\0\0\0", Some(-(1 << 94))),
+        ] {
+            assert_eq!(number(field), expected, "{}", field.escape_ascii());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_in_both_forms(value in 0..1_u64 << 33, negative: i64, blanks in 0..2_usize) {
+            let octal = format!("{:blanks$}{value:011o}", "");
+            prop_assert_eq!(number(&octal.as_bytes()[..11 + blanks]), Some(value.into()));
+            let mut binary = [0xff; 12];
+            binary[4..].copy_from_slice(&negative.to_be_bytes());
+            if negative >= 0 {
+                binary[..4].copy_from_slice(&[0x80, 0, 0, 0]);
+            }
+            prop_assert_eq!(number(&binary), Some(negative.into()));
+        }
+
+        #[test]
+        fn any_field_is_a_number_or_is_not(field: [u8; 12]) {
+            if let Some(number) = number(&field) {
+                prop_assert!((-(1 << 94)..1 << 94).contains(&number));
+            }
+        }
+    }
+
+    fn path_of(header: &mut tar::Header) -> String {
+        header.set_cksum();
+        let mut path = b"old".to_vec();
+        Header::parse(header.as_bytes())
+            .unwrap()
+            .read_path(&mut path);
+        String::from_utf8(path).unwrap()
+    }
+
+    #[test]
+    fn only_ustar_has_a_prefix() {
+        let mut plain = header(b'0', b"name", 0);
+        assert_eq!(path_of(&mut plain), "name");
+        plain.as_mut_bytes()[PREFIX][..3].copy_from_slice(b"dir");
+        assert_eq!(path_of(&mut plain), "dir/name");
+        plain.as_mut_bytes()[263..265].copy_from_slice(b"  ");
+        assert_eq!(path_of(&mut plain), "dir/name", "a blank version");
+
+        let mut full = header(b'0', &[b'n'; 100], 0);
+        full.as_mut_bytes()[PREFIX].fill(b'p');
+        assert_eq!(path_of(&mut full), format!("{:p>155}/{:n>100}", "", ""));
+
+        let mut v7 = plain.clone();
+        v7.as_mut_bytes()[257..265].fill(0);
+        assert_eq!(path_of(&mut v7), "name");
+    }
+
+    #[test]
+    fn star_has_a_shorter_prefix() {
+        let mut star = header(b'0', b"name", 0);
+        star.as_mut_bytes()[PREFIX].fill(b'p');
+        star.as_mut_bytes()[508..].copy_from_slice(b"tar\0");
+        assert_eq!(path_of(&mut star), format!("{:p>131}/name", ""));
+    }
+
+    #[test]
+    fn gnu_has_times_where_the_prefix_is() {
+        let mut gnu = header(b'0', b"name", 0);
+        gnu.as_mut_bytes()[257..265].copy_from_slice(b"ustar  \0");
+        gnu.as_mut_bytes()[345..357].copy_from_slice(b"14000000000\0");
+        assert_eq!(path_of(&mut gnu), "name");
+        gnu.as_mut_bytes()[345..357].copy_from_slice(b"usr/lib\0\0\0\0\0");
+        assert_eq!(path_of(&mut gnu), "usr/lib/name", "as Go 1.7 wrote it");
+        gnu.as_mut_bytes()[345] = 0xfe;
+        assert_eq!(path_of(&mut gnu), "name");
+    }
+
+    #[test]
+    fn checksums_of_both_kinds() {
+        let mut header = header(b'0', b"n\xe4\xf6\xff", 0);
+        header.set_cksum();
+        assert!(checksum_holds(header.as_bytes()));
+        let unsigned = header.cksum().unwrap();
+        let signed = unsigned - 3 * 256;
+        header.as_old_mut().cksum = *format!("{signed:06o}\0 ").as_bytes().first_chunk().unwrap();
+        assert!(checksum_holds(header.as_bytes()));
+        for wrong in [unsigned + 1, signed - 1, signed + 256, 0] {
+            header.as_old_mut().cksum =
+                *format!("{wrong:06o}\0 ").as_bytes().first_chunk().unwrap();
+            assert!(!checksum_holds(header.as_bytes()), "{wrong}");
+        }
+        assert!(!checksum_holds(&[0; BLOCK_SIZE]));
+        assert!(!starts_with_header(&[0; 100]));
+    }
+
+    #[test]
+    fn sizes_have_a_limit() {
+        let of = |size: &[u8; 12]| {
+            let mut header = header(b'0', b"n", 0);
+            header.as_old_mut().size = *size;
+            header.set_cksum();
+            let size = Header::parse(header.as_bytes()).unwrap().size();
+            size.map_err(|error| error.to_string())
+        };
+        assert_eq!(of(b"77777777777\0"), Ok((1 << 33) - 1));
+        assert_eq!(
+            of(b"\x80\0\0\0\x7f\xff\xff\xff\xff\xff\xff\xff"),
+            Ok(MAX_SIZE)
+        );
+        let invalid = "the size field of the tar header is invalid";
+        for bad in [
+            b"\x80\0\0\0\x80\0\0\0\0\0\0\0",
+            b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+            b"0000000000x\0",
+        ] {
+            assert!(of(bad).unwrap_err().starts_with(invalid));
+        }
+    }
+}

@@ -9,6 +9,8 @@ mod header;
 mod input;
 mod pax;
 mod sparse;
+#[cfg(test)]
+mod testing;
 mod whiteout;
 mod zstandard;
 

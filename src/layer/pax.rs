@@ -229,3 +229,188 @@ fn percent_decode(text: &[u8]) -> Option<Vec<u8>> {
     }
     Some(decoded)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::testing::pax_record;
+    use super::*;
+
+    fn split(header: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        Records::new(header)
+            .map(|record| record.map(|(key, value)| (key.to_vec(), value.to_vec())))
+            .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn records_are_what_was_written(
+            records in prop::collection::vec(("[^=\0]{1,9}", any::<Vec<u8>>()), 0..9)
+        ) {
+            let records: Vec<_> = records.into_iter().map(|(k, v)| (k.into_bytes(), v)).collect();
+            let header: Vec<u8> = records.iter().flat_map(|(k, v)| pax_record(k, v)).collect();
+            prop_assert_eq!(&split(&header).unwrap(), &records);
+            for cut in 1..header.len() {
+                if let Ok(part) = split(&header[..cut]) {
+                    prop_assert!(records.starts_with(&part));
+                }
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_records_or_are_not(header: Vec<u8>) {
+            let _ = split(&header);
+        }
+
+        #[test]
+        fn times_are_rounded_down(seconds in -1_i64 << 40..1 << 40, digits in "[0-9]{0,15}") {
+            let text = format!("{seconds}.{digits}");
+            let time = time(text.as_bytes()).unwrap();
+            // In units of 10^-15 s, the sign of -0 aside.
+            let fraction: i128 = format!("{digits:0<15}").parse().unwrap();
+            let sign = if seconds < 0 { -1 } else { 1 };
+            let exact = i128::from(seconds) * 1_000_000_000_000_000 + sign * fraction;
+            let got = i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanos);
+            prop_assert!(time.nanos < 1_000_000_000);
+            prop_assert_eq!(got, exact.div_euclid(1_000_000));
+        }
+    }
+
+    #[test]
+    fn malformed_records() {
+        for bad in [
+            &b"6 a=b"[..],
+            b"5 a=b\n",
+            b"7 a=b\n",
+            b"6 a=bx",
+            b"6  ab\n",
+            b"5 ab\n",
+            b"5 =b\n",
+            b"7 a\0=b\n",
+            b"6\ta=b\n",
+            b"-6 a=b\n",
+            b"+6 a=b\n",
+            b"x a=b\n",
+            b" 6 a=b\n",
+            b"2 \n",
+            b"1 ",
+            b"0 a=b\n",
+            b"6",
+            b"\0\0\0",
+            b"6 a=b\n\0",
+            b"18446744073709551616 a=b\n",
+            b"99999999999999999999999999 a=b\n",
+        ] {
+            let error = split(bad).unwrap_err().to_string();
+            assert_eq!(error, "a PAX record is malformed", "{}", bad.escape_ascii());
+        }
+        assert_eq!(
+            split(b"006 a=\n").unwrap_err().to_string(),
+            "a PAX record is malformed"
+        );
+        assert_eq!(split(b"007 a=\n").unwrap(), [(b"a".to_vec(), b"".to_vec())]);
+        assert_eq!(split(b"").unwrap(), []);
+    }
+
+    #[test]
+    fn times() {
+        let time_of = |text: &str| time(text.as_bytes()).map(|time| (time.seconds, time.nanos));
+        for (text, expected) in [
+            ("0", Some((0, 0))),
+            ("1.5", Some((1, 500_000_000))),
+            ("+1.", Some((1, 0))),
+            ("-1", Some((-1, 0))),
+            ("-1.25", Some((-2, 750_000_000))),
+            ("-0.000000001", Some((-1, 999_999_999))),
+            ("-0.0000000001", Some((-1, 999_999_999))),
+            ("-0.9999999999", Some((-1, 0))),
+            ("-0.0000000000", Some((0, 0))),
+            ("0.9999999999", Some((0, 999_999_999))),
+            ("99999999999999999999999", Some((i64::MAX, 0))),
+            ("-99999999999999999999999", Some((-i64::MAX, 0))),
+            ("", None),
+            ("-", None),
+            (".5", None),
+            ("1.5.2", None),
+            ("1e9", None),
+            ("1.-5", None),
+            ("--1", None),
+            (" 1", None),
+            ("1,5", None),
+        ] {
+            assert_eq!(time_of(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn extended_attributes_in_every_spelling() {
+        let mut extensions = Extensions::default();
+        let mut entry = Entry::default();
+        for (key, value) in [
+            (&b"SCHILY.xattr.user.a"[..], &b"old"[..]),
+            (b"LIBARCHIVE.xattr.user.%25%3d", b"AP/+"),
+            (b"LIBARCHIVE.xattr.user.pad", b"YQ=="),
+            (b"LIBARCHIVE.xattr.user.nopad", b"YQ"),
+            (b"RHT.security.selinux", b"a:b"),
+            (b"SCHILY.xattr.user.a", b"\n\0="),
+            (b"SCHILY.xattr.user.empty", b""),
+            (b"SCHILY.acl.access", b"u::r"),
+            (b"SCHILY.acl.default", b"u::w"),
+            (b"SCHILY.fflags", b"nodump"),
+            (b"comment", b"\0"),
+        ] {
+            extensions.apply(key, value, &mut entry).unwrap();
+        }
+        unite_xattrs(&mut entry.xattrs);
+        let got: Vec<_> = entry.xattrs.iter().map(|(n, v)| (&n[..], &v[..])).collect();
+        let expected: [(&[u8], &[u8]); 6] = [
+            (b"security.selinux", b"a:b"),
+            (b"user.%=", b"\0\xff\xfe"),
+            (b"user.a", b"\n\0="),
+            (b"user.empty", b""),
+            (b"user.nopad", b"a"),
+            (b"user.pad", b"a"),
+        ];
+        assert_eq!(got, expected);
+        assert_eq!(entry.acl_access.as_deref(), Some(&b"u::r"[..]));
+        assert_eq!(entry.acl_default.as_deref(), Some(&b"u::w"[..]));
+        for (key, value) in [
+            (&b"LIBARCHIVE.xattr.user.a"[..], &b"!"[..]),
+            (b"LIBARCHIVE.xattr.user.%4", b"YQ"),
+            (b"LIBARCHIVE.xattr.user.%zz", b"YQ"),
+            (b"path", b"a\0b"),
+            (b"linkpath", b"\0"),
+            (b"size", b"-1"),
+            (b"size", b"18446744073709551616"),
+            (b"uid", b"1.0"),
+            (b"mtime", b"now"),
+        ] {
+            let error = extensions.apply(key, value, &mut entry).unwrap_err();
+            let name = key.escape_ascii().to_string();
+            assert!(error.to_string().contains(&name), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_empty_value_deletes() {
+        let mut extensions = Extensions::default();
+        let mut entry = Entry::default();
+        for value in [&b"7"[..], b""] {
+            for key in [
+                "path", "linkpath", "size", "uid", "gid", "mtime", "atime", "ctime",
+            ] {
+                extensions.apply(key.as_bytes(), value, &mut entry).unwrap();
+            }
+            let some = !value.is_empty();
+            assert_eq!(extensions.path.is_some(), some);
+            assert_eq!(extensions.link.is_some(), some);
+            assert_eq!(extensions.size.is_some(), some);
+            assert_eq!(extensions.uid.is_some(), some);
+            assert_eq!(extensions.gid.is_some(), some);
+            assert_eq!(extensions.mtime.is_some(), some);
+            assert_eq!(entry.atime.is_some(), some);
+            assert_eq!(entry.ctime.is_some(), some);
+        }
+    }
+}

@@ -190,3 +190,257 @@ impl MapReader {
         Some(self.offset.is_none() && self.count == Some(segments.len() as u64))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::testing::{ReadEntry, TarBuilder, header, read_all, sample};
+    use super::*;
+
+    fn segment(offset: u64, length: u64) -> Segment {
+        Segment { offset, length }
+    }
+
+    /// A file's segments, its size, and the data that the archive holds.
+    type Sparse = (Vec<Segment>, u64, Vec<u8>);
+
+    /// Holes, data, holes, data: some of no length.
+    fn sparse_files() -> impl Strategy<Value = Sparse> {
+        let lengths = (0..3000_u64, 0..2000_u64);
+        (prop::collection::vec(lengths, 0..60), 0..2000_u64).prop_map(|(runs, tail)| {
+            let mut end = 0;
+            let mut segments = Vec::new();
+            for (hole, data) in runs {
+                segments.push(segment(end + hole, data));
+                end += hole + data;
+            }
+            let stored = segments.iter().map(|segment| segment.length).sum::<u64>();
+            (segments, end + tail, sample(stored as usize))
+        })
+    }
+
+    fn field(number: u64) -> [u8; 12] {
+        *format!("{number:011o}\0").as_bytes().first_chunk().unwrap()
+    }
+
+    fn gnu_fields(segments: &[Segment], fields: &mut [tar::GnuSparseHeader]) {
+        for (segment, place) in segments.iter().zip(fields) {
+            place.offset = field(segment.offset);
+            place.numbytes = field(segment.length);
+        }
+    }
+
+    fn old_gnu((segments, size, data): &Sparse) -> TarBuilder {
+        let mut first = header(b'S', b"file", data.len() as u64);
+        first.as_mut_bytes()[257..265].copy_from_slice(b"ustar  \0");
+        let gnu = first.as_gnu_mut().unwrap();
+        gnu_fields(segments, &mut gnu.sparse);
+        gnu.realsize = field(*size);
+        let mut rest = segments.get(4..).unwrap_or_default().chunks(21).peekable();
+        gnu.isextended = [u8::from(rest.peek().is_some())];
+        let mut tar = TarBuilder::new().header(&first);
+        while let Some(part) = rest.next() {
+            let mut block = tar::GnuExtSparseHeader::new();
+            gnu_fields(part, &mut block.sparse);
+            block.isextended = [u8::from(rest.peek().is_some())];
+            tar = tar.data(block.as_bytes());
+        }
+        tar.data(data)
+    }
+
+    fn pax_0_0((segments, size, data): &Sparse) -> TarBuilder {
+        let mut records = vec![
+            ("GNU.sparse.size", size.to_string()),
+            ("GNU.sparse.numblocks", segments.len().to_string()),
+        ];
+        for segment in segments {
+            records.push(("GNU.sparse.offset", segment.offset.to_string()));
+            records.push(("GNU.sparse.numbytes", segment.length.to_string()));
+        }
+        pax(&records).entry(b'0', b"file", data)
+    }
+
+    fn pax_0_1((segments, size, data): &Sparse) -> TarBuilder {
+        let map: Vec<String> = segments
+            .iter()
+            .map(|segment| format!("{},{}", segment.offset, segment.length))
+            .collect();
+        let records = [
+            ("GNU.sparse.size", size.to_string()),
+            ("GNU.sparse.numblocks", segments.len().to_string()),
+            ("GNU.sparse.name", "file".to_owned()),
+            ("GNU.sparse.map", map.join(",")),
+        ];
+        pax(&records).entry(b'0', b"GNUSparseFile.1/file", data)
+    }
+
+    fn pax_1_0((segments, size, data): &Sparse) -> TarBuilder {
+        let mut map = format!("{}\n", segments.len());
+        for segment in segments {
+            map += &format!("{}\n{}\n", segment.offset, segment.length);
+        }
+        let map = TarBuilder::new().data(map.as_bytes()).0;
+        let records = [
+            ("GNU.sparse.major", "1".to_owned()),
+            ("GNU.sparse.minor", "0".to_owned()),
+            ("GNU.sparse.name", "file".to_owned()),
+            ("GNU.sparse.realsize", size.to_string()),
+        ];
+        pax(&records).entry(b'0', b"GNUSparseFile.1/file", &[map, data.clone()].concat())
+    }
+
+    fn pax(records: &[(&str, String)]) -> TarBuilder {
+        let records: Vec<_> = records
+            .iter()
+            .map(|(key, value)| (*key, value.as_bytes()))
+            .collect();
+        TarBuilder::new().pax(&records)
+    }
+
+    const FORMATS: [fn(&Sparse) -> TarBuilder; 4] = [old_gnu, pax_0_0, pax_0_1, pax_1_0];
+
+    proptest! {
+        #[test]
+        fn every_format_gives_the_file(file in sparse_files(), size in 1..2000_usize) {
+            let (segments, real_size, data) = &file;
+            let mut contents = vec![0; *real_size as usize];
+            let mut rest = &data[..];
+            for segment in segments {
+                let (part, after) = rest.split_at(segment.length as usize);
+                contents[segment.offset as usize..][..part.len()].copy_from_slice(part);
+                rest = after;
+            }
+            for format in FORMATS {
+                let layer = format(&file).entry(b'0', b"next", b"x").end();
+                let (entries, warnings) = read_all(&layer, size).unwrap();
+                prop_assert_eq!(warnings.len(), 0);
+                let [(entry, got, pieces), (next, ..)] = &entries[..] else {
+                    panic!("{} entries", entries.len());
+                };
+                prop_assert_eq!((&entry.path[..], &next.path[..]), (&b"file"[..], &b"next"[..]));
+                prop_assert_eq!(got, &contents);
+                let held: i64 = pieces.iter().filter(|piece| **piece > 0).sum();
+                prop_assert_eq!(held, data.len() as i64, "holes stay holes");
+            }
+        }
+
+        #[test]
+        fn a_map_is_checked_as_a_naive_model_does(
+            segments in prop::collection::vec((0..8_u64, 0..3_u64), 0..4), size in 0..10_u64
+        ) {
+            let segments: Vec<_> = segments.into_iter().map(|(o, l)| segment(o, l)).collect();
+            let stored = segments.iter().map(|segment| segment.length).sum();
+            let ascending = segments.is_sorted_by(|a, b| a.offset + a.length <= b.offset);
+            let inside = segments.iter().all(|segment| segment.offset + segment.length <= size);
+            prop_assert_eq!(check(&segments, size, stored).is_ok(), ascending && inside);
+            prop_assert!(check(&segments, size, stored + 1).is_err());
+        }
+    }
+
+    #[test]
+    fn hostile_maps_do_not_overflow() {
+        for segments in [
+            &[segment(u64::MAX, 1)][..],
+            &[segment(1, u64::MAX)],
+            &[segment(0, MAX_SIZE), segment(MAX_SIZE, MAX_SIZE)],
+        ] {
+            assert!(check(segments, MAX_SIZE, 1).is_err());
+        }
+        assert!(check(&[segment(MAX_SIZE, 0)], MAX_SIZE, 0).is_ok());
+    }
+
+    fn error(tar: TarBuilder) -> String {
+        read_all(&tar.end(), 512).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn damaged_maps_are_refused() {
+        let good: Sparse = (
+            vec![segment(10, 4), segment(20, 4)],
+            30,
+            b"aaaabbbb".to_vec(),
+        );
+        let bad = |segments: &[Segment], size| (segments.to_vec(), size, good.2.clone());
+        for format in FORMATS {
+            assert!(read_all(&format(&good).end(), 512).is_ok());
+            let overlap = bad(&[segment(10, 4), segment(13, 4)], 30);
+            assert!(error(format(&overlap)).contains("overlaps or goes back"));
+            let outside = bad(&[segment(10, 4), segment(20, 4)], 23);
+            assert!(error(format(&outside)).contains("leaves the file of 23 bytes"));
+            let short = bad(&[segment(10, 4), segment(20, 3)], 30);
+            let told = "tells of 7 bytes, the archive has 8";
+            assert!(error(format(&short)).contains(told));
+        }
+        for (records, message) in [
+            (&[("GNU.sparse.size", b"x")][..], "has an invalid value"),
+            (&[("GNU.sparse.map", b"1")], "has an invalid value"),
+            (&[("GNU.sparse.numbytes", b"1")], "has an invalid value"),
+            (&[("GNU.sparse.name", b"\0")], "has an invalid value"),
+            (&[("GNU.sparse.major", b"1")], "without its size"),
+            (
+                &[("GNU.sparse.size", b"1"), ("GNU.sparse.offset", b"1")],
+                "is incomplete",
+            ),
+            (
+                &[("GNU.sparse.size", b"1"), ("GNU.sparse.numblocks", b"1")],
+                "is incomplete",
+            ),
+            (
+                &[("GNU.sparse.size", b"1"), ("GNU.sparse.major", b"2")],
+                "format 2.0 is not supported",
+            ),
+        ] {
+            let records: Vec<_> = records.iter().map(|(k, v)| (*k, &v[..])).collect();
+            let message_of = error(TarBuilder::new().pax(&records).entry(b'0', b"f", b""));
+            assert!(message_of.contains(message), "{message_of}");
+        }
+    }
+
+    #[test]
+    fn damaged_maps_in_the_data_are_refused() {
+        for (map, message) in [
+            (&b""[..], "longer than the entry's contents"),
+            (b"x\n", "invalid number"),
+            (b"\n", "invalid number"),
+            (b"18446744073709551616\n", "invalid number"),
+            (b"2\n0\n1\n", "invalid number"),
+            (&[b'1'; 512], "invalid number"),
+            (
+                &[&[b'0'; 511][..], b"1"].concat(),
+                "longer than the entry's contents",
+            ),
+        ] {
+            let records: [(&str, &[u8]); 3] = [
+                ("GNU.sparse.major", b"1"),
+                ("GNU.sparse.minor", b"0"),
+                ("GNU.sparse.realsize", b"1"),
+            ];
+            let padded = TarBuilder::new().data(map).0;
+            let got = error(TarBuilder::new().pax(&records).entry(b'0', b"f", &padded));
+            assert!(got.contains(message), "{got}");
+        }
+    }
+
+    /// Memory is bounded by what the archive really holds, and that by a limit.
+    #[test]
+    fn long_maps_are_refused() {
+        let many = |count: u64| -> Sparse {
+            let segments: Vec<_> = (0..count).map(|i| segment(2 * i, 0)).collect();
+            (segments, 2 * count, Vec::new())
+        };
+        for (format, fits) in [
+            (FORMATS[0], 43_000),
+            (FORMATS[1], 12_000),
+            (FORMATS[2], 100_000),
+            (FORMATS[3], 100_000),
+        ] {
+            let read = |count| -> Result<(Vec<ReadEntry>, Vec<String>)> {
+                read_all(&format(&many(count)).end(), 1 << 16)
+            };
+            assert!(read(fits).is_ok());
+            let message = read(200_000).unwrap_err().to_string();
+            assert!(message.contains("exceed 1048576 bytes"), "{message}");
+        }
+    }
+}

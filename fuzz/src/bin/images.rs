@@ -1,5 +1,7 @@
 //! Converts the inputs in a folder and writes the images of those that convert to another,
 //! raw, for `e2fsck`.
+// The coverage that everything here is compiled with calls into it.
+use libfuzzer_sys as _;
 
 use std::error::Error;
 use std::fs;
