@@ -228,7 +228,10 @@ mod tests {
             }
         });
         assert!(result.unwrap_err().message.contains("signal"));
-        assert_eq!(names, [""; 0]);
+        // On Windows a name can outlive its removal until the file is closed.
+        if !cfg!(windows) {
+            assert_eq!(names, [""; 0]);
+        }
     }
 
     #[test]
