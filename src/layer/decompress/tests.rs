@@ -108,6 +108,11 @@ fn streams(data: &[u8]) -> Vec<(&'static str, Compression, Vec<u8>)> {
             gzip_with_all_fields(data),
         ),
         (
+            "an extra field alone, as in bgzip",
+            Compression::Gzip,
+            gzip_with(GzBuilder::new().extra(b"BC\x02\0\x1b\0".to_vec()), data),
+        ),
+        (
             "two members of them, one empty between",
             Compression::Gzip,
             [
