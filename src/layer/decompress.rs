@@ -15,13 +15,13 @@ use crate::summary::Compression;
 pub(crate) struct Decoder<R> {
     input: Input<R>,
     pool: Pool,
-    engine: Engine,
+    /// None for a plain tar.
+    engine: Option<Engine>,
     /// No uncompressed chunk was handed out yet.
     at_start: bool,
 }
 
 enum Engine {
-    Plain,
     Gzip(Box<Gzip>),
     Zstd(Box<Zstd>),
 }
@@ -37,14 +37,17 @@ impl<R: Read> Decoder<R> {
     ) -> Result<Self> {
         let mut input = Input::new(input, pool.clone())?;
         let start = input.fill()?;
+        let empty = start.is_empty();
         let engine = match Format::of(start) {
-            None => Engine::Plain,
-            Some(Format::Gzip) => Engine::Gzip(Box::new(Gzip::new())),
-            Some(Format::Zstd) => Engine::Zstd(Box::new(Zstd::new(max_window)?)),
-            Some(Format::Other(_)) if header::starts_with_header(start) => Engine::Plain,
+            None => None,
+            Some(Format::Gzip) => Some(Engine::Gzip(Box::new(Gzip::new()))),
+            Some(Format::Zstd) => Some(Engine::Zstd(Box::new(Zstd::new(max_window)?))),
+            Some(Format::Other(_)) if header::starts_with_header(start) => None,
             Some(format) => return Err(unsupported(format.name())),
         };
-        let empty = start.is_empty();
+        if engine.is_none() {
+            input.stop_tapping();
+        }
         let decoder = Self {
             input,
             pool,
@@ -66,23 +69,20 @@ impl<R: Read> Decoder<R> {
 
     pub(crate) fn compression(&self) -> Compression {
         match self.engine {
-            Engine::Plain => Compression::None,
-            Engine::Gzip(_) => Compression::Gzip,
-            Engine::Zstd(_) => Compression::Zstd,
+            None => Compression::None,
+            Some(Engine::Gzip(_)) => Compression::Gzip,
+            Some(Engine::Zstd(_)) => Compression::Zstd,
         }
     }
 
     /// The next uncompressed chunk: full but for the last. The last one comes, and the end is
     /// told, only after everything to the end of the input was verified.
     pub(crate) fn next_chunk(&mut self) -> Result<Option<Chunk>> {
-        if let Engine::Plain = self.engine {
-            let chunk = self.input.next_chunk();
-            self.input.take_tapped();
-            return chunk;
-        }
+        let Some(engine) = &mut self.engine else {
+            return self.input.next_chunk();
+        };
         let mut chunk = self.pool.get();
-        let len = match &mut self.engine {
-            Engine::Plain => 0,
+        let len = match engine {
             Engine::Gzip(gzip) => gzip.read(&mut self.input, &mut chunk)?,
             Engine::Zstd(zstd) => zstd.read(&mut self.input, &mut chunk)?,
         };
@@ -100,8 +100,7 @@ impl<R: Read> Decoder<R> {
     /// then: once [`next_chunk`](Self::next_chunk) told the end, all bytes of the input were
     /// given, in order. For a plain tar there are none: the uncompressed chunks are the input.
     pub(crate) fn take_compressed(&mut self) -> impl Iterator<Item = Chunk> {
-        let plain = matches!(self.engine, Engine::Plain);
-        self.input.take_tapped().filter(move |_| !plain)
+        self.input.take_tapped()
     }
 
     /// Bytes read from the input so far.
