@@ -80,6 +80,7 @@ fn place<'a>(stream: Stream<'a>, config: Config, options: &'a Options) -> Place<
     let rules = Rules {
         whiteouts: options.whiteouts,
         bottom_layer: options.bottom_layer,
+        max_entries: options.max_entries,
         lower: options.lower.as_deref(),
     };
     Place::new(Writer::new(sink, config), rules)
