@@ -1,7 +1,12 @@
 //! The VHD and VHDX virtual disk formats.
 #![forbid(unsafe_code)]
 
+mod disk;
 mod error;
+pub mod storage;
+mod table;
 pub mod vhd;
 
+pub use disk::{AnyStorage, Disk, Format, Raw};
 pub use error::{Error, ErrorKind, Result};
+pub use storage::{ReadAt, Storage};
