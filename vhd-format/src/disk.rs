@@ -5,6 +5,7 @@ use std::io;
 use std::ops::Range;
 
 use crate::vhd::{self, Vhd};
+use crate::vhdx::{self, Vhdx};
 use crate::{Error, ReadAt, Result, Storage};
 
 /// Storage of any kind, as the parents of a differencing disk need it.
@@ -18,6 +19,8 @@ pub enum Format {
     Raw,
     /// Virtual Hard Disk.
     Vhd,
+    /// Virtual Hard Disk v2.
+    Vhdx,
 }
 
 impl fmt::Display for Format {
@@ -25,6 +28,7 @@ impl fmt::Display for Format {
         f.write_str(match self {
             Self::Raw => "raw",
             Self::Vhd => "VHD",
+            Self::Vhdx => "VHDX",
         })
     }
 }
@@ -48,6 +52,9 @@ impl Format {
                 .map_err(|error| Error::read("the disk", offset, error))?;
             Ok(bytes == *magic)
         };
+        if starts_with(0, &vhdx::SIGNATURE)? {
+            return Ok(Self::Vhdx);
+        }
         // Some footers have 511 bytes; a dynamic disk's may be lost but for its copy.
         for offset in [size.checked_sub(512), size.checked_sub(511), Some(0)] {
             if let Some(offset) = offset
@@ -68,6 +75,8 @@ pub enum Disk<S> {
     Raw(Raw<S>),
     /// A VHD.
     Vhd(Vhd<S>),
+    /// A VHDX.
+    Vhdx(Vhdx<S>),
 }
 
 macro_rules! each {
@@ -75,6 +84,7 @@ macro_rules! each {
         match $disk {
             Disk::Raw($inner) => $result,
             Disk::Vhd($inner) => $result,
+            Disk::Vhdx($inner) => $result,
         }
     };
 }
@@ -88,6 +98,7 @@ impl<S: ReadAt> Disk<S> {
         Ok(match Format::detect(&storage)? {
             Format::Raw => Self::Raw(Raw::open(storage)?),
             Format::Vhd => Self::Vhd(Vhd::open(storage)?),
+            Format::Vhdx => Self::Vhdx(Vhdx::open(storage)?),
         })
     }
 
@@ -97,6 +108,7 @@ impl<S: ReadAt> Disk<S> {
         match self {
             Self::Raw(_) => Format::Raw,
             Self::Vhd(_) => Format::Vhd,
+            Self::Vhdx(_) => Format::Vhdx,
         }
     }
 
@@ -125,6 +137,7 @@ impl<S: Storage> Disk<S> {
         Ok(match Format::detect(&storage)? {
             Format::Raw => Self::Raw(Raw::open_writable(storage)?),
             Format::Vhd => Self::Vhd(Vhd::open_writable(storage)?),
+            Format::Vhdx => Self::Vhdx(Vhdx::open_writable(storage)?),
         })
     }
 

@@ -6,6 +6,7 @@ mod error;
 pub mod storage;
 mod table;
 pub mod vhd;
+pub mod vhdx;
 
 pub use disk::{AnyStorage, Disk, Format, Raw};
 pub use error::{Error, ErrorKind, Result};

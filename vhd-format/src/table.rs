@@ -60,6 +60,31 @@ impl Table {
         Ok(entry)
     }
 
+    /// Shows every entry with its index, in order, without keeping anything. Entries that were
+    /// changed are shown as the file still has them.
+    pub(crate) fn scan<const N: usize, E: From<io::Error>>(
+        &self,
+        storage: &(impl ReadAt + ?Sized),
+        entries: u64,
+        mut visit: impl FnMut(u64, [u8; N]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut piece = vec![0; 64 << 10];
+        let end = entries * N as u64;
+        let (mut start, mut index) = (0, 0);
+        while start < end {
+            let len = (end - start).min(piece.len() as u64) as usize;
+            storage.read_at(self.offset + start, &mut piece[..len])?;
+            for bytes in piece[..len].chunks_exact(N) {
+                let mut entry = [0; N];
+                entry.copy_from_slice(bytes);
+                visit(index, entry)?;
+                index += 1;
+            }
+            start += len as u64;
+        }
+        Ok(())
+    }
+
     /// Changes the entry at that index, in memory.
     pub(crate) fn set<const N: usize>(
         &mut self,

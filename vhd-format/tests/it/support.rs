@@ -178,6 +178,7 @@ pub(crate) fn crash(base: &[u8], journal: &[Operation], done: usize, state: &mut
 
 /// What a disk may hold after a crash: for every byte the value at the last flush, and those
 /// written since.
+#[derive(Clone)]
 pub(crate) struct Possible {
     flushed: Vec<u8>,
     since: Vec<(u64, Vec<u8>)>,
