@@ -140,7 +140,7 @@ impl Storage for Journaled {
 }
 
 /// What a medium may hold when power fails after the first `done` operations: all that was
-/// flushed, and of the rest any sectors at all.
+/// flushed, and of the rest any operations at all, or any sectors of them.
 pub(crate) fn crash(base: &[u8], journal: &[Operation], done: usize, state: &mut u64) -> Vec<u8> {
     const SECTOR: usize = 512;
     let flushed = journal[..done]
@@ -148,29 +148,27 @@ pub(crate) fn crash(base: &[u8], journal: &[Operation], done: usize, state: &mut
         .rposition(|operation| matches!(operation, Operation::Flush))
         .unwrap_or(0);
     let mut medium = base.to_vec();
-    // Lose a few, half or most of the sectors.
-    let keep_of_16 = pick(state, 18);
+    // Of 16 operations or sectors so many survive: none, some, or all.
+    let survivors = pick(state, 18);
+    let by_sector = pick(state, 3) == 0;
     for (i, operation) in journal[..done].iter().enumerate() {
-        let sure = i < flushed;
+        let survives = i < flushed || pick(state, 16) < survivors;
         match operation {
             Operation::Flush => {}
-            Operation::Grow(len) => {
-                if sure || pick(state, 16) < keep_of_16 {
-                    medium.grow(*len).unwrap();
-                }
-            }
-            Operation::Write(offset, data) if sure => medium.write_at(*offset, data).unwrap(),
-            Operation::Write(offset, data) => {
+            Operation::Write(offset, data) if by_sector && i >= flushed => {
                 let mut position = 0;
                 while position < data.len() {
                     let at = *offset as usize + position;
                     let end = (position + SECTOR - at % SECTOR).min(data.len());
-                    if pick(state, 16) < keep_of_16 {
+                    if pick(state, 16) < survivors {
                         medium.write_at(at as u64, &data[position..end]).unwrap();
                     }
                     position = end;
                 }
             }
+            Operation::Write(offset, data) if survives => medium.write_at(*offset, data).unwrap(),
+            Operation::Grow(len) if survives => medium.grow(*len).unwrap(),
+            Operation::Write(..) | Operation::Grow(_) => {}
         }
     }
     medium

@@ -129,7 +129,7 @@ fn forget_table(file: &mut Vec<u8>) {
     let disk = Vhdx::open(&*file).unwrap();
     assert_ne!(disk.replayed_entries(), 0);
     let table = disk.regions().iter().find(|r| r.offset == 3 * MIB).unwrap();
-    let (start, end) = (table.offset as usize, table.offset as usize + 4096);
+    let (start, end) = (table.offset as usize, table.offset as usize + 8192);
     file[start..end].fill(0);
 }
 
@@ -141,20 +141,25 @@ fn qemu_replays_the_log() {
     let dir = tempfile::tempdir().unwrap();
     let image = dir.path().join("disk.vhdx");
     let raw = dir.path().join("disk.raw");
-    let mut disk = Vhdx::create(Vec::new(), &small(5 * MIB)).unwrap();
-    let mut model = vec![0; 5 << 20];
-    // Several entries, of which the last is what counts.
-    for i in 0..3 {
-        let start = i as usize * 1_500_000;
-        let data = noise(i, 100_000);
-        disk.write_at(start as u64, &data).unwrap();
-        model[start..start + data.len()].copy_from_slice(&data);
-        disk.flush().unwrap();
+    let mut disk = Vhdx::create(Vec::new(), &small(600 * MIB)).unwrap();
+    let mut model = new_file(&raw);
+    model.grow(600 * MIB).unwrap();
+    // Several entries, of which the last is what counts; the last and the first of a page of
+    // the table lie in its descriptors.
+    for (i, start) in [0, 5 * MIB + 77, 511 * MIB, 512 * MIB]
+        .into_iter()
+        .enumerate()
+    {
+        let data = noise(i as u64, 100_000);
+        disk.write_at(start, &data).unwrap();
+        model.write_at(start, &data).unwrap();
+        if i != 2 {
+            disk.flush().unwrap();
+        }
     }
     let mut file = disk.into_inner();
     forget_table(&mut file);
     std::fs::write(&image, &file).unwrap();
-    std::fs::write(&raw, &model).unwrap();
     run("qemu-img", &["check", "-f", "vhdx", "-r", "all"], &[&image]);
     let compare = ["compare", "-f", "vhdx", "-F", "raw"];
     run("qemu-img", &compare, &[&image, &raw]);
@@ -296,8 +301,8 @@ fn compare_with_qemu(path: &Path) {
 }
 
 /// The places of a large disk that a test looks at: a few KiB in blocks whose entries lie in
-/// different pages of the table.
-const WINDOWS: [u64; 7] = [0, 1, 3, 600, 1500, 1501, 8191];
+/// different pages of the table, first and last ones among them.
+const WINDOWS: [u64; 7] = [0, 1, 511, 512, 1500, 1501, 8191];
 const WINDOW: u64 = 6 << 10;
 
 fn windows<S: ReadAt>(disk: &Vhdx<S>) -> Vec<u8> {
@@ -508,6 +513,84 @@ impl Storage for Limited {
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
+    }
+}
+
+/// What a write of a VHDX is of, by where it lies.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    Header { log_is_empty: bool },
+    Log,
+    Table,
+    Block,
+}
+
+#[test]
+fn flushes_stand_between_the_steps_of_a_change() {
+    let base = Vhdx::create(Vec::new(), &small(8 * MIB))
+        .unwrap()
+        .close()
+        .unwrap();
+    let file = Journaled::new(base);
+    let journal = file.journal.clone();
+    let mut disk = Vhdx::open_writable(file).unwrap();
+    for i in 0..5 {
+        disk.write_at(i * MIB, b"x").unwrap();
+        if i != 3 {
+            disk.flush().unwrap();
+        }
+    }
+    disk.write_at(6 * MIB, b"x").unwrap();
+    disk.close().unwrap();
+
+    let mut since_flush: Vec<Kind> = Vec::new();
+    let mut seen = Vec::new();
+    for operation in journal.lock().unwrap().iter() {
+        let (offset, data) = match operation {
+            Operation::Flush => {
+                since_flush.clear();
+                continue;
+            }
+            Operation::Grow(_) => continue,
+            Operation::Write(offset, data) => (*offset, data),
+        };
+        let kind = match offset / MIB {
+            0 => Kind::Header {
+                log_is_empty: data[48..64] == [0; 16],
+            },
+            1 => Kind::Log,
+            3 => Kind::Table,
+            _ => Kind::Block,
+        };
+        let must_be_flushed: &[Kind] = match kind {
+            // What the last entry replaced is in place before the log is said to be empty.
+            Kind::Header { log_is_empty: true } => &[Kind::Table, Kind::Block],
+            // An entry is there before the log is said to be in use.
+            Kind::Header {
+                log_is_empty: false,
+            } => &[Kind::Log],
+            // Blocks are there before an entry speaks of them, and what the entry before
+            // replaced is in place before another takes over.
+            Kind::Log => &[Kind::Block, Kind::Table],
+            Kind::Table => &[
+                Kind::Log,
+                Kind::Header {
+                    log_is_empty: false,
+                },
+            ],
+            Kind::Block => &[Kind::Header { log_is_empty: true }],
+        };
+        for earlier in must_be_flushed {
+            assert!(
+                !since_flush.contains(earlier),
+                "{kind:?} with {earlier:?} not flushed"
+            );
+        }
+        since_flush.push(kind);
+        seen.push(kind);
+    }
+    for kind in [Kind::Log, Kind::Table, Kind::Block] {
+        assert!(seen.contains(&kind));
     }
 }
 
