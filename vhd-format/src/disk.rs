@@ -67,6 +67,16 @@ impl Format {
     }
 }
 
+/// What a differencing disk says about its parent.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Parent<'a> {
+    /// In a VHD.
+    Vhd(&'a vhd::ParentReference),
+    /// In a VHDX.
+    Vhdx(&'a vhdx::ParentLocator),
+}
+
 /// A virtual disk of any format, open in `S`.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -125,6 +135,76 @@ impl<S: ReadAt> Disk<S> {
     /// missing.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         each!(self, disk => disk.read_at(offset, buffer))
+    }
+
+    /// Looks for damage that opening the disk does not find or survives. What is found is
+    /// reported one by one, with its place in the file; a raw disk has nothing to damage.
+    ///
+    /// # Errors
+    /// If reading fails, and the check could not be finished.
+    pub fn check(&self, report: impl FnMut(Error)) -> Result<()> {
+        match self {
+            Self::Raw(_) => Ok(()),
+            Self::Vhd(disk) => disk.check(report),
+            Self::Vhdx(disk) => disk.check(report),
+        }
+    }
+
+    /// What a differencing disk says about its parent.
+    #[must_use]
+    pub fn parent(&self) -> Option<Parent<'_>> {
+        match self {
+            Self::Raw(_) => None,
+            Self::Vhd(disk) => disk.parent_reference().map(Parent::Vhd),
+            Self::Vhdx(disk) => disk.parent_locator().map(Parent::Vhdx),
+        }
+    }
+
+    /// Gives a differencing disk its parent, which may itself be one with a parent attached.
+    ///
+    /// # Errors
+    /// If the disk has no parent, or the other is not it.
+    pub fn attach_parent(&mut self, parent: Disk<AnyStorage>) -> Result<()> {
+        match self {
+            Self::Raw(_) => Err(Error::input("a raw disk has no parent")),
+            Self::Vhd(disk) => disk.attach_parent(parent),
+            Self::Vhdx(disk) => disk.attach_parent(parent),
+        }
+    }
+
+    /// Opens a disk for reading, and its parents as far as there are any.
+    ///
+    /// `find` opens the file of each parent, by what its child says about it. Mind that a disk
+    /// from elsewhere may name any file at all.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open) and [`attach_parent`](Self::attach_parent), if `find` fails or
+    /// the chain has more than 256 parents.
+    pub fn open_chain(
+        storage: S,
+        mut find: impl FnMut(Parent<'_>) -> io::Result<AnyStorage>,
+    ) -> Result<Self> {
+        const MAX_PARENTS: usize = 256;
+        let mut disk = Self::open(storage)?;
+        let mut chain: Vec<Disk<AnyStorage>> = Vec::new();
+        while let Some(parent) = match chain.last() {
+            Some(disk) => disk.parent(),
+            None => disk.parent(),
+        } {
+            if chain.len() == MAX_PARENTS {
+                return Err(Error::parent("the chain of parents has no end"));
+            }
+            let storage =
+                find(parent).map_err(|error| Error::io("cannot open the parent", error))?;
+            chain.push(Disk::open(storage)?);
+        }
+        while let Some(parent) = chain.pop() {
+            match chain.last_mut() {
+                Some(child) => child.attach_parent(parent)?,
+                None => disk.attach_parent(parent)?,
+            }
+        }
+        Ok(disk)
     }
 }
 
@@ -277,6 +357,59 @@ pub(crate) fn check_range(virtual_size: u64, offset: u64, len: usize) -> Result<
         _ => Err(Error::input(format!(
             "{len} bytes at {offset} of a disk of {virtual_size} bytes"
         ))),
+    }
+}
+
+/// Whether there is nothing but zeros.
+pub(crate) fn is_zero(data: &[u8]) -> bool {
+    // Whole pieces are folded, for that is done many bytes at once.
+    let mut pieces = data.chunks(1024);
+    pieces.all(|piece| piece.iter().fold(0, |sum, byte| sum | byte) == 0)
+}
+
+/// The first error of a check that reports many.
+pub(crate) fn first_error(check: impl FnOnce(&mut dyn FnMut(Error)) -> Result<()>) -> Result<()> {
+    let mut first = None;
+    check(&mut |error| {
+        first.get_or_insert(error);
+    })?;
+    first.map_or(Ok(()), Err)
+}
+
+/// Ranges of the file that are in use, to be found apart from each other.
+pub(crate) struct Ranges {
+    ranges: Vec<(u64, u64)>,
+    most: u64,
+}
+
+impl Ranges {
+    /// Of a file of `size` bytes that holds ranges of at least `unit` bytes each: more of them
+    /// than fit are not kept, for then some overlap anyway.
+    pub(crate) fn new(size: u64, unit: u64) -> Self {
+        Self {
+            ranges: Vec::new(),
+            most: size / unit + 1,
+        }
+    }
+
+    pub(crate) fn add(&mut self, start: u64, end: u64) {
+        if self.ranges.len() as u64 <= self.most {
+            self.ranges.push((start, end));
+        }
+    }
+
+    /// Reports every range that starts within another; returns the end of them all.
+    pub(crate) fn check(mut self, report: &mut dyn FnMut(Error)) -> u64 {
+        self.ranges.sort_unstable();
+        let mut last_end = 0;
+        for (start, end) in self.ranges {
+            if start < last_end {
+                let message = "a block lies over another or over a structure";
+                report(Error::invalid(message).at(start));
+            }
+            last_end = last_end.max(end);
+        }
+        last_end
     }
 }
 

@@ -62,12 +62,12 @@ impl Table {
 
     /// Shows every entry with its index, in order, without keeping anything. Entries that were
     /// changed are shown as the file still has them.
-    pub(crate) fn scan<const N: usize, E: From<io::Error>>(
+    pub(crate) fn scan<const N: usize>(
         &self,
         storage: &(impl ReadAt + ?Sized),
         entries: u64,
-        mut visit: impl FnMut(u64, [u8; N]) -> Result<(), E>,
-    ) -> Result<(), E> {
+        mut visit: impl FnMut(u64, [u8; N]),
+    ) -> io::Result<()> {
         let mut piece = vec![0; 64 << 10];
         let end = entries * N as u64;
         let (mut start, mut index) = (0, 0);
@@ -77,7 +77,7 @@ impl Table {
             for bytes in piece[..len].chunks_exact(N) {
                 let mut entry = [0; N];
                 entry.copy_from_slice(bytes);
-                visit(index, entry)?;
+                visit(index, entry);
                 index += 1;
             }
             start += len as u64;

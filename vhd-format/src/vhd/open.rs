@@ -3,7 +3,7 @@ use std::io;
 
 use super::sparse::Sparse;
 use super::{COOKIE, DiskType, Footer, ParentReference};
-use crate::disk::{AnyStorage, Disk, check_range};
+use crate::disk::{AnyStorage, Disk, check_range, first_error};
 use crate::{Error, ReadAt, Result, Storage};
 
 /// A virtual hard disk, open in `S`.
@@ -155,6 +155,29 @@ impl<S: ReadAt> Vhd<S> {
         }
     }
 
+    /// Looks for damage that opening the disk does not find or survives: the footer or its
+    /// copy, and every entry of the block allocation table. What is found is reported one by
+    /// one, with its place in the file.
+    ///
+    /// # Errors
+    /// If reading fails, and the check could not be finished.
+    pub fn check(&self, mut report: impl FnMut(Error)) -> Result<()> {
+        let Some(sparse) = &self.sparse else {
+            return Ok(());
+        };
+        if sparse.footer_missing {
+            report(Error::invalid("the footer is not at the end of the file"));
+        }
+        let mut copy = [0; Footer::SIZE];
+        self.storage
+            .read_at(0, &mut copy)
+            .map_err(|error| Error::read("the copy of the footer", 0, error))?;
+        if copy != self.footer.to_bytes() {
+            report(Error::invalid("the copy of the footer differs from it").at(0));
+        }
+        sparse.check_table(&self.storage, &mut report)
+    }
+
     /// Gives the storage back. What was not [flushed](Self::flush) may be lost:
     /// [`close`](Self::close) a disk that was written to.
     pub fn into_inner(self) -> S {
@@ -176,7 +199,7 @@ impl<S: Storage> Vhd<S> {
             return Err(Error::read_only("differencing VHDs are only read"));
         }
         if let Some(sparse) = &disk.sparse {
-            sparse.check_table(&disk.storage)?;
+            first_error(|report| sparse.check_table(&disk.storage, report))?;
         }
         disk.writable = true;
         Ok(disk)

@@ -1,6 +1,6 @@
 use super::dynamic_header::DynamicHeader;
 use super::{DiskType, Footer, ParentReference, SECTOR_SIZE};
-use crate::disk::{AnyStorage, Disk, pieces, read_parent};
+use crate::disk::{AnyStorage, Disk, Ranges, is_zero, pieces, read_parent};
 use crate::table::Table;
 use crate::{Error, ReadAt, Result, Storage};
 
@@ -14,13 +14,14 @@ const DATA_ALIGNMENT: u64 = 4096;
 /// The blocks of a dynamic or differencing disk.
 pub(super) struct Sparse {
     header: DynamicHeader,
+    header_offset: u64,
     virtual_size: u64,
     /// "Block Allocation Table".
     table: Table,
     /// Where the data ends and the footer belongs.
     end: u64,
     /// The footer is not at the end of the data, where it belongs.
-    footer_missing: bool,
+    pub(super) footer_missing: bool,
     pub(super) parent_reference: Option<ParentReference>,
     pub(super) parent: Option<Box<Disk<AnyStorage>>>,
 }
@@ -68,6 +69,7 @@ impl Sparse {
             virtual_size: footer.virtual_size(),
             table: Table::new(table_offset, table_size),
             header,
+            header_offset,
             end,
             footer_missing,
             parent_reference,
@@ -100,32 +102,35 @@ impl Sparse {
         }
     }
 
-    /// Makes sure that no block lies over another, a structure or the end of the file.
-    pub(super) fn check_table(&self, storage: &impl ReadAt) -> Result<()> {
+    /// Checks that every block lies within the file and that none lies over another or a
+    /// structure.
+    pub(super) fn check_table(
+        &self,
+        storage: &impl ReadAt,
+        report: &mut dyn FnMut(Error),
+    ) -> Result<()> {
         let block_size = u64::from(self.block_size());
         let stride = self.bitmap_size() + block_size;
-        let mut starts = Vec::new();
-        for block in 0..self.virtual_size.div_ceil(block_size) {
-            starts.extend(self.locate(storage, block)?);
-        }
-        starts.sort_unstable();
         let table_offset = self.header.table_offset();
-        let table_end = table_offset + u64::from(self.header.max_table_entries()) * 4;
-        let overlaps =
-            |start: u64, other: u64, other_end: u64| start < other_end && other < start + stride;
-        let header_end = Footer::SIZE as u64 + DynamicHeader::SIZE as u64;
-        for (i, &start) in starts.iter().enumerate() {
-            let place = if start + stride > self.end {
-                "past the end of the file"
-            } else if overlaps(start, 0, header_end) || overlaps(start, table_offset, table_end) {
-                "over the disk's structures"
-            } else if starts.get(i + 1).is_some_and(|&next| next < start + stride) {
-                "over another block"
+        let blocks = self.virtual_size.div_ceil(block_size);
+        let mut ranges = Ranges::new(self.end, SECTOR_SIZE);
+        ranges.add(0, Footer::SIZE as u64);
+        let header_end = self.header_offset + DynamicHeader::SIZE as u64;
+        ranges.add(self.header_offset, header_end);
+        ranges.add(table_offset, table_offset + blocks * 4);
+        let scanned = self.table.scan(storage, blocks, |index, entry| {
+            let sector = u32::from_be_bytes(entry);
+            let start = u64::from(sector) * SECTOR_SIZE;
+            if sector == UNUSED {
+            } else if start + stride > self.end {
+                let message = format!("block {index} lies past the end of the file");
+                report(Error::invalid(message).at(table_offset + index * 4));
             } else {
-                continue;
-            };
-            return Err(Error::invalid(format!("a block lies {place}")).at(start));
-        }
+                ranges.add(start, start + stride);
+            }
+        });
+        scanned.map_err(|error| Error::read("the block allocation table", table_offset, error))?;
+        ranges.check(report);
         Ok(())
     }
 
@@ -217,7 +222,7 @@ impl Sparse {
             let part = &data[piece.range];
             match self.locate(storage, piece.block)? {
                 Some(start) => self.write_block(storage, start, piece.within, part)?,
-                None if part.iter().all(|&byte| byte == 0) => {}
+                None if is_zero(part) => {}
                 None => self.allocate(storage, piece.block, piece.within, part)?,
             }
         }

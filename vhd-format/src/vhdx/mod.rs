@@ -1,6 +1,7 @@
 //! Virtual Hard Disk v2 (VHDX), after Microsoft's \[MS-VHDX\], whose sections are cited as "§".
 
 mod bat;
+mod check;
 mod create;
 mod file_identifier;
 mod header;

@@ -115,7 +115,7 @@ impl<S: ReadAt> ReadAt for Replayed<S> {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        if self.min_size == 0 {
+        if self.min_size == 0 && self.overlay.segments.is_empty() {
             return self.storage.read_at(offset, buffer);
         }
         let size = self.storage.size()?;

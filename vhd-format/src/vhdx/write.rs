@@ -2,12 +2,11 @@ use std::io;
 
 use uuid::Uuid;
 
-use super::ALIGNMENT;
 use super::bat::{BlockState, Entry};
 use super::create::Identity;
 use super::log::{LogWriter, MAX_PAGES};
 use super::open::Vhdx;
-use crate::disk::{check_range, pieces};
+use crate::disk::{check_range, first_error, is_zero, pieces};
 use crate::{Error, ReadAt, Result, Storage};
 
 /// What a disk that is open for writing has in hand.
@@ -38,11 +37,12 @@ impl<S: Storage> Vhdx<S> {
         if disk.parent_locator().is_some() {
             return Err(Error::read_only("differencing VHDXs are only read"));
         }
-        let size = disk
-            .file
-            .size()
-            .map_err(|error| Error::io("cannot tell the size of the file", error))?;
-        let end = disk.check_table(size)?;
+        let size = disk.file_size()?;
+        let mut end = 0;
+        first_error(|report| {
+            end = disk.check_table(size, report)?;
+            Ok(())
+        })?;
         let mut session = Session {
             file_write_guid: Uuid::nil(),
             data_write_guid: Uuid::nil(),
@@ -78,83 +78,6 @@ impl<S: Storage> Vhdx<S> {
         }
     }
 
-    /// Checks that every block lies within the file and that none lies over another or a
-    /// structure. Returns the end of what is in use.
-    fn check_table(&self, size: u64) -> Result<u64> {
-        let structures = &self.structures;
-        let block_size = u64::from(self.block_size());
-        let header = self.header();
-        let mut ranges = vec![
-            (0, ALIGNMENT),
-            (
-                header.log_offset,
-                header.log_offset + u64::from(header.log_length),
-            ),
-        ];
-        ranges.extend(
-            structures
-                .regions
-                .regions
-                .iter()
-                .map(|r| (r.offset, r.end())),
-        );
-        let mut kept_end = 0;
-        let bat_offset = structures.regions.bat.offset;
-        let entries = structures.numbering.entries(false);
-        let wrong = |block: u64, index: u64, what: &str| {
-            Scan::Wrong(Error::invalid(format!("block {block} {what}")).at(bat_offset + index * 8))
-        };
-        let scanned = self.table.scan(&self.file, entries, |index, bytes| {
-            let entry = Entry(u64::from_le_bytes(bytes));
-            let Some(block) = structures.numbering.block(index) else {
-                return match entry.is_bitmap_present() {
-                    true => Err(Scan::Wrong(Error::invalid(
-                        "a sector bitmap on a disk without a parent",
-                    ))),
-                    false => Ok(()),
-                };
-            };
-            let block_end = entry.offset().saturating_add(block_size);
-            match entry.state() {
-                Some(BlockState::FullyPresent) if block_end > size => {
-                    Err(wrong(block, index, "lies past the end of the file"))
-                }
-                Some(BlockState::FullyPresent) => {
-                    ranges.push((entry.offset(), block_end));
-                    Ok(())
-                }
-                Some(BlockState::PartiallyPresent) => Err(wrong(
-                    block,
-                    index,
-                    "is partially present on a disk without a parent",
-                )),
-                None => Err(wrong(block, index, "has a state that does not exist")),
-                // Blocks may keep their place when they give up their contents.
-                Some(_) => {
-                    if block_end <= size {
-                        kept_end = kept_end.max(block_end);
-                    }
-                    Ok(())
-                }
-            }
-        });
-        match scanned {
-            Ok(()) => {}
-            Err(Scan::Wrong(error)) => return Err(error),
-            Err(Scan::Io(error)) => {
-                return Err(Error::read("the block allocation table", bat_offset, error));
-            }
-        }
-        ranges.sort_unstable();
-        if let Some(pair) = ranges.windows(2).find(|pair| pair[1].0 < pair[0].1) {
-            return Err(
-                Error::invalid("a block lies over another or over a structure").at(pair[1].0),
-            );
-        }
-        let end = ranges.last().map_or(0, |range| range.1).max(kept_end);
-        Ok(end.next_multiple_of(ALIGNMENT))
-    }
-
     /// Writes the data at that offset of the virtual disk. Zeros that are written to a block
     /// without contents give it the state [`Zero`](BlockState::Zero) and no space.
     ///
@@ -171,7 +94,7 @@ impl<S: Storage> Vhdx<S> {
         for piece in pieces(offset, data.len(), self.block_size()) {
             let part = &data[piece.range];
             let (state, place) = self.entry(piece.block)?;
-            let zeros = || part.iter().all(|&byte| byte == 0);
+            let zeros = || is_zero(part);
             match state {
                 BlockState::FullyPresent => {
                     let offset = place + piece.within;
@@ -343,18 +266,6 @@ impl<S: Storage> Vhdx<S> {
         }
         self.table.set_clean();
         Ok(())
-    }
-}
-
-/// Why the scan of the table stopped.
-enum Scan {
-    Io(io::Error),
-    Wrong(Error),
-}
-
-impl From<io::Error> for Scan {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
     }
 }
 

@@ -302,14 +302,20 @@ fn a_lost_footer_is_found_at_the_front() {
     let mut disk = Vhd::create(Vec::new(), &Parameters::dynamic(1 << 20, ID)).unwrap();
     disk.write_at(0, b"abc").unwrap();
     let mut file = disk.close().unwrap();
+    assert_eq!(findings(&file), 0);
     let last = file.len() - 512;
     file[last] ^= 1;
+    assert_eq!(findings(&file), 1);
     let mut disk = Vhd::open_writable(file.clone()).unwrap();
     assert_eq!(&content(&disk)[..3], b"abc");
     disk.write_at(3, b"d").unwrap();
     let repaired = disk.close().unwrap();
     assert_eq!(&repaired[repaired.len() - 512..][..8], b"conectix");
-    assert_eq!(&content(&Vhd::open(repaired).unwrap())[..4], b"abcd");
+    assert_eq!(&content(&Vhd::open(&repaired).unwrap())[..4], b"abcd");
+    assert_eq!(findings(&repaired), 0);
+    let mut other = repaired;
+    other[0] ^= 1;
+    assert_eq!(findings(&other), 1, "the copy is damaged");
     // With both gone nothing is left to go by.
     file[0] ^= 1;
     assert_eq!(Vhd::open(file).unwrap_err().kind(), ErrorKind::Invalid);
@@ -365,6 +371,13 @@ fn sectors_that_the_bitmap_leaves_out_read_as_zero() {
     assert!(content(&Vhd::open(disk.close().unwrap()).unwrap()) == expected);
 }
 
+fn findings(file: &[u8]) -> usize {
+    let mut findings = 0;
+    let disk = Disk::open(file).unwrap();
+    disk.check(|_| findings += 1).unwrap();
+    findings
+}
+
 #[test]
 fn blocks_over_each_other_are_not_written_to() {
     let parameters = Parameters::dynamic(64 << 10, ID).block_size(4096);
@@ -381,6 +394,7 @@ fn blocks_over_each_other_are_not_written_to() {
     ] {
         let mut file = file.clone();
         file[table..table + 4].copy_from_slice(&value);
+        assert_ne!(findings(&file), 0, "{why}");
         let error = Vhd::open_writable(file).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid, "{why}");
     }

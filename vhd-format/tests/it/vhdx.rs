@@ -6,7 +6,7 @@ use std::path::Path;
 use proptest::prelude::*;
 use uuid::Uuid;
 use vhd_format::vhdx::{BlockState, Identity, Layout, Parameters, Vhdx};
-use vhd_format::{AnyStorage, Disk, Error, ErrorKind, Format, ReadAt, Storage};
+use vhd_format::{AnyStorage, Disk, Error, ErrorKind, Format, Parent, ReadAt, Storage};
 
 use crate::support::{
     Journaled, Operation, Possible, crash, new_file, noise, oracle, pick, run, samples,
@@ -757,6 +757,13 @@ fn old_bytes_behind_the_last_block_do_not_show() {
     assert!(content(&disk) == expected);
 }
 
+fn findings(file: &[u8]) -> Vec<Error> {
+    let mut findings = Vec::new();
+    let disk = Disk::open(file).unwrap();
+    disk.check(|finding| findings.push(finding)).unwrap();
+    findings
+}
+
 #[test]
 fn blocks_over_each_other_are_not_written_to() {
     let mut disk = Vhdx::create(Vec::new(), &small(8 * MIB)).unwrap();
@@ -772,11 +779,12 @@ fn blocks_over_each_other_are_not_written_to() {
         (6, "over the headers"),
         ((6 * MIB) | 6, "past the end"),
         (u64::MAX << 20 | 6, "far past the end"),
-        (second | 7, "partially present"),
+        ((4 * MIB) | 7, "partially present"),
         (4, "a reserved state"),
     ] {
         let mut file = file.clone();
         file.write_at(table as u64, &value.to_le_bytes()).unwrap();
+        assert_eq!(findings(&file).len(), 1, "{why}: {:?}", findings(&file));
         let error = Vhdx::open_writable(file).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid, "{why}");
     }
@@ -987,9 +995,29 @@ fn a_differencing_disk_reads_through_its_parent() {
     expected[1 << 20..2 << 20].fill(0xcc);
     assert!(content(&disk) == expected);
 
+    let mut asked = 0;
+    let disk = Disk::open_chain(&file[..], |wanted| {
+        asked += 1;
+        assert!(matches!(wanted, Parent::Vhdx(locator) if locator.get("parent_linkage").is_some()));
+        Ok(Box::new(parent.clone()))
+    })
+    .unwrap();
+    let mut found = vec![0; 5 << 20];
+    disk.read_at(0, &mut found).unwrap();
+    assert!(found == expected);
+    assert_eq!(asked, 1);
+    // A disk that is its own parent.
+    let own = differencing(identity(8).data_write_guid);
+    let error = Disk::open_chain(&own[..], |_| Ok(Box::new(own.clone()))).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Parent);
+
     let mut disk = Vhdx::open(differencing(Uuid::from_u128(5))).unwrap();
     let error = disk.attach_parent(open_parent()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Parent);
+    assert_eq!(findings(&file).len(), 0);
+    let mut lost = file.clone();
+    lost[(3 << 20) + 4096 * 8] = 0;
+    assert_eq!(findings(&lost).len(), 1, "the bitmap is missing");
     let error = Vhdx::open_writable(file).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ReadOnly);
 }
@@ -1016,6 +1044,9 @@ fn one_damaged_copy_of_anything_is_survived() {
         let mut file = file.clone();
         file[(64 << 10) * (1 + header)] ^= 1;
         file[(64 << 10) * (3 + table)] ^= 1;
+        let places: Vec<_> = findings(&file).iter().map(Error::offset).collect();
+        let expected = [(1 + header) << 16, (3 + table) << 16];
+        assert_eq!(places, expected.map(|offset| Some(offset as u64)));
         let mut disk = Vhdx::open_writable(file).unwrap();
         assert_eq!(disk.damaged_headers(), [header == 0, header == 1]);
         assert_eq!(disk.damaged_region_tables(), [table == 0, table == 1]);
