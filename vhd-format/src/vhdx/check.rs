@@ -58,38 +58,40 @@ impl<S: ReadAt> Vhdx<S> {
         // Blocks may keep their place when they give up their contents.
         let mut kept_end = 0;
         let mut partial_in_chunk = false;
+        // Counted along, for a division for each of many million entries takes seconds.
+        let (mut block, mut next_bitmap) = (0, numbering.bitmap_index(0));
         let bat_offset = structures.regions.bat.offset;
         let entries = numbering.entries(differencing);
         let scanned = self.table.scan(&self.file, entries, |index, bytes| {
             let entry = Entry(u64::from_le_bytes(bytes));
             let mut wrong = |what: String| report(Error::invalid(what).at(bat_offset + index * 8));
-            let (length, held) = match numbering.block(index) {
-                Some(block) if block >= numbering.blocks => return,
-                Some(block) => {
-                    let state = entry.state();
-                    let partial = state == Some(BlockState::PartiallyPresent);
-                    partial_in_chunk |= partial;
-                    if state.is_none() {
-                        wrong(format!("block {block} has a state that does not exist"));
-                    } else if partial && !differencing {
-                        wrong(format!(
-                            "block {block} is partially present on a disk without a parent"
-                        ));
-                    }
-                    let held = partial || state == Some(BlockState::FullyPresent);
-                    (block_size, held)
+            let (length, held);
+            if index == next_bitmap {
+                next_bitmap += numbering.chunk_ratio + 1;
+                (length, held) = (UNIT, entry.is_bitmap_present());
+                if held && !differencing {
+                    wrong("a sector bitmap on a disk without a parent".to_owned());
+                } else if partial_in_chunk && !held {
+                    wrong("the sector bitmap of a partially present block is missing".to_owned());
                 }
-                None => {
-                    let held = entry.is_bitmap_present();
-                    if held && !differencing {
-                        wrong("a sector bitmap on a disk without a parent".to_owned());
-                    } else if partial_in_chunk && !held {
-                        wrong("the sector bitmap of a partially present block is missing".into());
-                    }
-                    partial_in_chunk = false;
-                    (UNIT, held)
+                partial_in_chunk = false;
+            } else {
+                let state = entry.state();
+                let partial = state == Some(BlockState::PartiallyPresent);
+                (length, held) = (
+                    block_size,
+                    partial || state == Some(BlockState::FullyPresent),
+                );
+                partial_in_chunk |= partial;
+                if state.is_none() {
+                    wrong(format!("block {block} has a state that does not exist"));
+                } else if partial && !differencing {
+                    wrong(format!(
+                        "block {block} is partially present on a disk without a parent"
+                    ));
                 }
-            };
+                block += 1;
+            }
             let end = entry.offset().saturating_add(length);
             if !held {
                 if end <= size {

@@ -165,8 +165,8 @@ impl<S: Storage> Vhdx<S> {
         let layout = Layout::new(parameters)?;
         layout.write_to(&mut storage)?;
         storage.flush().map_err(Error::flush)?;
-        let mut disk = Self::open_writable(storage)?;
-        disk.continue_as_creator(parameters.identity);
+        let mut disk = Self::open(storage)?;
+        disk.start_writing(parameters.identity)?;
         Ok(disk)
     }
 }

@@ -23,6 +23,19 @@ pub(super) struct Session {
     failed: bool,
 }
 
+impl Session {
+    fn new(log: LogWriter, end: u64, stale_end: u64) -> Self {
+        Self {
+            file_write_guid: Uuid::nil(),
+            data_write_guid: Uuid::nil(),
+            log,
+            end,
+            stale_end,
+            failed: false,
+        }
+    }
+}
+
 impl<S: Storage> Vhdx<S> {
     /// Opens a fixed or dynamic disk for reading and writing. A log that was left behind is
     /// replayed; otherwise nothing is written before the first write is.
@@ -43,14 +56,7 @@ impl<S: Storage> Vhdx<S> {
             end = disk.check_table(size, report)?;
             Ok(())
         })?;
-        let mut session = Session {
-            file_write_guid: Uuid::nil(),
-            data_write_guid: Uuid::nil(),
-            log: LogWriter::new(Uuid::new_v4()),
-            end,
-            stale_end: size,
-            failed: false,
-        };
+        let mut session = Session::new(LogWriter::new(Uuid::new_v4()), end, size);
         if disk.file.entries > 0 {
             // §2.2.2: the id of the file's contents changes before the log is replayed.
             let guid = Uuid::new_v4();
@@ -66,16 +72,17 @@ impl<S: Storage> Vhdx<S> {
         Ok(disk)
     }
 
-    /// The session that made the disk chose its ids and does not change them.
-    pub(super) fn continue_as_creator(&mut self, identity: Identity) {
-        if let Some(session) = &mut self.session {
-            session.file_write_guid = identity.file_write_guid;
-            session.data_write_guid = identity.data_write_guid;
-            // Any id will do that this file has not had; one that follows from the others
-            // makes the same file again.
-            let id = identity.file_write_guid.as_u128() ^ u128::from_le_bytes(*b"log of a new one");
-            session.log = LogWriter::new(Uuid::from_u128(id));
-        }
+    /// Goes on to write to a disk that this program has just made. Its ids are new already.
+    pub(super) fn start_writing(&mut self, identity: Identity) -> Result<()> {
+        // Any id will do for the log that this file has not had; one that follows from the
+        // others makes the same file again.
+        let id = identity.file_write_guid.as_u128() ^ u128::from_le_bytes(*b"log of a new one");
+        let size = self.file_size()?;
+        let mut session = Session::new(LogWriter::new(Uuid::from_u128(id)), size, size);
+        session.file_write_guid = identity.file_write_guid;
+        session.data_write_guid = identity.data_write_guid;
+        self.session = Some(Box::new(session));
+        Ok(())
     }
 
     /// Writes the data at that offset of the virtual disk. Zeros that are written to a block
