@@ -1,20 +1,16 @@
-use super::dynamic_header::DynamicHeader;
+use super::DiskType;
+use super::layout::Layout;
 use super::open::Vhd;
-use super::{DiskType, Footer, SECTOR_SIZE};
 use crate::{Error, Result, Storage};
-
-/// Where the block allocation table of a new dynamic disk lies: after the footer's copy and
-/// the dynamic disk header.
-const TABLE_OFFSET: u64 = (Footer::SIZE + DynamicHeader::SIZE) as u64;
 
 /// What a new disk is to be. Equal parameters give equal files.
 #[derive(Clone, Debug)]
 pub struct Parameters {
-    disk_type: DiskType,
-    virtual_size: u64,
-    unique_id: [u8; 16],
-    time_stamp: u32,
-    block_size: u32,
+    pub(super) disk_type: DiskType,
+    pub(super) virtual_size: u64,
+    pub(super) unique_id: [u8; 16],
+    pub(super) time_stamp: u32,
+    pub(super) block_size: u32,
 }
 
 impl Parameters {
@@ -65,64 +61,8 @@ impl<S: Storage> Vhd<S> {
     /// # Errors
     /// If a parameter is out of range, the storage is not empty or writing fails.
     pub fn create(mut storage: S, parameters: &Parameters) -> Result<Self> {
-        let &Parameters {
-            virtual_size,
-            unique_id,
-            time_stamp,
-            block_size,
-            ..
-        } = parameters;
-        let footer = match parameters.disk_type {
-            DiskType::Fixed => Footer::fixed(virtual_size, unique_id),
-            DiskType::Dynamic | DiskType::Differencing => Footer::dynamic(virtual_size, unique_id),
-        }?
-        .with_time_stamp(time_stamp);
-        let size = storage
-            .size()
-            .map_err(|error| Error::io("cannot tell the size of the file", error))?;
-        if size != 0 {
-            return Err(Error::input(
-                "the storage of a new disk must be empty, or old bytes would show through",
-            ));
-        }
-
-        if parameters.disk_type == DiskType::Fixed {
-            write(&mut storage, virtual_size, &footer.to_bytes())?;
-        } else {
-            if !block_size.is_power_of_two() || !(4 << 10..=256 << 20).contains(&block_size) {
-                return Err(Error::input(format!(
-                    "a block size of {block_size} bytes: it must be a power of two from 4 KiB to 256 MiB"
-                )));
-            }
-            let blocks = virtual_size.div_ceil(u64::from(block_size));
-            let max_table_entries = u32::try_from(blocks)
-                .map_err(|_| Error::input("the blocks are too small for a disk of this size"))?;
-            let header = DynamicHeader::new(TABLE_OFFSET, max_table_entries, block_size);
-            let mut front = footer.to_bytes().to_vec();
-            front.extend_from_slice(&header.to_bytes());
-            write(&mut storage, 0, &front)?;
-            // "Block Allocation Table and Data Blocks": unused entries are all ones, and the
-            // table is padded to whole sectors.
-            let table_size = (blocks * 4).next_multiple_of(SECTOR_SIZE);
-            let ones = [0xff; 64 << 10];
-            let mut written = 0;
-            while written < table_size {
-                let piece = (table_size - written).min(ones.len() as u64);
-                write(
-                    &mut storage,
-                    TABLE_OFFSET + written,
-                    &ones[..piece as usize],
-                )?;
-                written += piece;
-            }
-            write(&mut storage, TABLE_OFFSET + table_size, &footer.to_bytes())?;
-        }
+        Layout::new(parameters)?.write_to(&mut storage)?;
+        storage.flush().map_err(Error::flush)?;
         Self::open_writable(storage)
     }
-}
-
-fn write(storage: &mut impl Storage, offset: u64, data: &[u8]) -> Result<()> {
-    storage
-        .write_at(offset, data)
-        .map_err(|error| Error::write("the disk", offset, error))
 }

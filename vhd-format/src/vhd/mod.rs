@@ -5,6 +5,7 @@ mod create;
 mod dynamic_header;
 mod footer;
 mod geometry;
+mod layout;
 mod open;
 mod parent;
 mod sparse;
@@ -13,6 +14,7 @@ pub use create::Parameters;
 pub(crate) use footer::COOKIE;
 pub use footer::{DiskType, Footer};
 pub use geometry::Geometry;
+pub use layout::Layout;
 pub use open::Vhd;
 pub use parent::{ParentLocator, ParentReference};
 

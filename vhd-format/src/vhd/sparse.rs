@@ -5,11 +5,25 @@ use crate::table::Table;
 use crate::{Error, ReadAt, Result, Storage};
 
 /// An entry of the block allocation table whose block takes no space.
-const UNUSED: u32 = u32::MAX;
+pub(super) const UNUSED: u32 = u32::MAX;
 
 /// New blocks are placed so that their data, which follows the sector bitmap, is aligned to
 /// this: a guest's pages then are pages of the file.
-const DATA_ALIGNMENT: u64 = 4096;
+pub(super) const DATA_ALIGNMENT: u64 = 4096;
+
+/// "Data Block": the size of the sector bitmap in front of a block, in whole sectors.
+pub(super) fn bitmap_size(block_size: u32) -> u64 {
+    let sectors = u64::from(block_size) / SECTOR_SIZE;
+    sectors.div_ceil(8).next_multiple_of(SECTOR_SIZE)
+}
+
+/// The entry of a block whose sector bitmap starts at that offset.
+pub(super) fn sector_of(offset: u64) -> Result<u32> {
+    u32::try_from(offset / SECTOR_SIZE)
+        .ok()
+        .filter(|&sector| sector != UNUSED)
+        .ok_or_else(|| Error::input("the file is full: a VHD addresses 2 TiB of sectors"))
+}
 
 /// The blocks of a dynamic or differencing disk.
 pub(super) struct Sparse {
@@ -81,10 +95,8 @@ impl Sparse {
         self.header.block_size()
     }
 
-    /// "Data Block": the size of the sector bitmap in front of a block, in whole sectors.
     fn bitmap_size(&self) -> u64 {
-        let sectors = u64::from(self.block_size()) / SECTOR_SIZE;
-        sectors.div_ceil(8).next_multiple_of(SECTOR_SIZE)
+        bitmap_size(self.block_size())
     }
 
     /// Where the block's sector bitmap starts in the file.
@@ -271,25 +283,21 @@ impl Sparse {
         let bitmap_size = self.bitmap_size();
         let start = (self.end + bitmap_size).next_multiple_of(DATA_ALIGNMENT) - bitmap_size;
         let end = start + bitmap_size + u64::from(self.block_size());
-        let sector = u32::try_from(start / SECTOR_SIZE)
-            .ok()
-            .filter(|&sector| sector != UNUSED)
-            .ok_or_else(|| Error::input("the file is full: a VHD addresses 2 TiB of sectors"))?;
+        let sector = sector_of(start)?;
 
-        // New bytes of the file are zero. Only the old footer's place is not, and the bitmap
-        // lies over that or beyond it.
-        let footer = Footer::SIZE as u64;
-        storage
-            .grow(end + footer)
-            .map_err(|error| Error::write("a new block", start, error))?;
-        self.footer_missing = true;
-        let bitmap = vec![0xff; bitmap_size as usize];
-        for (offset, bytes) in [(start, &bitmap[..]), (start + bitmap_size + within, data)] {
-            storage
-                .write_at(offset, bytes)
-                .map_err(|error| Error::write("a new block", offset, error))?;
-        }
+        let failed = |error| Error::write("a new block", start, error);
+        storage.grow(end + Footer::SIZE as u64).map_err(failed)?;
+        // New bytes of the file are zero. Only the old footer's place is not, so what lies
+        // there is written in full: the gap before the bitmap and the bitmap.
+        let mut front = vec![0; (start - self.end) as usize];
+        front.resize(front.len() + bitmap_size as usize, 0xff);
+        let front_offset = self.end;
+        // Should one of the writes fail, the place is not used again: it may not be zero then.
         self.end = end;
+        self.footer_missing = true;
+        storage.write_at(front_offset, &front).map_err(failed)?;
+        let data_offset = start + bitmap_size + within;
+        storage.write_at(data_offset, data).map_err(failed)?;
         self.table
             .set(storage, block, sector.to_be_bytes())
             .map_err(|error| {

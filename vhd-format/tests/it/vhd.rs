@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::support::{Journaled, Possible, crash, new_file, noise, oracle, pick, run, samples};
 use proptest::prelude::*;
-use vhd_format::vhd::{DiskType, Footer, Parameters, SECTOR_SIZE, Vhd};
+use vhd_format::vhd::{DiskType, Footer, Layout, Parameters, SECTOR_SIZE, Vhd};
 use vhd_format::{AnyStorage, Disk, ErrorKind, Format, ReadAt, Storage};
 
 const ID: [u8; 16] = *b"0123456789abcdef";
@@ -517,6 +517,53 @@ fn a_differencing_disk_reads_through_its_parent() {
     assert_eq!(error.kind(), ErrorKind::Parent);
     let error = Vhd::open_writable(file).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ReadOnly);
+}
+
+#[test]
+fn a_layout_places_what_writes_would() {
+    // The same blocks written in the same order, by a disk and by hand.
+    let parameters = Parameters::dynamic(1 << 20, ID).block_size(64 << 10);
+    let mut disk = Vhd::create(Vec::new(), &parameters).unwrap();
+    let mut layout = Layout::new(&parameters).unwrap();
+    let mut places = Vec::new();
+    for block in [7, 0, 15, 3] {
+        let data = noise(block, 64 << 10);
+        disk.write_at(block << 16, &data).unwrap();
+        places.push((layout.place(block).unwrap(), data));
+        assert_eq!(layout.place(block).unwrap(), places[places.len() - 1].0);
+    }
+    assert_eq!(layout.offset_of(1), None);
+    let mut file = Vec::new();
+    layout.write_to(&mut file).unwrap();
+    assert_eq!(file.len() as u64, layout.file_size());
+    for (offset, data) in places {
+        assert_eq!(offset % 4096, 0);
+        file.write_at(offset, &data).unwrap();
+    }
+    assert!(file == disk.close().unwrap());
+    let error = layout.place(16).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+
+    // A size that is known only now.
+    let error = layout.set_virtual_size(15 << 16).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    let error = layout.set_virtual_size(2 << 20).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    layout.set_virtual_size((1 << 20) - 512).unwrap();
+    let mut file = Vec::new();
+    layout.write_to(&mut file).unwrap();
+    let disk = Vhd::open_writable(file).unwrap();
+    assert_eq!(disk.virtual_size(), (1 << 20) - 512);
+    disk.check(|finding| panic!("{finding}")).unwrap();
+}
+
+#[test]
+fn a_fixed_layout_is_the_disk_and_a_footer() {
+    let mut layout = Layout::new(&Parameters::fixed(5 << 20, ID)).unwrap();
+    assert_eq!(layout.place(1).unwrap(), 2 << 20);
+    let pieces: Vec<_> = layout.structures().collect();
+    let footer = Footer::fixed(5 << 20, ID).unwrap().to_bytes().to_vec();
+    assert_eq!(pieces, [(5 << 20, footer)]);
 }
 
 #[test]
