@@ -146,6 +146,14 @@ impl Footer {
         Ok(footer)
     }
 
+    /// Sets the id that tells the disk from others.
+    #[must_use]
+    pub fn with_unique_id(mut self, unique_id: [u8; 16]) -> Self {
+        self.raw.unique_id = unique_id;
+        self.update_checksum();
+        self
+    }
+
     /// Sets the time of creation, in seconds since 2000-01-01T00:00:00Z.
     #[must_use]
     pub fn with_time_stamp(mut self, seconds_since_2000: u32) -> Self {
