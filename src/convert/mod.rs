@@ -101,13 +101,10 @@ fn finish(
     } = read;
     check_expected(options, &layer, &compressed)?;
     let identity = identity::of(layer.digest, options, placed.answers);
-    let pool = ThreadPoolBuilder::new().num_threads(threads);
-    let pool = if threads == 1 {
-        pool.use_current_thread()
-    } else {
-        pool
-    };
-    let pool = pool.build().map_err(|error| {
+    // Not `use_current_thread`: a thread can join one pool in its life, so its second
+    // conversion would fail.
+    let pool = ThreadPoolBuilder::new().num_threads(threads).build();
+    let pool = pool.map_err(|error| {
         Error::new(ErrorKind::Output, "cannot start threads").with_source(error)
     })?;
     let finished = pool.install(|| placed.writer.finish(&identity))?;
@@ -213,4 +210,18 @@ fn check_empty(options: &Options, warnings: &mut crate::summary::Warnings) -> Re
         "the input is empty: so is the file system",
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MemoryDisk;
+
+    #[test]
+    fn one_thread_converts_more_than_once() {
+        for threads in [1, 1, 2, 1] {
+            let options = Options::new().threads(threads);
+            convert(&[0; 1024][..], &MemoryDisk::new(), &options).unwrap();
+        }
+    }
 }
