@@ -242,6 +242,9 @@ impl Findings {
     }
 }
 
+/// 2000-01-01T00:00:00Z in seconds since 1970: where a VHD's time starts.
+const YEAR_2000: u64 = 946_684_800;
+
 /// The part of a disk that holds the file system.
 struct Volume<T>(Rc<T>, usize);
 
@@ -283,8 +286,6 @@ fn find_footer(bytes: &[u8], findings: &mut Findings) -> Result<(DiskFormat, Opt
         || format!("the VHD footer tells of {says} bytes, where there are {has}"),
     );
     let geometry = footer.geometry();
-    /// 2000-01-01T00:00:00Z in seconds since 1970.
-    const YEAR_2000: u64 = 946_684_800;
     let footer = VhdFooter {
         virtual_size: says,
         geometry: (

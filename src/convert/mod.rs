@@ -80,6 +80,7 @@ fn place<'a>(stream: Stream<'a>, config: Config, options: &'a Options) -> Place<
     let rules = Rules {
         whiteouts: options.whiteouts,
         bottom_layer: options.bottom_layer,
+        max_entries: options.max_entries,
         lower: options.lower.as_deref(),
     };
     Place::new(Writer::new(sink, config), rules)
@@ -101,8 +102,7 @@ fn finish(
     } = read;
     check_expected(options, &layer, &compressed)?;
     let identity = identity::of(layer.digest, options, placed.answers);
-    // Not `use_current_thread`: a thread can join one pool in its life, so its second
-    // conversion would fail.
+    // Not the caller's own thread, also when it is one: a thread joins a pool once and for all.
     let pool = ThreadPoolBuilder::new().num_threads(threads).build();
     let pool = pool.map_err(|error| {
         Error::new(ErrorKind::Output, "cannot start threads").with_source(error)

@@ -25,6 +25,9 @@ pub(super) struct Rules<'a> {
     pub whiteouts: bool,
     /// There is nothing below that they could hide.
     pub bottom_layer: bool,
+    /// The most entries, directories that no entry describes included: a path of a few bytes
+    /// can ask for thousands of those.
+    pub max_entries: u64,
     pub lower: Option<&'a dyn LowerLayers>,
 }
 
@@ -50,6 +53,8 @@ pub(super) struct Place<'a, S> {
     /// Everything that the lower layers answered: it shapes the bytes too.
     answers: Sha256,
     entries: u64,
+    /// Directories made for want of an entry.
+    implied: u64,
 }
 
 /// What a file system holds and what the layer's other wishes were.
@@ -92,6 +97,7 @@ impl<'a, S: BlockSink> Place<'a, S> {
             targets_size: 0,
             answers: Sha256::new(),
             entries: 0,
+            implied: 0,
         }
     }
 
@@ -391,7 +397,8 @@ impl<'a, S: BlockSink> Place<'a, S> {
     /// What the layers below have under a name that this one has not.
     fn look_below(&mut self, dir: Ino, name: &[u8], lasting: &mut bool) -> Result<Found> {
         let tree = self.writer.tree();
-        let Some(lower) = self.rules.lower else {
+        let hidden = tree.dir(dir).is_none_or(|dir| dir.opaque || dir.alone);
+        let Some(lower) = self.rules.lower.filter(|_| !hidden) else {
             return Ok(Found::Nothing(None));
         };
         let mut path = tree.path_of(dir);
@@ -458,6 +465,13 @@ impl<'a, S: BlockSink> Place<'a, S> {
         lower: Option<LowerMetadata>,
     ) -> Result<Ino> {
         check_name(name)?;
+        self.implied += 1;
+        if self.entries + self.implied > self.rules.max_entries {
+            return Err(Error::limit(format!(
+                "more than {} entries, those for missing parents included",
+                self.rules.max_entries
+            )));
+        }
         let attributes = match &lower {
             Some(lower) => metadata::of_lower(lower),
             None => {
@@ -473,6 +487,11 @@ impl<'a, S: BlockSink> Place<'a, S> {
         };
         let ino = self.writer.make_dir(dir, attributes)?;
         self.writer.set_implicit(ino, lower.is_none());
+        if lower.is_none() {
+            // Nothing stands there in the lower layers, or it is hidden: no need to ask
+            // them about what is below, whose path may be long.
+            self.writer.set_alone(ino);
+        }
         if let Some(lower) = &lower {
             // As containerd does: what overlayfs trusts is never handed up.
             let handed: Vec<_> = lower

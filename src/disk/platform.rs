@@ -93,6 +93,11 @@ mod imp {
 
     /// Writes all of `data` at `offset`.
     pub(crate) fn write_all_at(file: &File, mut offset: u64, mut data: &[u8]) -> io::Result<()> {
+        // Offsets are signed there, and the last two of all mean other things.
+        offset
+            .checked_add(data.len() as u64)
+            .and_then(|end| i64::try_from(end).ok())
+            .ok_or(io::ErrorKind::InvalidInput)?;
         while !data.is_empty() {
             match file.seek_write(data, offset) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),

@@ -318,7 +318,6 @@ mod tests {
                 let file = start(&path).unwrap();
                 let handle = file.discard_handle();
                 assert!(handle.discard() && !handle.discard());
-                assert_eq!(names(directory.path()), left);
                 let error = file.publish(true).unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::Cancelled);
                 assert_eq!(names(directory.path()), left);
@@ -378,7 +377,8 @@ mod tests {
             (inside("absent/"), "is not the name of a file"),
             (inside(".."), "is not the name of a file"),
             (inside("absent/disk"), "cannot create a file in"),
-            (inside("file/disk"), "cannot write to"),
+            // What is wrong with this one depends on the system.
+            (inside("file/disk"), "cannot"),
         ] {
             for start in starts() {
                 let error = start(&path).unwrap_err();

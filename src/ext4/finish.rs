@@ -13,7 +13,7 @@ use super::extent::{ExtentRoot, ExtentTree};
 use super::format::{
     BG_INODE_ZEROED, BITS_PER_BLOCK, BLOCK_SIZE, CHECKSUM_CRC32C, COMPAT_DIR_INDEX,
     COMPAT_EXT_ATTR, COMPAT_SPARSE_SUPER2, DEFAULT_MOUNT_OPTS, EXTRA_ISIZE, FIRST_INO,
-    FLAGS_UNSIGNED_HASH, GroupDescriptor, HASH_HALF_MD4, I_BLOCK_SIZE, INCOMPAT_CSUM_SEED,
+    FLAGS_SIGNED_HASH, GroupDescriptor, HASH_HALF_MD4, I_BLOCK_SIZE, INCOMPAT_CSUM_SEED,
     INCOMPAT_EA_INODE, INCOMPAT_EXTENTS, INCOMPAT_FILETYPE, INCOMPAT_FLEX_BG, INCOMPAT_INLINE_DATA,
     INCOMPAT_LARGEDIR, INODE_SIZE, INODES_PER_BLOCK, RO_COMPAT_DIR_NLINK, RO_COMPAT_EXTRA_ISIZE,
     RO_COMPAT_HUGE_FILE, RO_COMPAT_LARGE_FILE, RO_COMPAT_METADATA_CSUM, RO_COMPAT_READONLY,
@@ -427,7 +427,7 @@ impl<S: BlockSink> Writer<S> {
         sb.s_default_mount_opts = DEFAULT_MOUNT_OPTS.into();
         sb.s_min_extra_isize = EXTRA_ISIZE.into();
         sb.s_want_extra_isize = EXTRA_ISIZE.into();
-        sb.s_flags = FLAGS_UNSIGNED_HASH.into();
+        sb.s_flags = FLAGS_SIGNED_HASH.into();
         sb.s_log_groups_per_flex = LOG_GROUPS_PER_FLEX;
         sb.s_checksum_type = CHECKSUM_CRC32C;
         sb.s_checksum_seed = checksum::SEED.into();

@@ -29,8 +29,8 @@ pub(crate) const FIRST_INO: u32 = 11;
 pub(crate) const SUPER_MAGIC: u16 = 0xEF53;
 /// s_checksum_type: CRC-32C.
 pub(crate) const CHECKSUM_CRC32C: u8 = 1;
-/// s_flags: directory hashes take bytes as unsigned.
-pub(crate) const FLAGS_UNSIGNED_HASH: u32 = 0x2;
+/// s_flags: directory hashes take bytes as signed.
+pub(crate) const FLAGS_SIGNED_HASH: u32 = 0x1;
 /// s_def_hash_version and dx_root.hash_version: half MD4.
 pub(crate) const HASH_HALF_MD4: u8 = 1;
 /// s_default_mount_opts: user_xattr, acl.

@@ -61,6 +61,8 @@ pub(crate) struct Dir {
     dirent: u32,
     /// No entry has described it.
     pub implicit: bool,
+    /// The layers below have no directory of its path.
+    pub alone: bool,
     /// Hides what lower layers have here (trusted.overlay.opaque).
     pub opaque: bool,
 }
@@ -134,6 +136,7 @@ impl Tree {
                 names: 0,
                 dirent: NONE,
                 implicit: false,
+                alone: false,
                 opaque: false,
             }],
             dirents: Vec::new(),
@@ -271,12 +274,14 @@ impl Tree {
     pub(crate) fn add_dir(&mut self, parent: Ino, attributes: Attributes) -> Result<Ino> {
         let dir = self.dirs.len() as u32;
         let ino = self.add(Node::new(attributes, Body::Directory(dir)))?;
+        let alone = self.dir(parent).is_some_and(|dir| dir.opaque || dir.alone);
         self.dirs.push(Dir {
             parent,
             newest: NONE,
             names: 0,
             dirent: NONE,
             implicit: false,
+            alone,
             opaque: false,
         });
         Ok(ino)

@@ -361,6 +361,13 @@ impl<S: BlockSink> Writer<S> {
         }
     }
 
+    /// Says that lower layers have nothing to show in a directory.
+    pub(crate) fn set_alone(&mut self, ino: Ino) {
+        if let Some(dir) = self.tree.dir_mut(ino) {
+            dir.alone = true;
+        }
+    }
+
     /// See [`Tree::set_hides`].
     pub(crate) fn set_hides(&mut self, parent: Ino, name: &[u8]) {
         self.tree.set_hides(parent, name);

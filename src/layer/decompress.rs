@@ -15,13 +15,13 @@ use crate::summary::Compression;
 pub(crate) struct Decoder<R> {
     input: Input<R>,
     pool: Pool,
-    engine: Engine,
+    /// None for a plain tar.
+    engine: Option<Engine>,
     /// No uncompressed chunk was handed out yet.
     at_start: bool,
 }
 
 enum Engine {
-    Plain,
     Gzip(Box<Gzip>),
     Zstd(Box<Zstd>),
 }
@@ -37,14 +37,17 @@ impl<R: Read> Decoder<R> {
     ) -> Result<Self> {
         let mut input = Input::new(input, pool.clone())?;
         let start = input.fill()?;
-        let engine = match Format::of(start) {
-            None => Engine::Plain,
-            Some(Format::Gzip) => Engine::Gzip(Box::new(Gzip::new())),
-            Some(Format::Zstd) => Engine::Zstd(Box::new(Zstd::new(max_window)?)),
-            Some(Format::Other(_)) if header::starts_with_header(start) => Engine::Plain,
-            Some(format) => return Err(unsupported(format.name())),
-        };
         let empty = start.is_empty();
+        let engine = match Format::of(start) {
+            None => None,
+            Some(Format::Gzip) => Some(Engine::Gzip(Box::new(Gzip::new()))),
+            Some(Format::Zstd) => Some(Engine::Zstd(Box::new(Zstd::new(max_window)?))),
+            Some(Format::Other(_)) if header::starts_with_header(start) => None,
+            Some(format) => return Err(unsupported(format.name(), 0)),
+        };
+        if engine.is_none() {
+            input.stop_tapping();
+        }
         let decoder = Self {
             input,
             pool,
@@ -66,23 +69,20 @@ impl<R: Read> Decoder<R> {
 
     pub(crate) fn compression(&self) -> Compression {
         match self.engine {
-            Engine::Plain => Compression::None,
-            Engine::Gzip(_) => Compression::Gzip,
-            Engine::Zstd(_) => Compression::Zstd,
+            None => Compression::None,
+            Some(Engine::Gzip(_)) => Compression::Gzip,
+            Some(Engine::Zstd(_)) => Compression::Zstd,
         }
     }
 
     /// The next uncompressed chunk: full but for the last. The last one comes, and the end is
     /// told, only after everything to the end of the input was verified.
     pub(crate) fn next_chunk(&mut self) -> Result<Option<Chunk>> {
-        if let Engine::Plain = self.engine {
-            let chunk = self.input.next_chunk();
-            self.input.take_tapped();
-            return chunk;
-        }
+        let Some(engine) = &mut self.engine else {
+            return self.input.next_chunk();
+        };
         let mut chunk = self.pool.get();
-        let len = match &mut self.engine {
-            Engine::Plain => 0,
+        let len = match engine {
             Engine::Gzip(gzip) => gzip.read(&mut self.input, &mut chunk)?,
             Engine::Zstd(zstd) => zstd.read(&mut self.input, &mut chunk)?,
         };
@@ -91,7 +91,7 @@ impl<R: Read> Decoder<R> {
             && !header::starts_with_header(&chunk[..len])
         {
             let outer = name(self.compression());
-            return Err(unsupported(&format!("{} inside {outer}", inner.name())));
+            return Err(unsupported(&format!("{} inside {outer}", inner.name()), 0));
         }
         Ok((len > 0).then(|| chunk.freeze(len)))
     }
@@ -100,8 +100,7 @@ impl<R: Read> Decoder<R> {
     /// then: once [`next_chunk`](Self::next_chunk) told the end, all bytes of the input were
     /// given, in order. For a plain tar there are none: the uncompressed chunks are the input.
     pub(crate) fn take_compressed(&mut self) -> impl Iterator<Item = Chunk> {
-        let plain = matches!(self.engine, Engine::Plain);
-        self.input.take_tapped().filter(move |_| !plain)
+        self.input.take_tapped()
     }
 
     /// Bytes read from the input so far.
@@ -124,11 +123,12 @@ fn name(compression: Compression) -> &'static str {
     }
 }
 
-fn unsupported(what: &str) -> Error {
+/// The input is of a format that is known by name alone, at this byte of it.
+pub(super) fn unsupported(what: &str, offset: u64) -> Error {
     Error::unsupported(format!(
         "{what} is not supported: layers are plain, gzip or zstd"
     ))
-    .at_offset(0)
+    .at_offset(offset)
 }
 
 /// A compressed format that a stream's first bytes tell.
@@ -146,7 +146,7 @@ impl Format {
             [0x1f, 0x8b, 8, ..] => Self::Gzip,
             [0x1f, 0x8b, _, ..] => Self::Other("gzip of an unknown method"),
             [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
-            // A skippable frame; LZ4 has the same ones, but lz4 does not begin with them.
+            // A skippable frame; LZ4 has the same ones; what follows decides.
             [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
             [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Other("xz"),
             [b'B', b'Z', b'h', b'1'..=b'9', ..] => Self::Other("bzip2"),

@@ -6,7 +6,7 @@ use super::pax::{self, Extensions, Records};
 use super::sparse::{self, MapPlace, MapReader, Segment};
 use crate::chunk::Chunk;
 use crate::error::{Error, Result};
-use crate::summary::{WarningKind, Warnings, display_path};
+use crate::summary::{WarningKind, Warnings};
 
 /// Where uncompressed chunks come from: a decoder, or a queue from another thread.
 pub(crate) trait ChunkSource {
@@ -323,7 +323,7 @@ impl<S: ChunkSource> Entries<S> {
             }
         }
         if let Some(key) = ignored {
-            let message = format!("a global header was ignored; it sets {}", display_path(key));
+            let message = format!("a global header was ignored; it sets {}", pax::shown(key));
             self.warnings.push(WarningKind::GlobalHeader, b"", message);
         }
         Ok(())

@@ -16,7 +16,8 @@ pub(super) struct Input<R> {
     total: u64,
     /// A reader is not asked again after its end: a terminal would go on.
     ended: bool,
-    /// Chunks that were read and not yet collected.
+    /// Chunks that were read are kept until they are taken.
+    tapping: bool,
     tapped: Vec<Chunk>,
 }
 
@@ -31,6 +32,7 @@ impl<R: Read> Input<R> {
             before: 0,
             total: 0,
             ended: false,
+            tapping: true,
             tapped: Vec::new(),
         };
         input.fill()?;
@@ -44,7 +46,9 @@ impl<R: Read> Input<R> {
         {
             self.before += self.chunk.len() as u64;
             self.consumed = 0;
-            self.tapped.push(next.clone());
+            if self.tapping {
+                self.tapped.push(next.clone());
+            }
             self.chunk = next;
         }
         Ok(&self.chunk[self.consumed..])
@@ -56,7 +60,7 @@ impl<R: Read> Input<R> {
         debug_assert!(self.consumed <= self.chunk.len());
     }
 
-    /// The rest of the chunk being consumed, or the next one, whole.
+    /// What is left of the chunk being consumed, or the next one, whole.
     pub(super) fn next_chunk(&mut self) -> Result<Option<Chunk>> {
         if self.fill()?.is_empty() {
             return Ok(None);
@@ -110,6 +114,12 @@ impl<R: Read> Input<R> {
     /// The chunks read since the last call.
     pub(super) fn take_tapped(&mut self) -> std::vec::Drain<'_, Chunk> {
         self.tapped.drain(..)
+    }
+
+    /// For an input whose chunks are handed out whole.
+    pub(super) fn stop_tapping(&mut self) {
+        self.tapping = false;
+        self.tapped.clear();
     }
 
     /// A full chunk, or what is left before the end.

@@ -107,7 +107,7 @@ impl Extensions {
     }
 }
 
-/// An empty value is as good as an attribute of no bytes can be told: it deletes nothing.
+/// An empty value deletes nothing: it is the only way to tell of an attribute of no bytes.
 fn push_xattr(entry: &mut Entry, name: Vec<u8>, value: &[u8]) {
     entry.xattrs.push((name, value.to_vec()));
 }
@@ -133,7 +133,7 @@ fn text(key: &[u8], value: &[u8]) -> Result<Option<Vec<u8>>> {
     if value.contains(&0) {
         return Err(Error::corrupt(format!(
             "the PAX record {} has a NUL in it",
-            display_path(key)
+            shown(key)
         )));
     }
     Ok(some(value))
@@ -148,12 +148,20 @@ fn parse<T>(key: &[u8], value: &[u8], with: fn(&[u8]) -> Option<T>) -> Result<Op
 }
 
 fn invalid(key: &[u8], value: &[u8]) -> Error {
-    let shown = &value[..value.len().min(40)];
     Error::corrupt(format!(
         "the PAX record {} has an invalid value: \"{}\"",
-        display_path(key),
-        display_path(shown)
+        shown(key),
+        shown(value)
     ))
+}
+
+/// The start of a key or value for a message, which must not grow as they can.
+pub(super) fn shown(bytes: &[u8]) -> String {
+    const LONGEST: usize = 80;
+    match bytes.split_at_checked(LONGEST) {
+        Some((start, [_, ..])) => display_path(start) + "...",
+        _ => display_path(bytes),
+    }
 }
 
 /// A decimal number of digits alone; none if it has another form or exceeds 64 bits.
@@ -390,6 +398,13 @@ mod tests {
             let name = key.escape_ascii().to_string();
             assert!(error.to_string().contains(&name), "{error}");
         }
+    }
+
+    #[test]
+    fn messages_stay_short() {
+        assert_eq!(shown(&[b'a'; 80]), "a".repeat(80));
+        assert_eq!(shown(&[b'a'; 81]), "a".repeat(80) + "...");
+        assert_eq!(shown(b""), "");
     }
 
     #[test]

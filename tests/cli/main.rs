@@ -12,6 +12,7 @@ mod reports;
 #[cfg(unix)]
 mod signals;
 #[cfg(test)]
+#[cfg(target_os = "linux")]
 #[path = "../suite/common/skip.rs"]
 mod skip;
 #[cfg(test)]

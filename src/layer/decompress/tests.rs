@@ -15,6 +15,7 @@ const MAX_WINDOW: u64 = 128 << 20;
 fn decode_in(input: &[u8], most: usize, max_window: u64) -> Result<(Compression, Vec<u8>)> {
     let mut decoder = Decoder::new(Dribble::new(input, most), None, max_window, Pool::new())?;
     let (mut output, mut tapped) = (Vec::new(), Vec::new());
+    tapped.extend(decoder.take_compressed().flat_map(|chunk| chunk.to_vec()));
     while let Some(chunk) = decoder.next_chunk()? {
         assert_eq!(output.len() % CHUNK_SIZE, 0, "all but the last are full");
         assert!(!chunk.is_empty());
@@ -105,6 +106,11 @@ fn streams(data: &[u8]) -> Vec<(&'static str, Compression, Vec<u8>)> {
             "all header fields",
             Compression::Gzip,
             gzip_with_all_fields(data),
+        ),
+        (
+            "an extra field alone, as in bgzip",
+            Compression::Gzip,
+            gzip_with(GzBuilder::new().extra(b"BC\x02\0\x1b\0".to_vec()), data),
         ),
         (
             "two members of them, one empty between",
@@ -356,6 +362,22 @@ fn damaged_gzip_is_refused() {
     );
 }
 
+const LZ4: [u8; 5] = [0x04, 0x22, 0x4d, 0x18, 0];
+
+#[test]
+fn lz4_is_known_behind_skippable_frames_too() {
+    let hidden = [&skippable(0, b"")[..], &skippable(3, b"x"), &LZ4].concat();
+    for (input, offset) in [(&LZ4[..], 0), (&hidden, 17)] {
+        let error = error(input);
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(
+            error.to_string().starts_with("lz4 is not supported"),
+            "{error}"
+        );
+        assert_eq!(error.offset(), Some(offset));
+    }
+}
+
 #[test]
 fn damaged_zstd_is_refused() {
     let data = sample(700);
@@ -365,7 +387,6 @@ fn damaged_zstd_is_refused() {
         damaged[at] ^= byte;
         damaged
     };
-    let lz4 = [skippable(0, b""), vec![0x04, 0x22, 0x4d, 0x18, 0]].concat();
     for (input, message) in [
         (
             with(good.len() - 1, 1),
@@ -384,7 +405,10 @@ fn damaged_zstd_is_refused() {
             [&good[..], &gzip(b"")].concat(),
             "gzip bytes follow the last frame",
         ),
-        (lz4, "lz4 bytes follow the last frame"),
+        (
+            [&good[..], &LZ4].concat(),
+            "lz4 bytes follow the last frame",
+        ),
     ] {
         let error = error(&input);
         assert_eq!(error.kind(), ErrorKind::Corrupt);
@@ -416,6 +440,8 @@ fn windows_have_a_limit() {
         (&window(21, 1), u64::MAX, 2_415_919_104),
         (&window(31, 7), u64::MAX, 4_123_168_604_160),
         // A single segment is its own window.
+        (&frame(&[0x20, 255]), 254, 255),
+        (&frame(&[0x60, 0xff, 0xff]), 65_790, 65_791),
         (&frame(&[0xa0, 0, 0, 0, 9]), 128 << 20, 150_994_944),
         (
             &frame(&[0xe0, 0, 0, 0, 0, 0, 0, 0, 0x80]),
@@ -592,8 +618,11 @@ fn a_failing_reader_is_an_error_of_the_input() {
         }
     }
     for bytes in [0, 1, CHUNK_SIZE, CHUNK_SIZE + 5] {
-        let result = Decoder::new(Failing(bytes), None, MAX_WINDOW, Pool::new())
-            .and_then(|mut decoder| Ok(while decoder.next_chunk()?.is_some() {}));
+        let result =
+            Decoder::new(Failing(bytes), None, MAX_WINDOW, Pool::new()).and_then(|mut decoder| {
+                while decoder.next_chunk()?.is_some() {}
+                Ok(())
+            });
         let error = result.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Input);
         let text = format!("cannot read the input: unplugged (at byte {bytes})");
@@ -613,7 +642,9 @@ fn buffers_are_recycled() {
     ] {
         let mut decoder = Decoder::new(&stream[..], None, MAX_WINDOW, pool.clone()).unwrap();
         while decoder.next_chunk().unwrap().is_some() {
-            decoder.take_compressed().for_each(drop);
+            if decoder.compression() != Compression::None {
+                decoder.take_compressed().for_each(drop);
+            }
         }
     }
     assert!(pool.idle() <= 4, "{} buffers", pool.idle());
