@@ -222,3 +222,17 @@ fn check_empty(options: &Options, warnings: &mut crate::summary::Warnings) -> Re
     );
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MemoryDisk;
+
+    #[test]
+    fn one_thread_converts_more_than_once() {
+        for threads in [1, 1, 2, 1] {
+            let options = Options::new().threads(threads);
+            convert(&[0; 1024][..], &MemoryDisk::new(), &options).unwrap();
+        }
+    }
+}
