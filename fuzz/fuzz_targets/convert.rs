@@ -3,15 +3,17 @@
 #![no_main]
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
-use tar2vhd_fuzz::convert::{Choice, PREFIX};
+use tar2vhd::{Error, ErrorKind};
+use tar2vhd_fuzz::convert::{Choice, LOWER_FAILS, PREFIX};
 use tar2vhd_fuzz::{disk, tar_blocks, walk};
 
 fuzz_target!(|data: &[u8]| {
     let Some((choice, layer)) = Choice::split(data) else {
         return;
     };
-    let Ok((image, summary)) = choice.convert(layer, 1) else {
-        return;
+    let (image, summary) = match choice.convert(layer, 1) {
+        Ok(converted) => converted,
+        Err(error) => return expected(&error),
     };
     disk::Superblock::new(&image).check(&image, &summary);
     walk::check(&image, &summary);
@@ -26,6 +28,15 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(again_summary, summary);
     }
 });
+
+/// Panics at an error that no layer can be the cause of.
+fn expected(error: &Error) {
+    use ErrorKind::{Corrupt, Entry, Input, Limit, Unsupported};
+    let kinds = [Corrupt, Entry, Limit, Unsupported];
+    // The input itself does not fail, but the lower layers do.
+    let lower = error.kind() == Input && error.to_string().contains(LOWER_FAILS);
+    assert!(kinds.contains(&error.kind()) || lower, "{error:?}");
+}
 
 fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
     let size = fuzzer_mutate(data, size, max_size);

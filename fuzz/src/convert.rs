@@ -4,6 +4,9 @@ use std::io::{self, Read};
 
 use tar2vhd::{DiskFormat, LowerEntry, LowerLayers, LowerMetadata, MemoryDisk, Options, Summary};
 
+/// What [`Choice::convert`]'s lower layers say when they fail.
+pub const LOWER_FAILS: &str = "the layers below are gone";
+
 /// Bytes before the layer that choose the options.
 pub const PREFIX: usize = 2;
 
@@ -37,6 +40,11 @@ impl Choice {
         self.first & 1 << 7 != 0
     }
 
+    /// Whether there are layers below.
+    pub fn lower_layers(self) -> bool {
+        self.first & 1 << 5 != 0
+    }
+
     /// Whether the disk has a VHD footer.
     pub fn vhd(self) -> bool {
         self.first & 1 != 0
@@ -62,7 +70,7 @@ impl Choice {
             .max_entries(if second(3) { 8 } else { 1 << 16 })
             .max_window(8 << 20)
             .threads(threads);
-        if first(5) {
+        if self.lower_layers() {
             options.lower_layers(Lower)
         } else {
             options
@@ -116,7 +124,7 @@ impl LowerLayers for Lower {
             return Ok(None);
         }
         let entry = match path.last().unwrap_or(&0) % 8 {
-            0 => return Err(io::Error::other("the layers below are gone")),
+            0 => return Err(io::Error::other(LOWER_FAILS)),
             1 => LowerEntry::Symlink(path.to_vec()),
             2 => LowerEntry::Symlink(b"../x/./y//".to_vec()),
             3 => LowerEntry::Other,

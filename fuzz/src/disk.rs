@@ -4,6 +4,8 @@ const SUPERBLOCK: usize = 1024;
 const SUPERBLOCK_SIZE: usize = 1024;
 const CHECKSUM: usize = 1020;
 const INCOMPATIBLE: usize = 0x60;
+const READ_ONLY_COMPATIBLE: usize = 0x64;
+const BLOCK: usize = 4096;
 /// Bytes of a VHD footer.
 pub const FOOTER: usize = 512;
 
@@ -11,6 +13,9 @@ pub const FOOTER: usize = 512;
 pub const EA_INODE: u32 = 0x400;
 /// EXT4_FEATURE_INCOMPAT_LARGEDIR
 pub const LARGE_DIR: u32 = 0x4000;
+/// EXT4_FEATURE_RO_COMPAT_METADATA_CSUM
+pub const METADATA_CSUM: u32 = 0x400;
+
 /// EXT4_FEATURE_INCOMPAT_INLINE_DATA
 pub const INLINE_DATA: u32 = 0x8000;
 
@@ -50,7 +55,7 @@ impl<'a> Superblock<'a> {
         let in_use = u64::from(inodes - free_inodes - 9);
         assert_eq!(in_use, summary.disk.inodes, "inodes in use");
         assert_eq!(self.u16(0x3a), 1, "s_state is clean");
-        assert_eq!(self.u32(0x64) & 0x1000, 0x1000, "read-only");
+        assert_eq!(self.u32(READ_ONLY_COMPATIBLE) & 0x1000, 0x1000, "read-only");
         assert_eq!(self.0[0x68..0x78], summary.disk.uuid, "s_uuid");
         assert!(blocks * 4096 <= summary.disk.virtual_size);
         assert_eq!(image.len() as u64, summary.disk.size);
@@ -63,15 +68,44 @@ fn crc(superblock: &[u8]) -> u32 {
     !crc32c::crc32c(&superblock[..CHECKSUM])
 }
 
-/// A copy without the features that ext4-view refuses though they do not touch what it reads:
-/// it reads no extended attributes, and one level of an index as well as three.
-pub fn without_features(image: &[u8]) -> Vec<u8> {
+/// A copy that ext4-view reads.
+///
+/// Without features that it refuses though they do not touch what it reads: it reads no
+/// extended attributes, and one level of an index as well as three. And without the sign of
+/// times, which it takes for damage; only where there are such times it cannot check checksums.
+pub fn readable(image: &[u8]) -> Vec<u8> {
     let mut image = image.to_vec();
-    let features = Superblock::new(&image).incompatible() & !(EA_INODE | LARGE_DIR | INLINE_DATA);
-    let at = SUPERBLOCK + INCOMPATIBLE;
-    image[at..at + 4].copy_from_slice(&features.to_le_bytes());
+    let superblock = Superblock::new(&image);
+    let incompatible = superblock.incompatible() & !(EA_INODE | LARGE_DIR | INLINE_DATA);
+    let mut compatible = superblock.u32(READ_ONLY_COMPATIBLE);
+    let signed = signed_times(&image);
+    if !signed.is_empty() {
+        compatible &= !METADATA_CSUM;
+    }
+    signed.into_iter().for_each(|at| image[at] &= 0x7f);
+    for (at, features) in [
+        (INCOMPATIBLE, incompatible),
+        (READ_ONLY_COMPATIBLE, compatible),
+    ] {
+        image[SUPERBLOCK + at..][..4].copy_from_slice(&features.to_le_bytes());
+    }
     correct_superblock(&mut image);
     image
+}
+
+/// Where the highest bytes of the times are whose sign is set.
+fn signed_times(image: &[u8]) -> Vec<usize> {
+    let superblock = Superblock::new(image);
+    let (inodes, per_group) = (superblock.u32(0x0), superblock.u32(0x28));
+    let fields = |inode: u32| {
+        let descriptor = BLOCK + (inode / per_group) as usize * 32;
+        let table = u32::from_le_bytes(image[descriptor + 8..][..4].try_into().unwrap());
+        let at = table as usize * BLOCK + (inode % per_group) as usize * 256;
+        // i_atime, i_ctime, i_mtime, i_crtime
+        [0x8, 0xc, 0x10, 0x90].map(|field| at + field + 3)
+    };
+    let signed = |at: &usize| image[*at] & 0x80 != 0;
+    (0..inodes).flat_map(fields).filter(signed).collect()
 }
 
 /// Makes the checksum of the superblock right, if there is room for one.

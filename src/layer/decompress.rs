@@ -43,7 +43,7 @@ impl<R: Read> Decoder<R> {
             Some(Format::Gzip) => Some(Engine::Gzip(Box::new(Gzip::new()))),
             Some(Format::Zstd) => Some(Engine::Zstd(Box::new(Zstd::new(max_window)?))),
             Some(Format::Other(_)) if header::starts_with_header(start) => None,
-            Some(format) => return Err(unsupported(format.name())),
+            Some(format) => return Err(unsupported(format.name(), 0)),
         };
         if engine.is_none() {
             input.stop_tapping();
@@ -91,7 +91,7 @@ impl<R: Read> Decoder<R> {
             && !header::starts_with_header(&chunk[..len])
         {
             let outer = name(self.compression());
-            return Err(unsupported(&format!("{} inside {outer}", inner.name())));
+            return Err(unsupported(&format!("{} inside {outer}", inner.name()), 0));
         }
         Ok((len > 0).then(|| chunk.freeze(len)))
     }
@@ -123,11 +123,12 @@ fn name(compression: Compression) -> &'static str {
     }
 }
 
-fn unsupported(what: &str) -> Error {
+/// The input is of a format that is known by name alone, at this byte of it.
+pub(super) fn unsupported(what: &str, offset: u64) -> Error {
     Error::unsupported(format!(
         "{what} is not supported: layers are plain, gzip or zstd"
     ))
-    .at_offset(0)
+    .at_offset(offset)
 }
 
 /// A compressed format that a stream's first bytes tell.
@@ -145,7 +146,7 @@ impl Format {
             [0x1f, 0x8b, 8, ..] => Self::Gzip,
             [0x1f, 0x8b, _, ..] => Self::Other("gzip of an unknown method"),
             [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
-            // A skippable frame; LZ4 has the same ones, but lz4 does not begin with them.
+            // A skippable frame; LZ4 has the same ones; what follows decides.
             [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
             [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Other("xz"),
             [b'B', b'Z', b'h', b'1'..=b'9', ..] => Self::Other("bzip2"),

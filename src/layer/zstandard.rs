@@ -4,7 +4,7 @@ use std::io::Read;
 
 use zstd::zstd_safe::{DCtx, DParameter, ErrorCode, InBuffer, OutBuffer, get_error_name};
 
-use super::decompress::Format;
+use super::decompress::{Format, unsupported};
 use super::input::Input;
 use crate::error::{Error, Result};
 
@@ -19,6 +19,8 @@ pub(super) struct Zstd {
     context: DCtx<'static>,
     max_window: u64,
     state: State,
+    /// A frame began that is not to be skipped.
+    began: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -43,6 +45,7 @@ impl Zstd {
             context,
             max_window: max_window.min(1 << LARGEST_WINDOW_LOG),
             state: State::Magic,
+            began: false,
         })
     }
 
@@ -97,13 +100,21 @@ impl Zstd {
                 return Ok(State::Magic);
             }
             _ => {
-                let what = Format::of(magic).map_or("other", Format::name);
+                let format = Format::of(magic);
+                // LZ4 has the same skippable frames and may begin with one.
+                if let Some(format) = format
+                    && !self.began
+                {
+                    return Err(unsupported(format.name(), start));
+                }
+                let what = format.map_or("other", Format::name);
                 return Err(damaged(
                     &format!("{what} bytes follow the last frame"),
                     input,
                 ));
             }
         }
+        self.began = true;
         let frame = header.read(input)?;
         if frame.dictionary != 0 {
             return Err(Error::unsupported(format!(

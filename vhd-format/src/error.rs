@@ -13,6 +13,10 @@ pub enum ErrorKind {
     Unsupported,
     /// An argument is out of range: a size, a block size, an offset past the end of the disk.
     InvalidInput,
+    /// The disk was opened for reading, or is of a kind that is only read.
+    ReadOnly,
+    /// The disk needs its parent, and none or the wrong one was attached.
+    Parent,
 }
 
 /// The error of every fallible call of this crate.
@@ -46,6 +50,46 @@ impl Error {
 
     pub(crate) fn unsupported(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Unsupported, message)
+    }
+
+    pub(crate) fn read_only(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::ReadOnly, message)
+    }
+
+    pub(crate) fn parent(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Parent, message)
+    }
+
+    /// The storage failed while doing that.
+    pub(crate) fn io(message: impl Into<String>, source: io::Error) -> Self {
+        let mut error = Self::new(ErrorKind::Io, message);
+        error.0.source = Some(source);
+        error
+    }
+
+    /// Reading failed: a file that ends early is a damaged disk, not a failing storage.
+    pub(crate) fn read(what: impl fmt::Display, offset: u64, source: io::Error) -> Self {
+        if source.kind() == io::ErrorKind::UnexpectedEof {
+            Self::invalid(format!("the file ends before the end of {what}")).at(offset)
+        } else {
+            Self::io(format!("cannot read {what}"), source).at(offset)
+        }
+    }
+
+    /// Writing failed.
+    pub(crate) fn write(what: impl fmt::Display, offset: u64, source: io::Error) -> Self {
+        Self::io(format!("cannot write {what}"), source).at(offset)
+    }
+
+    /// Flushing failed.
+    pub(crate) fn flush(source: io::Error) -> Self {
+        Self::io("cannot flush the file", source)
+    }
+
+    /// Names the offset in the file; the innermost wins.
+    pub(crate) fn at(mut self, offset: u64) -> Self {
+        self.0.offset.get_or_insert(offset);
+        self
     }
 
     pub(crate) fn input(message: impl Into<String>) -> Self {
@@ -91,5 +135,46 @@ impl fmt::Debug for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.0.source.as_ref().map(|source| source as _)
+    }
+}
+
+/// A disk is storage too, so its errors must fit where storage's do.
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        let kind = match (error.kind(), &error.0.source) {
+            (ErrorKind::Io, Some(source)) => source.kind(),
+            (ErrorKind::Unsupported, _) => io::ErrorKind::Unsupported,
+            (ErrorKind::InvalidInput, _) => io::ErrorKind::InvalidInput,
+            (ErrorKind::ReadOnly, _) => io::ErrorKind::PermissionDenied,
+            _ => io::ErrorKind::InvalidData,
+        };
+        Self::new(kind, error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn displays_on_one_line() {
+        let error = Error::read("the footer", 512, io::ErrorKind::PermissionDenied.into());
+        assert_eq!(error.kind(), ErrorKind::Io);
+        assert_eq!(error.offset(), Some(512));
+        assert_eq!(
+            error.to_string(),
+            "cannot read the footer: permission denied (at byte 512)"
+        );
+        assert_eq!(
+            io::Error::from(error).kind(),
+            io::ErrorKind::PermissionDenied
+        );
+    }
+
+    #[test]
+    fn a_short_file_is_damaged() {
+        let error = Error::read("the footer", 0, io::ErrorKind::UnexpectedEof.into());
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert_eq!(io::Error::from(error).kind(), io::ErrorKind::InvalidData);
     }
 }

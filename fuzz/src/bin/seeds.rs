@@ -71,7 +71,15 @@ fn main() -> Result<()> {
 }
 
 fn write_layer(folder: &Path, name: &str, prefix: [u8; 2], layer: &[u8]) -> Result<()> {
-    fs::write(folder.join("convert").join(name), [&prefix, layer].concat())?;
+    let input = [&prefix, layer].concat();
+    let (choice, layer) = Choice::split(&input).ok_or("no prefix")?;
+    // A seed that is refused leads nowhere; lower layers that answer at random may refuse.
+    if !choice.lower_layers() {
+        choice
+            .convert(layer, 1)
+            .map_err(|error| format!("{name}: {error}"))?;
+    }
+    fs::write(folder.join("convert").join(name), input)?;
     Ok(())
 }
 

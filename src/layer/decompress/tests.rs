@@ -362,6 +362,22 @@ fn damaged_gzip_is_refused() {
     );
 }
 
+const LZ4: [u8; 5] = [0x04, 0x22, 0x4d, 0x18, 0];
+
+#[test]
+fn lz4_is_known_behind_skippable_frames_too() {
+    let hidden = [&skippable(0, b"")[..], &skippable(3, b"x"), &LZ4].concat();
+    for (input, offset) in [(&LZ4[..], 0), (&hidden, 17)] {
+        let error = error(input);
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(
+            error.to_string().starts_with("lz4 is not supported"),
+            "{error}"
+        );
+        assert_eq!(error.offset(), Some(offset));
+    }
+}
+
 #[test]
 fn damaged_zstd_is_refused() {
     let data = sample(700);
@@ -371,7 +387,6 @@ fn damaged_zstd_is_refused() {
         damaged[at] ^= byte;
         damaged
     };
-    let lz4 = [skippable(0, b""), vec![0x04, 0x22, 0x4d, 0x18, 0]].concat();
     for (input, message) in [
         (
             with(good.len() - 1, 1),
@@ -390,7 +405,10 @@ fn damaged_zstd_is_refused() {
             [&good[..], &gzip(b"")].concat(),
             "gzip bytes follow the last frame",
         ),
-        (lz4, "lz4 bytes follow the last frame"),
+        (
+            [&good[..], &LZ4].concat(),
+            "lz4 bytes follow the last frame",
+        ),
     ] {
         let error = error(&input);
         assert_eq!(error.kind(), ErrorKind::Corrupt);

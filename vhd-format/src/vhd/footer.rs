@@ -30,7 +30,7 @@ struct RawFooter {
 
 const _: () = assert!(size_of::<RawFooter>() == Footer::SIZE);
 
-const COOKIE: [u8; 8] = *b"conectix";
+pub(crate) const COOKIE: [u8; 8] = *b"conectix";
 /// The bit that the specification reserves as always set.
 const FEATURES_RESERVED: u32 = 2;
 const VERSION_1_0: u32 = 0x0001_0000;
@@ -101,15 +101,30 @@ impl Footer {
     /// # Errors
     /// The virtual size must be a multiple of 512 from 512 bytes to 2,040 GiB.
     pub fn fixed(virtual_size: u64, unique_id: [u8; 16]) -> Result<Self> {
+        Self::new(DiskType::Fixed, NO_DATA_OFFSET, virtual_size, unique_id)
+    }
+
+    /// The footer of a dynamic disk whose dynamic disk header follows the footer's copy at the
+    /// front.
+    pub(super) fn dynamic(virtual_size: u64, unique_id: [u8; 16]) -> Result<Self> {
+        let data_offset = Self::SIZE as u64;
+        Self::new(DiskType::Dynamic, data_offset, virtual_size, unique_id)
+    }
+
+    fn new(
+        disk_type: DiskType,
+        data_offset: u64,
+        virtual_size: u64,
+        unique_id: [u8; 16],
+    ) -> Result<Self> {
         check_virtual_size(virtual_size).map_err(Error::input)?;
         let geometry = Geometry::of_size(virtual_size);
-        let disk_type = DiskType::Fixed;
         let mut footer = Self {
             raw: RawFooter {
                 cookie: COOKIE,
                 features: FEATURES_RESERVED.into(),
                 file_format_version: VERSION_1_0.into(),
-                data_offset: NO_DATA_OFFSET.into(),
+                data_offset: data_offset.into(),
                 time_stamp: 0.into(),
                 creator_application: *b"win ",
                 creator_version: 0x0006_0001.into(),
@@ -129,6 +144,14 @@ impl Footer {
         };
         footer.update_checksum();
         Ok(footer)
+    }
+
+    /// Sets the id that tells the disk from others.
+    #[must_use]
+    pub fn with_unique_id(mut self, unique_id: [u8; 16]) -> Self {
+        self.raw.unique_id = unique_id;
+        self.update_checksum();
+        self
     }
 
     /// Sets the time of creation, in seconds since 2000-01-01T00:00:00Z.
@@ -241,6 +264,11 @@ impl Footer {
         self.raw.creator_host_os
     }
 
+    /// Where the dynamic disk header lies.
+    pub(super) fn data_offset(&self) -> u64 {
+        self.raw.data_offset.get()
+    }
+
     /// Whether the virtual machine that the disk belongs to is in a saved state.
     #[must_use]
     pub fn saved_state(&self) -> bool {
@@ -258,10 +286,14 @@ impl Footer {
     }
 }
 
-/// The ones' complement of the sum of all bytes but the checksum's own.
 fn checksum(raw: &RawFooter) -> u32 {
+    ones_complement_sum(raw.as_bytes(), raw.checksum.as_bytes())
+}
+
+/// The ones' complement of the sum of all bytes but the checksum's own.
+pub(super) fn ones_complement_sum(bytes: &[u8], checksum: &[u8]) -> u32 {
     let sum = |bytes: &[u8]| bytes.iter().map(|&byte| u32::from(byte)).sum::<u32>();
-    !(sum(raw.as_bytes()) - sum(raw.checksum.as_bytes()))
+    !(sum(bytes) - sum(checksum))
 }
 
 fn check_virtual_size(size: u64) -> std::result::Result<(), String> {

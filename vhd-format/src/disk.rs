@@ -1,0 +1,465 @@
+//! One view over every format.
+
+use std::fmt;
+use std::io;
+use std::ops::Range;
+
+use crate::vhd::{self, Vhd};
+use crate::vhdx::{self, Vhdx};
+use crate::{Error, ReadAt, Result, Storage};
+
+/// Storage of any kind, as the parents of a differencing disk need it.
+pub type AnyStorage = Box<dyn ReadAt + Send + Sync>;
+
+/// Which format a [`Disk`] has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Format {
+    /// The disk's bytes and nothing else.
+    Raw,
+    /// Virtual Hard Disk.
+    Vhd,
+    /// Virtual Hard Disk v2.
+    Vhdx,
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Raw => "raw",
+            Self::Vhd => "VHD",
+            Self::Vhdx => "VHDX",
+        })
+    }
+}
+
+impl Format {
+    /// Tells the format by the file's contents. What is nothing else is raw.
+    ///
+    /// # Errors
+    /// If reading fails.
+    pub fn detect(storage: &(impl ReadAt + ?Sized)) -> Result<Self> {
+        let size = storage
+            .size()
+            .map_err(|error| Error::io("cannot tell the size of the file", error))?;
+        let starts_with = |offset: u64, magic: &[u8; 8]| {
+            if size.saturating_sub(offset) < 8 {
+                return Ok(false);
+            }
+            let mut bytes = [0; 8];
+            storage
+                .read_at(offset, &mut bytes)
+                .map_err(|error| Error::read("the disk", offset, error))?;
+            Ok(bytes == *magic)
+        };
+        if starts_with(0, &vhdx::SIGNATURE)? {
+            return Ok(Self::Vhdx);
+        }
+        // Some footers have 511 bytes; a dynamic disk's may be lost but for its copy.
+        for offset in [size.checked_sub(512), size.checked_sub(511), Some(0)] {
+            if let Some(offset) = offset
+                && starts_with(offset, &vhd::COOKIE)?
+            {
+                return Ok(Self::Vhd);
+            }
+        }
+        Ok(Self::Raw)
+    }
+}
+
+/// What a differencing disk says about its parent.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Parent<'a> {
+    /// In a VHD.
+    Vhd(&'a vhd::ParentReference),
+    /// In a VHDX.
+    Vhdx(&'a vhdx::ParentLocator),
+}
+
+/// A virtual disk of any format, open in `S`.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Disk<S> {
+    /// A raw disk.
+    Raw(Raw<S>),
+    /// A VHD.
+    Vhd(Vhd<S>),
+    /// A VHDX.
+    Vhdx(Vhdx<S>),
+}
+
+macro_rules! each {
+    ($disk:expr, $inner:ident => $result:expr) => {
+        match $disk {
+            Disk::Raw($inner) => $result,
+            Disk::Vhd($inner) => $result,
+            Disk::Vhdx($inner) => $result,
+        }
+    };
+}
+
+impl<S: ReadAt> Disk<S> {
+    /// Opens a disk for reading, by the format that its contents show.
+    ///
+    /// # Errors
+    /// As the format's own `open`.
+    pub fn open(storage: S) -> Result<Self> {
+        Ok(match Format::detect(&storage)? {
+            Format::Raw => Self::Raw(Raw::open(storage)?),
+            Format::Vhd => Self::Vhd(Vhd::open(storage)?),
+            Format::Vhdx => Self::Vhdx(Vhdx::open(storage)?),
+        })
+    }
+
+    /// The format of the disk.
+    #[must_use]
+    pub fn format(&self) -> Format {
+        match self {
+            Self::Raw(_) => Format::Raw,
+            Self::Vhd(_) => Format::Vhd,
+            Self::Vhdx(_) => Format::Vhdx,
+        }
+    }
+
+    /// The size of the virtual disk in bytes.
+    #[must_use]
+    pub fn virtual_size(&self) -> u64 {
+        each!(self, disk => disk.virtual_size())
+    }
+
+    /// Fills the buffer from that offset of the virtual disk.
+    ///
+    /// # Errors
+    /// If the range ends past the disk, the file is damaged or ends early, or a parent is
+    /// missing.
+    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        each!(self, disk => disk.read_at(offset, buffer))
+    }
+
+    /// Looks for damage that opening the disk does not find or survives. What is found is
+    /// reported one by one, with its place in the file; a raw disk has nothing to damage.
+    ///
+    /// # Errors
+    /// If reading fails, and the check could not be finished.
+    pub fn check(&self, report: impl FnMut(Error)) -> Result<()> {
+        match self {
+            Self::Raw(_) => Ok(()),
+            Self::Vhd(disk) => disk.check(report),
+            Self::Vhdx(disk) => disk.check(report),
+        }
+    }
+
+    /// What a differencing disk says about its parent.
+    #[must_use]
+    pub fn parent(&self) -> Option<Parent<'_>> {
+        match self {
+            Self::Raw(_) => None,
+            Self::Vhd(disk) => disk.parent_reference().map(Parent::Vhd),
+            Self::Vhdx(disk) => disk.parent_locator().map(Parent::Vhdx),
+        }
+    }
+
+    /// Gives a differencing disk its parent, which may itself be one with a parent attached.
+    ///
+    /// # Errors
+    /// If the disk has no parent, or the other is not it.
+    pub fn attach_parent(&mut self, parent: Disk<AnyStorage>) -> Result<()> {
+        match self {
+            Self::Raw(_) => Err(Error::input("a raw disk has no parent")),
+            Self::Vhd(disk) => disk.attach_parent(parent),
+            Self::Vhdx(disk) => disk.attach_parent(parent),
+        }
+    }
+
+    /// Opens a disk for reading, and its parents as far as there are any.
+    ///
+    /// `find` opens the file of each parent, by what its child says about it. Mind that a disk
+    /// from elsewhere may name any file at all.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open) and [`attach_parent`](Self::attach_parent), if `find` fails or
+    /// the chain has more than 256 parents.
+    pub fn open_chain(
+        storage: S,
+        mut find: impl FnMut(Parent<'_>) -> io::Result<AnyStorage>,
+    ) -> Result<Self> {
+        const MAX_PARENTS: usize = 256;
+        let mut disk = Self::open(storage)?;
+        let mut chain: Vec<Disk<AnyStorage>> = Vec::new();
+        while let Some(parent) = match chain.last() {
+            Some(disk) => disk.parent(),
+            None => disk.parent(),
+        } {
+            if chain.len() == MAX_PARENTS {
+                return Err(Error::parent("the chain of parents has no end"));
+            }
+            let storage =
+                find(parent).map_err(|error| Error::io("cannot open the parent", error))?;
+            chain.push(Disk::open(storage)?);
+        }
+        while let Some(parent) = chain.pop() {
+            match chain.last_mut() {
+                Some(child) => child.attach_parent(parent)?,
+                None => disk.attach_parent(parent)?,
+            }
+        }
+        Ok(disk)
+    }
+}
+
+impl<S: Storage> Disk<S> {
+    /// Opens a disk for reading and writing, by the format that its contents show.
+    ///
+    /// # Errors
+    /// As the format's own `open_writable`.
+    pub fn open_writable(storage: S) -> Result<Self> {
+        Ok(match Format::detect(&storage)? {
+            Format::Raw => Self::Raw(Raw::open_writable(storage)?),
+            Format::Vhd => Self::Vhd(Vhd::open_writable(storage)?),
+            Format::Vhdx => Self::Vhdx(Vhdx::open_writable(storage)?),
+        })
+    }
+
+    /// Writes the data at that offset of the virtual disk.
+    ///
+    /// # Errors
+    /// If the range ends past the disk, the disk is open for reading only, or writing fails.
+    pub fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<()> {
+        each!(self, disk => disk.write_at(offset, data))
+    }
+
+    /// Makes everything written so far durable.
+    ///
+    /// # Errors
+    /// If writing or flushing fails.
+    pub fn flush(&mut self) -> Result<()> {
+        each!(self, disk => disk.flush())
+    }
+
+    /// Leaves the file as a cleanly closed disk and gives the storage back.
+    ///
+    /// # Errors
+    /// As [`flush`](Self::flush).
+    pub fn close(self) -> Result<S> {
+        each!(self, disk => disk.close())
+    }
+}
+
+impl<S: ReadAt> ReadAt for Disk<S> {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.virtual_size())
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        Ok(Self::read_at(self, offset, buffer)?)
+    }
+}
+
+/// A disk that is its bytes and nothing else.
+pub struct Raw<S> {
+    storage: S,
+    virtual_size: u64,
+    writable: bool,
+}
+
+impl<S: ReadAt> Raw<S> {
+    /// Opens any file as a disk, for reading.
+    ///
+    /// # Errors
+    /// If the size of the storage cannot be told.
+    pub fn open(storage: S) -> Result<Self> {
+        let virtual_size = storage
+            .size()
+            .map_err(|error| Error::io("cannot tell the size of the file", error))?;
+        Ok(Self {
+            storage,
+            virtual_size,
+            writable: false,
+        })
+    }
+
+    /// The size of the disk in bytes.
+    #[must_use]
+    pub fn virtual_size(&self) -> u64 {
+        self.virtual_size
+    }
+
+    /// Fills the buffer from that offset.
+    ///
+    /// # Errors
+    /// If the range ends past the disk, or reading fails.
+    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        check_range(self.virtual_size, offset, buffer.len())?;
+        self.storage
+            .read_at(offset, buffer)
+            .map_err(|error| Error::read("the disk's bytes", offset, error))
+    }
+}
+
+impl<S: Storage> Raw<S> {
+    /// Opens any file as a disk, for reading and writing.
+    ///
+    /// # Errors
+    /// If the size of the storage cannot be told.
+    pub fn open_writable(storage: S) -> Result<Self> {
+        let mut disk = Self::open(storage)?;
+        disk.writable = true;
+        Ok(disk)
+    }
+
+    /// Writes the data at that offset.
+    ///
+    /// # Errors
+    /// If the range ends past the disk, the disk is open for reading only, or writing fails.
+    pub fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<()> {
+        if !self.writable {
+            return Err(Error::read_only("the disk is open for reading only"));
+        }
+        check_range(self.virtual_size, offset, data.len())?;
+        self.storage
+            .write_at(offset, data)
+            .map_err(|error| Error::write("the disk's bytes", offset, error))
+    }
+
+    /// Makes everything written so far durable.
+    ///
+    /// # Errors
+    /// If flushing fails.
+    pub fn flush(&mut self) -> Result<()> {
+        self.storage.flush().map_err(Error::flush)
+    }
+
+    /// Flushes what was written and gives the storage back.
+    ///
+    /// # Errors
+    /// As [`flush`](Self::flush).
+    pub fn close(mut self) -> Result<S> {
+        if self.writable {
+            self.flush()?;
+        }
+        Ok(self.storage)
+    }
+}
+
+impl<S> fmt::Debug for Raw<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Raw")
+            .field("virtual_size", &self.virtual_size)
+            .field("writable", &self.writable)
+            .finish_non_exhaustive()
+    }
+}
+
+pub(crate) fn check_range(virtual_size: u64, offset: u64, len: usize) -> Result<()> {
+    match offset.checked_add(len as u64) {
+        Some(end) if end <= virtual_size => Ok(()),
+        _ => Err(Error::input(format!(
+            "{len} bytes at {offset} of a disk of {virtual_size} bytes"
+        ))),
+    }
+}
+
+/// Whether there is nothing but zeros.
+pub(crate) fn is_zero(data: &[u8]) -> bool {
+    // Whole pieces are folded, for that is done many bytes at once.
+    let mut pieces = data.chunks(1024);
+    pieces.all(|piece| piece.iter().fold(0, |sum, byte| sum | byte) == 0)
+}
+
+/// The first error of a check that reports many.
+pub(crate) fn first_error(check: impl FnOnce(&mut dyn FnMut(Error)) -> Result<()>) -> Result<()> {
+    let mut first = None;
+    check(&mut |error| {
+        first.get_or_insert(error);
+    })?;
+    first.map_or(Ok(()), Err)
+}
+
+/// Ranges of the file that are in use, to be found apart from each other.
+pub(crate) struct Ranges {
+    ranges: Vec<(u64, u64)>,
+    most: u64,
+}
+
+impl Ranges {
+    /// Of a file of `size` bytes that holds ranges of at least `unit` bytes each: more of them
+    /// than fit are not kept, for then some overlap anyway.
+    pub(crate) fn new(size: u64, unit: u64) -> Self {
+        Self {
+            ranges: Vec::new(),
+            most: size / unit + 1,
+        }
+    }
+
+    pub(crate) fn add(&mut self, start: u64, end: u64) {
+        if self.ranges.len() as u64 <= self.most {
+            self.ranges.push((start, end));
+        }
+    }
+
+    /// Reports every range that starts within another; returns the end of them all.
+    pub(crate) fn check(mut self, report: &mut dyn FnMut(Error)) -> u64 {
+        self.ranges.sort_unstable();
+        let mut last_end = 0;
+        for (start, end) in self.ranges {
+            if start < last_end {
+                let message = "a block lies over another or over a structure";
+                report(Error::invalid(message).at(start));
+            }
+            last_end = last_end.max(end);
+        }
+        last_end
+    }
+}
+
+/// Reads what a differencing disk takes from its parent. A parent that is smaller than its
+/// child, which may have grown, ends in zeros.
+pub(crate) fn read_parent(
+    parent: Option<&Disk<AnyStorage>>,
+    offset: u64,
+    buffer: &mut [u8],
+) -> Result<()> {
+    let Some(parent) = parent else {
+        return Err(Error::parent(
+            "a differencing disk was read without its parent",
+        ));
+    };
+    let there = parent.virtual_size().saturating_sub(offset);
+    let (inside, past) = buffer.split_at_mut(there.min(buffer.len() as u64) as usize);
+    past.fill(0);
+    if inside.is_empty() {
+        return Ok(());
+    }
+    parent.read_at(offset, inside)
+}
+
+/// A part of a range that lies in one block.
+pub(crate) struct Piece {
+    pub(crate) block: u64,
+    /// Where in the block the part starts.
+    pub(crate) within: u64,
+    /// Which bytes of the whole range it is.
+    pub(crate) range: Range<usize>,
+}
+
+/// Cuts a range of the virtual disk at the borders of blocks.
+pub(crate) fn pieces(offset: u64, len: usize, block_size: u32) -> impl Iterator<Item = Piece> {
+    let block_size = u64::from(block_size);
+    let mut done = 0;
+    std::iter::from_fn(move || {
+        if done == len {
+            return None;
+        }
+        let position = offset + done as u64;
+        let within = position % block_size;
+        let size = (block_size - within).min((len - done) as u64) as usize;
+        let start = done;
+        done += size;
+        Some(Piece {
+            block: position / block_size,
+            within,
+            range: start..done,
+        })
+    })
+}
