@@ -72,8 +72,14 @@ fn check(mut entries: Vec<Entry>, form: (Sparse, Long), settings: Settings<'_>, 
             }
         }
     };
-    let image = image(&encode(&entries, form), options);
-    assert_outcome(&image, &outcome);
+    let tar = encode(&entries, form);
+    if outcome.shifting && convert(&tar, options).is_err() {
+        return;
+    }
+    let image = image(&tar, options);
+    if !outcome.shifting {
+        assert_outcome(&image, &outcome);
+    }
 }
 
 fn assert_outcome(image: &Image, outcome: &Outcome) {

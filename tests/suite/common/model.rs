@@ -22,6 +22,9 @@ pub(crate) struct Settings<'a> {
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) tree: Tree,
+    /// A directory was replaced while links waited: where a path leads then changes with
+    /// everything that comes, and whether it ever led to the target in between is not promised.
+    pub(crate) shifting: bool,
     pub(crate) warnings: BTreeSet<WarningKind>,
 }
 
@@ -76,6 +79,7 @@ struct Model<'a> {
     warnings: BTreeSet<WarningKind>,
     /// The number of the entry at hand.
     now: usize,
+    shifting: bool,
 }
 
 const ROOT: usize = 0;
@@ -86,6 +90,7 @@ pub(crate) fn apply(entries: &[Entry], settings: Settings<'_>) -> Result<Outcome
         inodes: vec![(plain_dir((0, 0)), Body::Dir(Dir::default()))],
         warnings: BTreeSet::new(),
         now: 0,
+        shifting: false,
     };
     for (number, entry) in entries.iter().enumerate() {
         model.now = number;
@@ -367,6 +372,7 @@ impl Model<'_> {
         let old = self.dir(parent).names.insert(name.to_vec(), inode);
         if old.is_some_and(|old| self.is_dir(old)) {
             self.warnings.insert(WarningKind::ReplacedTree);
+            self.shifting |= !self.waiting().is_empty();
         }
         if self.is_dir(inode) {
             let dir = self.dir(inode);
@@ -557,6 +563,7 @@ impl Model<'_> {
         }
         Outcome {
             tree,
+            shifting: self.shifting,
             warnings: self.warnings,
         }
     }
