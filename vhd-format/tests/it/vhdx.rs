@@ -474,6 +474,14 @@ fn states_without_contents_read_as_zero() {
     expected[..1 << 20].fill(0x44);
     expected[5 << 20..].fill(0x44);
     assert!(content(&disk) == expected);
+    let disk = Disk::open(&file).unwrap();
+    assert_eq!(disk.next_data(0).unwrap(), Some(0..MIB));
+    assert_eq!(disk.next_data(MIB).unwrap(), Some(5 * MIB..6 * MIB));
+    assert_eq!(
+        disk.next_data(5 * MIB + 7).unwrap(),
+        Some(5 * MIB + 7..6 * MIB)
+    );
+    assert_eq!(disk.next_data(6 * MIB).unwrap(), None);
 
     // And take a write without showing anything else.
     let mut disk = Vhdx::open_writable(file).unwrap();

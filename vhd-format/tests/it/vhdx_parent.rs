@@ -103,6 +103,9 @@ fn a_differencing_disk_reads_through_its_parent() {
     disk.read_at(0, &mut found).unwrap();
     assert!(found == expected);
     assert_eq!(asked, 1);
+    // Block 4 is zero, the parent's blocks are all there.
+    assert_eq!(disk.next_data(0).unwrap(), Some(0..4 * MIB - 512));
+    assert_eq!(disk.next_data(4 * MIB - 512).unwrap(), None);
     // A disk that is its own parent.
     let own = differencing(identity(8).data_write_guid);
     let error = Disk::open_chain(&own[..], |_| Ok(Box::new(own.clone()))).unwrap_err();
