@@ -522,3 +522,51 @@ pub(crate) fn pieces(offset: u64, len: usize, block_size: u32) -> impl Iterator<
         })
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Disks are read from many threads at once.
+    const fn is_shared<T: Send + Sync>() {}
+    const _: () = is_shared::<Disk<std::fs::File>>();
+    const _: () = is_shared::<Disk<AnyStorage>>();
+
+    #[test]
+    fn zeros_are_told_from_others() {
+        for len in [0, 1, 1023, 1024, 1025, 5000] {
+            let mut data = vec![0; len];
+            assert!(is_zero(&data));
+            for place in [0, len / 2, len.saturating_sub(1)] {
+                if let Some(byte) = data.get_mut(place) {
+                    *byte = 0x80;
+                    assert!(!is_zero(&data));
+                    data[place] = 0;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn ranges_are_cut_at_blocks() {
+        let cut = |offset, len| -> Vec<_> {
+            let pieces = pieces(offset, len, 10);
+            pieces.map(|p| (p.block, p.within, p.range)).collect()
+        };
+        assert_eq!(cut(5, 0), []);
+        assert_eq!(cut(5, 5), [(0, 5, 0..5)]);
+        assert_eq!(cut(5, 20), [(0, 5, 0..5), (1, 0, 5..15), (2, 0, 15..20)]);
+    }
+
+    #[test]
+    fn overlaps_are_reported_once_each() {
+        let mut ranges = Ranges::new(1000, 10);
+        for (start, end) in [(50, 60), (0, 40), (10, 20), (30, 45), (45, 50)] {
+            ranges.add(start, end);
+        }
+        let mut places = Vec::new();
+        let end = ranges.check(&mut |error| places.push(error.offset()));
+        assert_eq!(places, [Some(10), Some(30)]);
+        assert_eq!(end, 60);
+    }
+}
