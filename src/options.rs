@@ -68,6 +68,14 @@ impl CancelToken {
         self.0.store(true, Ordering::Relaxed);
     }
 
+    /// An error once [`cancel`](Self::cancel) was called.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.is_cancelled() {
+            return Err(Error::cancelled());
+        }
+        Ok(())
+    }
+
     /// Whether [`cancel`](Self::cancel) was called.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {

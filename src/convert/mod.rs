@@ -194,9 +194,7 @@ pub(crate) struct Blocks<'scope> {
 
 impl BlockSink for Blocks<'_> {
     fn write(&mut self, block: u32, data: &[u8]) -> Result<()> {
-        if self.cancel.is_cancelled() {
-            return Err(Error::cancelled());
-        }
+        self.cancel.check()?;
         let mut offset = u64::from(block) * BLOCK_SIZE as u64;
         let mut rest = data;
         while !rest.is_empty() {

@@ -1,6 +1,7 @@
 //! Decompression, digests and placing: as stages on threads of their own, or one after the
 //! other for each chunk, with the same result.
 
+use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +11,7 @@ use std::thread::{Scope, ScopedJoinHandle};
 use super::check_empty;
 use super::place::{Place, Placed};
 use crate::chunk::{Chunk, Pool};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ext4::writer::BlockSink;
 use crate::layer::{BlobHasher, ChunkSource, Decoder, Entries, Entry};
 use crate::options::{Options, Progress};
@@ -35,17 +36,25 @@ pub(super) fn inline<S: BlockSink>(
     options: &Options,
     place: Place<'_, S>,
 ) -> Result<Read<S>> {
-    let decoder = decoder(input, options)?;
+    let blob = RefCell::new(BlobHasher::new());
+    let mut decoder = decoder(input, options)?;
     let compression = decoder.compression();
-    let digests = Digests::new(compression);
+    decoder.tap(|chunk| {
+        blob.borrow_mut().update(chunk);
+        options.cancel.check()
+    })?;
     let entries = AtomicU64::new(0);
     let source = Inline {
         decoder,
-        digests,
+        layer: BlobHasher::new(),
         meter: Meter::new(options, &entries),
     };
     let (source, placed, warnings) = read(source, options, place, &entries)?;
-    let (layer, compressed) = source.digests.finish();
+    let digests = Digests {
+        layer: source.layer,
+        blob: blob.take(),
+    };
+    let (layer, compressed) = digests.finish(compression);
     Ok(Read {
         placed,
         layer,
@@ -75,17 +84,19 @@ pub(super) fn threaded<'scope, S: BlockSink + Send + 'scope>(
         }
     });
     let digesting = scope.spawn(move || {
-        let mut digests = Digests::new(compression);
+        let mut digests = Digests::default();
         parts.into_iter().for_each(|part| digests.update(&part));
-        digests.finish()
+        digests.finish(compression)
     });
+    let tap = to_digest.clone();
+    decoder.tap(move |chunk| {
+        // No queue closes early but when its thread ends early, which joining tells.
+        let _ = tap.send(Part::Blob(chunk.clone()));
+        options.cancel.check()
+    })?;
     let mut meter = Meter::new(options, &entries);
     loop {
-        let next = meter.check().and_then(|()| decoder.next_chunk());
-        for chunk in decoder.take_compressed() {
-            // Neither queue closes early but when its thread ends early, which joining tells.
-            let _ = to_digest.send(Part::Compressed(chunk));
-        }
+        let next = options.cancel.check().and_then(|()| decoder.next_chunk());
         let Some(next) = next.transpose() else { break };
         let failed = next.is_err();
         if let Ok(chunk) = &next {
@@ -96,7 +107,7 @@ pub(super) fn threaded<'scope, S: BlockSink + Send + 'scope>(
             break;
         }
     }
-    drop((to_place, to_digest));
+    drop((decoder, to_place, to_digest));
     let placed = join(placing);
     let (layer, compressed) = join(digesting);
     let (placed, warnings) = placed?;
@@ -109,7 +120,7 @@ pub(super) fn threaded<'scope, S: BlockSink + Send + 'scope>(
     })
 }
 
-fn decoder<R: io::Read>(input: R, options: &Options) -> Result<Decoder<R>> {
+fn decoder<'t, R: io::Read>(input: R, options: &Options) -> Result<Decoder<'t, R>> {
     Decoder::new(input, options.compression, options.max_window, Pool::new())
 }
 
@@ -141,7 +152,7 @@ fn read<C: ChunkSource, S: BlockSink>(
     Ok((source, place.finish()?, warnings))
 }
 
-/// Ends a conversion that is cancelled and tells how far one has come.
+/// Tells how far a conversion has come.
 struct Meter<'a> {
     options: &'a Options,
     entries: &'a AtomicU64,
@@ -155,13 +166,6 @@ impl<'a> Meter<'a> {
             entries,
             layer_bytes: 0,
         }
-    }
-
-    fn check(&self) -> Result<()> {
-        if self.options.cancel.is_cancelled() {
-            return Err(Error::cancelled());
-        }
-        Ok(())
     }
 
     fn count(&mut self, input_bytes: u64, chunk: &[u8]) {
@@ -178,21 +182,19 @@ impl<'a> Meter<'a> {
 }
 
 /// Chunks that are digested as they come out of the decoder.
-struct Inline<'a, R> {
-    decoder: Decoder<R>,
-    digests: Digests,
+struct Inline<'a, 't, R> {
+    decoder: Decoder<'t, R>,
+    layer: BlobHasher,
     meter: Meter<'a>,
 }
 
-impl<R: io::Read> ChunkSource for Inline<'_, R> {
+impl<R: io::Read> ChunkSource for Inline<'_, '_, R> {
     fn next_chunk(&mut self) -> Result<Option<Chunk>> {
-        self.meter.check()?;
-        let chunk = self.decoder.next_chunk()?;
-        for compressed in self.decoder.take_compressed() {
-            self.digests.update(&Part::Compressed(compressed));
-        }
-        let Some(chunk) = chunk else { return Ok(None) };
-        self.digests.update(&Part::Layer(chunk.clone()));
+        self.meter.options.cancel.check()?;
+        let Some(chunk) = self.decoder.next_chunk()? else {
+            return Ok(None);
+        };
+        self.layer.update(&chunk);
         self.meter.count(self.decoder.input_bytes(), &chunk);
         Ok(Some(chunk))
     }
@@ -209,39 +211,31 @@ impl ChunkSource for Queue {
 
 /// What is digested.
 enum Part {
-    Compressed(Chunk),
+    Blob(Chunk),
     Layer(Chunk),
 }
 
-/// The digests of the layer and of the blob it comes in; a plain tar is both.
+/// The digests of the layer and of the blob it comes in, unless they are the same bytes.
+#[derive(Default)]
 struct Digests {
     layer: BlobHasher,
-    compressed: Option<BlobHasher>,
+    blob: BlobHasher,
 }
 
 impl Digests {
-    fn new(compression: Compression) -> Self {
-        let compressed = (compression != Compression::None).then(BlobHasher::new);
-        Self {
-            layer: BlobHasher::new(),
-            compressed,
-        }
-    }
-
     fn update(&mut self, part: &Part) {
         match part {
             Part::Layer(chunk) => self.layer.update(chunk),
-            Part::Compressed(chunk) => {
-                if let Some(compressed) = &mut self.compressed {
-                    compressed.update(chunk);
-                }
-            }
+            Part::Blob(chunk) => self.blob.update(chunk),
         }
     }
 
     /// The layer's, then the blob's.
-    fn finish(self) -> (Blob, Blob) {
+    fn finish(self, compression: Compression) -> (Blob, Blob) {
         let layer = self.layer.finish();
-        (layer, self.compressed.map_or(layer, BlobHasher::finish))
+        match compression {
+            Compression::None => (layer, layer),
+            _ => (layer, self.blob.finish()),
+        }
     }
 }

@@ -114,7 +114,7 @@ impl Container {
                         layout.set(block..block + 1, zero).map_err(out_of_range)?;
                     }
                 }
-                let structures = layout.structures().map_err(out_of_range)?.collect();
+                let structures = layout.structures().collect();
                 Ok(Rest {
                     structures,
                     len: layout.file_size(),

@@ -12,8 +12,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::summary::Compression;
 
 /// Turns a blob into the uncompressed layer, and verifies every checksum on the way.
-pub(crate) struct Decoder<R> {
-    input: Input<R>,
+pub(crate) struct Decoder<'t, R> {
+    input: Input<'t, R>,
     pool: Pool,
     /// None for a plain tar.
     engine: Option<Engine>,
@@ -26,7 +26,7 @@ enum Engine {
     Zstd(Box<Zstd>),
 }
 
-impl<R: Read> Decoder<R> {
+impl<'t, R: Read> Decoder<'t, R> {
     /// Reads the beginning of `input` to find its format, which must be `expected` if that is
     /// given. An input of no bytes has no format and contradicts nothing.
     pub(crate) fn new(
@@ -45,9 +45,6 @@ impl<R: Read> Decoder<R> {
             Some(Format::Other(_)) if header::starts_with_header(start) => None,
             Some(format) => return Err(unsupported(format.name(), 0)),
         };
-        if engine.is_none() {
-            input.stop_tapping();
-        }
         let decoder = Self {
             input,
             pool,
@@ -96,11 +93,14 @@ impl<R: Read> Decoder<R> {
         Ok((len > 0).then(|| chunk.freeze(len)))
     }
 
-    /// The chunks read from a compressed input since the last call, which are kept until
-    /// then: once [`next_chunk`](Self::next_chunk) told the end, all bytes of the input were
-    /// given, in order. For a plain tar there are none: the uncompressed chunks are the input.
-    pub(crate) fn take_compressed(&mut self) -> impl Iterator<Item = Chunk> {
-        self.input.take_tapped()
+    /// Shows all chunks of a compressed input as they are read, also where they give no
+    /// output for long; an error of `tap` ends the decoding. Those of a plain tar are not
+    /// shown: the uncompressed chunks are the input.
+    pub(crate) fn tap(&mut self, tap: impl FnMut(&Chunk) -> Result<()> + 't) -> Result<()> {
+        match self.engine {
+            Some(_) => self.input.tap(Box::new(tap)),
+            None => Ok(()),
+        }
     }
 
     /// Bytes read from the input so far.
@@ -109,7 +109,7 @@ impl<R: Read> Decoder<R> {
     }
 }
 
-impl<R: Read> ChunkSource for Decoder<R> {
+impl<R: Read> ChunkSource for Decoder<'_, R> {
     fn next_chunk(&mut self) -> Result<Option<Chunk>> {
         Decoder::next_chunk(self)
     }

@@ -4,7 +4,7 @@ use crate::chunk::{CHUNK_SIZE, Chunk, Pool};
 use crate::error::{Error, Result};
 
 /// The blob as it comes in, read in whole chunks and handed on byte by byte or in slices.
-pub(super) struct Input<R> {
+pub(super) struct Input<'t, R> {
     reader: R,
     pool: Pool,
     /// The chunk being consumed, from `consumed` on.
@@ -16,12 +16,13 @@ pub(super) struct Input<R> {
     total: u64,
     /// A reader is not asked again after its end: a terminal would go on.
     ended: bool,
-    /// Chunks that were read are kept until they are taken.
-    tapping: bool,
-    tapped: Vec<Chunk>,
+    tap: Option<Tap<'t>>,
 }
 
-impl<R: Read> Input<R> {
+/// Sees every chunk as it is read; its error ends the reading.
+type Tap<'t> = Box<dyn FnMut(&Chunk) -> Result<()> + 't>;
+
+impl<'t, R: Read> Input<'t, R> {
     /// Reads the first chunk, so that the caller can look at it.
     pub(super) fn new(reader: R, pool: Pool) -> Result<Self> {
         let mut input = Self {
@@ -32,8 +33,7 @@ impl<R: Read> Input<R> {
             before: 0,
             total: 0,
             ended: false,
-            tapping: true,
-            tapped: Vec::new(),
+            tap: None,
         };
         input.fill()?;
         Ok(input)
@@ -46,8 +46,8 @@ impl<R: Read> Input<R> {
         {
             self.before += self.chunk.len() as u64;
             self.consumed = 0;
-            if self.tapping {
-                self.tapped.push(next.clone());
+            if let Some(tap) = &mut self.tap {
+                tap(&next)?;
             }
             self.chunk = next;
         }
@@ -111,15 +111,11 @@ impl<R: Read> Input<R> {
         self.total
     }
 
-    /// The chunks read since the last call.
-    pub(super) fn take_tapped(&mut self) -> std::vec::Drain<'_, Chunk> {
-        self.tapped.drain(..)
-    }
-
-    /// For an input whose chunks are handed out whole.
-    pub(super) fn stop_tapping(&mut self) {
-        self.tapping = false;
-        self.tapped.clear();
+    /// Shows the chunk being consumed and all that follow.
+    pub(super) fn tap(&mut self, mut tap: Tap<'t>) -> Result<()> {
+        tap(&self.chunk)?;
+        self.tap = Some(tap);
+        Ok(())
     }
 
     /// A full chunk, or what is left before the end.

@@ -1,3 +1,4 @@
+use std::cell::RefCell;
 use std::io::{self, Write};
 
 use flate2::{Crc, GzBuilder};
@@ -13,21 +14,24 @@ const MAX_WINDOW: u64 = 128 << 20;
 /// Decodes all of `input`, which comes in pieces of at most `most` bytes, and checks what
 /// holds for every input.
 fn decode_in(input: &[u8], most: usize, max_window: u64) -> Result<(Compression, Vec<u8>)> {
+    let tapped = RefCell::new(Vec::new());
     let mut decoder = Decoder::new(Dribble::new(input, most), None, max_window, Pool::new())?;
-    let (mut output, mut tapped) = (Vec::new(), Vec::new());
-    tapped.extend(decoder.take_compressed().flat_map(|chunk| chunk.to_vec()));
+    decoder.tap(|chunk| {
+        tapped.borrow_mut().extend_from_slice(chunk);
+        Ok(())
+    })?;
+    let mut output = Vec::new();
     while let Some(chunk) = decoder.next_chunk()? {
         assert_eq!(output.len() % CHUNK_SIZE, 0, "all but the last are full");
         assert!(!chunk.is_empty());
         output.extend_from_slice(&chunk);
-        tapped.extend(decoder.take_compressed().flat_map(|chunk| chunk.to_vec()));
     }
     assert!(decoder.next_chunk()?.is_none(), "the end is the end");
-    tapped.extend(decoder.take_compressed().flat_map(|chunk| chunk.to_vec()));
+    let tapped = tapped.borrow();
     let compression = decoder.compression();
     match compression {
         Compression::None => assert!(tapped.is_empty()),
-        _ => assert!(tapped == input, "all of the input is tapped"),
+        _ => assert!(*tapped == input, "all of the input is tapped"),
     }
     assert_eq!(decoder.input_bytes(), input.len() as u64);
     Ok((compression, output))
@@ -641,13 +645,51 @@ fn buffers_are_recycled() {
         zstd(&sample(10 * CHUNK_SIZE), true, &[]),
     ] {
         let mut decoder = Decoder::new(&stream[..], None, MAX_WINDOW, pool.clone()).unwrap();
-        while decoder.next_chunk().unwrap().is_some() {
-            if decoder.compression() != Compression::None {
-                decoder.take_compressed().for_each(drop);
-            }
-        }
+        while decoder.next_chunk().unwrap().is_some() {}
     }
     assert!(pool.idle() <= 4, "{} buffers", pool.idle());
+}
+
+/// Input that gives no output costs no memory, and can be stopped.
+#[test]
+fn padding_is_not_kept() {
+    let padding = vec![0; 40 * CHUNK_SIZE];
+    for stream in [
+        [gzip(b""), padding.clone()].concat(),
+        [skippable(0, &padding), zstd(b"", true, &[])].concat(),
+        gzip(b"").repeat(10 * CHUNK_SIZE / 20),
+    ] {
+        let pool = Pool::new();
+        let mut seen = 0;
+        let mut decoder = Decoder::new(&stream[..], None, MAX_WINDOW, pool.clone()).unwrap();
+        decoder
+            .tap(|chunk| {
+                seen += chunk.len();
+                Ok(())
+            })
+            .unwrap();
+        assert!(decoder.next_chunk().unwrap().is_none());
+        drop(decoder);
+        assert_eq!(seen, stream.len());
+        assert!(pool.idle() <= 4, "{} buffers", pool.idle());
+
+        let mut left = 3;
+        let mut decoder = Decoder::new(&stream[..], None, MAX_WINDOW, pool).unwrap();
+        decoder
+            .tap(|_| {
+                left -= 1;
+                if left > 0 {
+                    Ok(())
+                } else {
+                    Err(Error::cancelled())
+                }
+            })
+            .unwrap();
+        assert_eq!(
+            decoder.next_chunk().unwrap_err().kind(),
+            ErrorKind::Cancelled
+        );
+    }
 }
 
 proptest! {

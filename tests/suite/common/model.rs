@@ -376,7 +376,9 @@ impl Model<'_> {
         }
         if old.is_some_and(|old| self.is_dir(old) && self.dir(old).opaque) {
             // What the layer hides stays hidden, whatever takes the name meanwhile.
-            self.dir(parent).whiteouts.insert(name.to_vec(), Time::default());
+            self.dir(parent)
+                .whiteouts
+                .insert(name.to_vec(), Time::default());
         }
         if self.is_dir(inode) {
             let dir = self.dir(inode);
