@@ -10,6 +10,8 @@ mod formats;
 #[cfg(test)]
 mod inspect;
 #[cfg(test)]
+mod overlay;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod semantics_entries;
