@@ -196,7 +196,7 @@ pub fn inspect_bytes(disk: impl AsRef<[u8]> + 'static) -> Result<Inspection> {
     let (format, footer) = find_footer(bytes, &mut findings)?;
     let volume_len = match format {
         DiskFormat::Vhd => bytes.len() - Footer::SIZE,
-        DiskFormat::Raw => bytes.len(),
+        _ => bytes.len(),
     };
     let volume = &bytes[..volume_len];
     let (file_system, superblock) = describe(volume)?;

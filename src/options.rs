@@ -14,8 +14,29 @@ pub enum DiskFormat {
     /// A fixed VHD: the file system and a 512-byte footer. At most 2,040 GiB.
     #[default]
     Vhd,
+    /// A dynamic VHD: blocks of 2 MiB, only those in it that are not all zero. At most
+    /// 2,040 GiB.
+    VhdDynamic,
+    /// A dynamic VHDX. At most 16 TiB less one block, as the file system.
+    Vhdx,
+    /// A fixed VHDX, which has room for every block.
+    VhdxFixed,
     /// The file system alone. At most 16 TiB less one block.
     Raw,
+}
+
+impl DiskFormat {
+    /// The name that the command uses.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Vhd => "vhd",
+            Self::VhdDynamic => "vhd-dynamic",
+            Self::Vhdx => "vhdx",
+            Self::VhdxFixed => "vhdx-fixed",
+            Self::Raw => "raw",
+        }
+    }
 }
 
 /// How far a conversion has come.
@@ -293,8 +314,8 @@ impl Options {
         const BLOCK: u64 = BLOCK_SIZE as u64;
         let wrong = |message: String| Err(Error::new(ErrorKind::InvalidOptions, message));
         let most = match self.format {
-            DiskFormat::Vhd => vhd_format::vhd::MAX_VIRTUAL_SIZE,
-            DiskFormat::Raw => MAX_BLOCKS * BLOCK,
+            DiskFormat::Vhd | DiskFormat::VhdDynamic => vhd_format::vhd::MAX_VIRTUAL_SIZE,
+            DiskFormat::Vhdx | DiskFormat::VhdxFixed | DiskFormat::Raw => MAX_BLOCKS * BLOCK,
         };
         if self.max_size > most {
             let max_size = self.max_size;

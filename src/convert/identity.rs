@@ -3,6 +3,7 @@
 use sha2::{Digest as _, Sha256};
 use uuid::Builder;
 
+use crate::disk::DiskIds;
 use crate::ext4::finish::Identity;
 use crate::options::Options;
 use crate::summary::Digest;
@@ -38,13 +39,21 @@ pub(super) fn of(diff_id: Digest, options: &Options, answers: [u8; 32]) -> Ident
     }
 }
 
-/// The unique id of a VHD around a file system.
-pub(super) fn of_vhd(uuid: [u8; 16], virtual_size: u64) -> [u8; 16] {
-    let mut hash = Sha256::new();
-    hash.update(b"tar2vhd vhd");
-    hash.update(uuid);
-    hash.update(virtual_size.to_le_bytes());
-    custom_uuid(&hash.finalize())
+/// The ids of a disk around a file system.
+pub(super) fn of_disk(uuid: [u8; 16], virtual_size: u64) -> DiskIds {
+    let id = |what: &str| {
+        let mut hash = Sha256::new();
+        hash.update(b"tar2vhd disk ");
+        hash.update(what);
+        hash.update(uuid);
+        hash.update(virtual_size.to_le_bytes());
+        custom_uuid(&hash.finalize())
+    };
+    DiskIds {
+        disk: id("disk"),
+        file: id("file"),
+        data: id("data"),
+    }
 }
 
 /// A UUID of version 8 (RFC 9562, section 5.8) of the first 16 bytes.

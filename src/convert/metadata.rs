@@ -141,11 +141,11 @@ pub(super) fn xattrs(
             Some((index @ (INDEX_ACL_ACCESS | INDEX_ACL_DEFAULT), _)) => {
                 if let Some(why) = acl_misplaced(index, kind) {
                     dropped(name, why);
-                } else if value.len() > acl::XATTR_HEADER_SIZE {
-                    let value = acl::from_xattr(value).map_err(|why| bad_acl(name, why))?;
+                } else if let Some(value) =
+                    acl::from_xattr(value).map_err(|why| bad_acl(name, why))?
+                {
                     set.insert(attribute(index, b"", value));
                 }
-                // One without entries says that there is none.
             }
             Some((index, rest)) => set.insert(attribute(index, rest, value.as_slice().into())),
         }

@@ -11,13 +11,12 @@ use std::io::Read;
 use std::path::Path;
 
 use rayon::ThreadPoolBuilder;
-use vhd_format::vhd::Footer;
 
-use crate::disk::{DiskFile, DiskOutput, Stream};
+use crate::disk::{Container, DiskFile, DiskOutput, Stream};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ext4::format::{BLOCK_SIZE, MAX_BLOCKS};
 use crate::ext4::writer::{BlockSink, Config, Writer};
-use crate::options::{CancelToken, DiskFormat, Options};
+use crate::options::{CancelToken, Options};
 use crate::summary::{Blob, DiskSummary, Summary, WarningKind};
 use pipeline::Read as LayerRead;
 use place::{Place, Rules};
@@ -43,13 +42,15 @@ pub fn convert(input: impl Read, output: &dyn DiskOutput, options: &Options) -> 
         inline_data: options.inline_data,
         time: options.time,
     };
+    let container = Container::new(options.format, options.max_size, options.time)?;
     if threads == 1 {
-        let place = place(Stream::inline(output), config, options);
+        let place = place(Stream::inline(output), container, config, options);
         let read = pipeline::inline(input, options, place)?;
         return finish(read, output, options, threads);
     }
     std::thread::scope(|scope| {
-        let place = place(Stream::threaded(scope, output, 1), config, options);
+        let stream = Stream::threaded(scope, output, 1);
+        let place = place(stream, container, config, options);
         let read = pipeline::threaded(scope, input, options, place)?;
         finish(read, output, options, threads)
     })
@@ -72,9 +73,15 @@ pub fn convert_file(
     Ok(summary)
 }
 
-fn place<'a>(stream: Stream<'a>, config: Config, options: &'a Options) -> Place<'a, Blocks<'a>> {
+fn place<'a>(
+    stream: Stream<'a>,
+    container: Container,
+    config: Config,
+    options: &'a Options,
+) -> Place<'a, Blocks<'a>> {
     let sink = Blocks {
         stream,
+        container,
         cancel: options.cancel.clone(),
     };
     let rules = Rules {
@@ -108,25 +115,30 @@ fn finish(
         Error::new(ErrorKind::Output, "cannot start threads").with_source(error)
     })?;
     let finished = pool.install(|| placed.writer.finish(&identity))?;
-    let mut stream = finished.sink.stream;
+    let Blocks {
+        mut stream,
+        container,
+        ..
+    } = finished.sink;
     let size = u64::from(finished.blocks) * BLOCK_SIZE as u64;
-    let virtual_size = match options.align {
-        0 => size,
-        align => size.next_multiple_of(align),
-    };
-    if virtual_size > options.max_size {
-        return Err(Error::limit(format!(
-            "the disk of {virtual_size} bytes is larger than the maximum size of {}",
-            options.max_size
-        )));
-    }
-    let mut len = virtual_size;
-    if options.format == DiskFormat::Vhd {
-        let footer = footer(virtual_size, identity.uuid, options.time)?;
-        stream.write(virtual_size, &footer)?;
-        len += footer.len() as u64;
+    let virtual_size = size
+        .checked_next_multiple_of(options.align.max(1))
+        .filter(|size| *size <= options.max_size)
+        .ok_or_else(|| {
+            Error::limit(format!(
+                "the disk of {size} bytes, aligned to {}, is larger than the maximum size of {}",
+                options.align, options.max_size
+            ))
+        })?;
+    let rest = container.finish(
+        virtual_size,
+        &identity::of_disk(identity.uuid, virtual_size),
+    )?;
+    for (offset, structure) in &rest.structures {
+        stream.write(*offset, structure)?;
     }
     stream.finish()?;
+    let len = rest.len;
     output
         .set_len(len)
         .map_err(|error| Error::output("cannot set the size of the disk", error))?;
@@ -146,16 +158,6 @@ fn finish(
         entries: placed.counts,
         warnings: all.into_vec(),
     })
-}
-
-/// The footer of a fixed VHD.
-fn footer(virtual_size: u64, uuid: [u8; 16], time: u64) -> Result<[u8; 512]> {
-    /// 2000-01-01, from where a VHD counts.
-    const EPOCH: u64 = 946_684_800;
-    let footer = Footer::fixed(virtual_size, identity::of_vhd(uuid, virtual_size))
-        .map_err(|error| Error::limit("the disk cannot be a VHD").with_source(error))?;
-    let seconds = u32::try_from(time.saturating_sub(EPOCH)).unwrap_or(u32::MAX);
-    Ok(footer.with_time_stamp(seconds).to_bytes())
 }
 
 fn check_expected(options: &Options, layer: &Blob, compressed: &Blob) -> Result<()> {
@@ -186,6 +188,7 @@ fn check_expected(options: &Options, layer: &Blob, compressed: &Blob) -> Result<
 /// Blocks to bytes of the disk.
 pub(crate) struct Blocks<'scope> {
     stream: Stream<'scope>,
+    container: Container,
     cancel: CancelToken,
 }
 
@@ -194,8 +197,16 @@ impl BlockSink for Blocks<'_> {
         if self.cancel.is_cancelled() {
             return Err(Error::cancelled());
         }
-        self.stream
-            .write(u64::from(block) * BLOCK_SIZE as u64, data)
+        let mut offset = u64::from(block) * BLOCK_SIZE as u64;
+        let mut rest = data;
+        while !rest.is_empty() {
+            let (place, len) = self.container.place(offset, rest.len())?;
+            let (now, later) = rest.split_at(len);
+            self.stream.write(place, now)?;
+            offset += len as u64;
+            rest = later;
+        }
+        Ok(())
     }
 }
 

@@ -397,7 +397,7 @@ impl<'a, S: BlockSink> Place<'a, S> {
     /// What the layers below have under a name that this one has not.
     fn look_below(&mut self, dir: Ino, name: &[u8], lasting: &mut bool) -> Result<Found> {
         let tree = self.writer.tree();
-        let hidden = tree.dir(dir).is_none_or(|dir| dir.opaque || dir.alone);
+        let hidden = tree.shows_nothing_below(dir);
         let Some(lower) = self.rules.lower.filter(|_| !hidden) else {
             return Ok(Found::Nothing(None));
         };

@@ -14,8 +14,6 @@ const OTHER: u16 = 0x20;
 
 /// Version of the form that getxattr and setxattr speak.
 const XATTR_VERSION: u32 = 2;
-/// Bytes of that form before its entries: an ACL of no entries says that there is none.
-pub(crate) const XATTR_HEADER_SIZE: usize = 4;
 /// Version of the form on disk.
 const DISK_VERSION: u32 = 1;
 
@@ -29,13 +27,17 @@ struct AclEntry {
     perm: u16,
 }
 
-/// Converts the form of the system call (version 2, eight bytes an entry).
-pub(crate) fn from_xattr(value: &[u8]) -> Result<Box<[u8]>, &'static str> {
+/// Converts the form of the system call (version 2, eight bytes an entry). `Ok(None)`: an ACL
+/// without entries, which says that there is none.
+pub(crate) fn from_xattr(value: &[u8]) -> Result<Option<Box<[u8]>>, &'static str> {
     let (head, rest) = value
         .split_at_checked(4)
         .ok_or("ACL is shorter than its header")?;
     if LE::read_u32(head) != XATTR_VERSION {
         return Err("ACL is not of version 2");
+    }
+    if rest.is_empty() {
+        return Ok(None);
     }
     if rest.len() % 8 != 0 {
         return Err("ACL ends within an entry");
@@ -45,7 +47,7 @@ pub(crate) fn from_xattr(value: &[u8]) -> Result<Box<[u8]>, &'static str> {
         perm: LE::read_u16(&entry[2..]),
         id: LE::read_u32(&entry[4..]),
     });
-    to_disk(entries.collect())
+    to_disk(entries.collect()).map(Some)
 }
 
 /// Converts text as star, GNU tar and libarchive write it: `tag:name:rwx[:id]`, separated by
@@ -182,7 +184,7 @@ mod tests {
 
     #[test]
     fn both_forms_give_the_form_on_disk() {
-        assert_eq!(*from_xattr(&xattr()).unwrap(), DISK);
+        assert_eq!(*from_xattr(&xattr()).unwrap().unwrap(), DISK);
         for text in [
             "user::rw-,user:lisa:r--:1000,group::r--,mask::r--,other::---",
             "user::rw-\nuser:1000:r--\ngroup::r--\nmask:r--\nother:---\n",
@@ -194,6 +196,11 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn no_entries_are_no_acl() {
+        assert_eq!(from_xattr(&[2, 0, 0, 0]), Ok(None));
     }
 
     #[test]

@@ -260,6 +260,13 @@ impl Tree {
             .is_some_and(|i| self.dirents[i as usize].hides)
     }
 
+    /// Whether nothing of the lower layers shows through a directory. The root's own mark
+    /// does not count: overlayfs does not heed it.
+    pub(crate) fn shows_nothing_below(&self, ino: Ino) -> bool {
+        self.dir(ino)
+            .is_none_or(|dir| dir.alone || (dir.opaque && ino != Ino::ROOT))
+    }
+
     /// Makes an inode without a name.
     pub(crate) fn add(&mut self, node: Node) -> Result<Ino> {
         let ino = Ino::of_index(self.nodes.len());
@@ -274,7 +281,7 @@ impl Tree {
     pub(crate) fn add_dir(&mut self, parent: Ino, attributes: Attributes) -> Result<Ino> {
         let dir = self.dirs.len() as u32;
         let ino = self.add(Node::new(attributes, Body::Directory(dir)))?;
-        let alone = self.dir(parent).is_some_and(|dir| dir.opaque || dir.alone);
+        let alone = self.shows_nothing_below(parent);
         self.dirs.push(Dir {
             parent,
             newest: NONE,

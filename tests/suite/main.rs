@@ -6,6 +6,8 @@
 #[cfg(test)]
 mod common;
 #[cfg(test)]
+mod formats;
+#[cfg(test)]
 mod inspect;
 #[cfg(test)]
 mod properties;

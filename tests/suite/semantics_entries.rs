@@ -297,7 +297,7 @@ fn gnu_sparse_maps_that_contradict_the_data_are_refused() {
 #[test]
 fn long_names_and_targets_apply_to_the_next_entry_alone() {
     let name = format!("{}/{}", "d".repeat(200), "f".repeat(255));
-    let target = format!("/{}", "t".repeat(300));
+    let target = "/t".repeat(150);
     for long in [Long::Gnu, Long::Pax, Long::Solaris] {
         let tar = Tar::new()
             .long(long)
@@ -680,7 +680,7 @@ fn components_over_255_bytes_and_empty_names_are_refused() {
 #[test]
 fn any_bytes_but_nul_and_slash_are_a_name() {
     let every: Vec<u8> = (1..=255).filter(|b| *b != b'/').collect();
-    let mut entries = vec![file(&every, "all"), symlink("s", &every)];
+    let mut entries = vec![file(&every, "all"), symlink("link", &every)];
     entries.extend(
         (1..=255)
             .filter(|b| !b"/.".contains(b))
@@ -689,7 +689,7 @@ fn any_bytes_but_nul_and_slash_are_a_name() {
     let image = layer(&entries);
     assert_eq!(image.names().len(), 255);
     assert_eq!(image.tree().0[&every].kind, image.at(&every).kind);
-    image.assert_symlink("s", &every);
+    image.assert_symlink("link", &every);
 }
 
 #[test]
@@ -750,8 +750,7 @@ fn a_parent_symlink_is_resolved_inside_the_root() {
     }
     image.assert_dir("usr/lib/sub");
     image.assert_linked("usr/lib/hard", "usr/lib/b");
-    let warnings = image.warnings();
-    assert!(warnings.iter().all(|w| w.1 == "usr/lib"), "{warnings:?}");
+    image.assert_warnings(&[(WarningKind::MissingParent, "usr")]);
 }
 
 #[test]
@@ -832,14 +831,16 @@ fn a_parent_that_is_no_directory_is_refused() {
 
 #[test]
 fn symlink_targets_take_1_to_4095_bytes_and_mode_0777() {
+    // ext4-view takes components over 255 bytes for damage.
+    let target = |len: usize| "t/".repeat(len.div_ceil(2))[..len].to_owned();
     let lengths = [1, 59, 60, 61, 100, 101, 255, 256, 4094, 4095];
     let entries: Vec<_> = lengths
         .iter()
-        .map(|n| symlink(n.to_string(), "t".repeat(*n)).mode(0o640))
+        .map(|n| symlink(n.to_string(), target(*n)).mode(0o640))
         .collect();
     let image = layer(&entries);
     for n in lengths {
-        image.assert_symlink(&n.to_string(), "t".repeat(n));
+        image.assert_symlink(&n.to_string(), target(n));
         assert_eq!(image.at(n.to_string()).mode, 0o777);
     }
     refused(ErrorKind::Entry, &[symlink("s", "")]);
@@ -1135,7 +1136,7 @@ fn rebuilding_the_directories_changes_no_name() {
     let Some(copy) = oracle::rebuilt_directories(image.path()) else {
         return;
     };
-    let mut rebuilt = crate::common::view::read(&std::fs::read(&copy).unwrap());
+    let mut rebuilt = crate::common::view::read(&std::fs::read(&copy).unwrap()).unwrap();
     // A writing e2fsck makes one.
     rebuilt.0.remove(&b"lost+found"[..]);
     let names = |tree: &crate::common::tree::Tree| tree.0.keys().cloned().collect::<Vec<_>>();

@@ -23,8 +23,8 @@ fn a_whiteout_is_a_character_device_0_0_with_the_entrys_mtime() {
     image.assert_xattrs("d/x", &[]);
     image.assert_whiteout("top");
     assert_eq!(image.at("top").mtime, (56, 6));
-    image.assert_whiteout("d/....");
-    assert_eq!(image.names(), ["d", "d/....", "d/x", "d/\\xff", "top"]);
+    image.assert_whiteout("d/...");
+    assert_eq!(image.names(), ["d", "d/...", "d/x", "d/\\xff", "top"]);
     image.assert_no_warnings();
     assert_eq!(image.summary.entries.whiteouts, 4);
     assert_eq!(

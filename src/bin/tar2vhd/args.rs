@@ -152,6 +152,12 @@ pub(crate) enum Format {
     /// A fixed VHD: the file system and a footer.
     #[default]
     Vhd,
+    /// A dynamic VHD.
+    VhdDynamic,
+    /// A dynamic VHDX.
+    Vhdx,
+    /// A fixed VHDX.
+    VhdxFixed,
     /// The file system alone.
     Raw,
 }
@@ -160,6 +166,9 @@ impl From<Format> for DiskFormat {
     fn from(format: Format) -> Self {
         match format {
             Format::Vhd => Self::Vhd,
+            Format::VhdDynamic => Self::VhdDynamic,
+            Format::Vhdx => Self::Vhdx,
+            Format::VhdxFixed => Self::VhdxFixed,
             Format::Raw => Self::Raw,
         }
     }

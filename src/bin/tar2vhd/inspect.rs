@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use std::fmt::Write;
-use tar2vhd::{DiskFormat, Inspection};
+use tar2vhd::Inspection;
 use uuid::Uuid;
 
 use crate::Failure;
@@ -26,13 +26,6 @@ pub(crate) fn run(args: &Inspect) -> Result<(), Failure> {
     }
 }
 
-fn format_name(format: DiskFormat) -> &'static str {
-    match format {
-        DiskFormat::Vhd => "vhd",
-        _ => "raw",
-    }
-}
-
 fn json(found: &Inspection) -> Value {
     let system = &found.file_system;
     let checks: serde_json::Map<_, _> = found
@@ -46,7 +39,7 @@ fn json(found: &Inspection) -> Value {
         .collect();
     json!({
         "size": found.size,
-        "format": format_name(found.format),
+        "format": found.format.as_str(),
         "footer": found.footer.as_ref().map(|footer| json!({
             "virtualSize": footer.virtual_size,
             "cylinders": footer.geometry.0,
@@ -98,7 +91,7 @@ fn text(found: &Inspection) -> String {
     let system = &found.file_system;
     let mut lines = Lines::default();
     lines.field("size", bytes(found.size));
-    lines.field("format", format_name(found.format));
+    lines.field("format", found.format.as_str());
     if let Some(footer) = &found.footer {
         let (cylinders, heads, sectors) = footer.geometry;
         lines.field("virtual size", bytes(footer.virtual_size));

@@ -1,12 +1,16 @@
 //! An entry of a layer as the tests think of it, before any tar encoding.
 
+use std::fmt;
+
+use super::tree::text;
+
 /// Seconds since 1970 and nanoseconds.
 pub(crate) type Time = (i64, u32);
 
 /// A list of names or values as bytes.
 pub(crate) type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) path: Vec<u8>,
     pub(crate) kind: Kind,
@@ -22,6 +26,36 @@ pub(crate) struct Entry {
     pub(crate) records: Pairs,
 }
 
+/// One line, and of it what is not as always: a failing layer is read by a person.
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = text(&self.path);
+        match &self.kind {
+            Kind::File(segments) => write!(f, "file {path}: {segments:?}")?,
+            Kind::Dir => write!(f, "dir {path}")?,
+            Kind::Symlink(target) => write!(f, "symlink {path} -> {}", text(target))?,
+            Kind::Link(target) => write!(f, "link {path} = {}", text(target))?,
+            Kind::Char(major, minor) => write!(f, "char {path} {major}:{minor}")?,
+            Kind::Block(major, minor) => write!(f, "block {path} {major}:{minor}")?,
+            Kind::Fifo => write!(f, "fifo {path}")?,
+        }
+        write!(
+            f,
+            " {:o} {}:{} {:?}",
+            self.mode, self.uid, self.gid, self.mtime
+        )?;
+        for (name, time) in [("atime", self.atime), ("ctime", self.ctime)] {
+            if let Some(time) = time {
+                write!(f, " {name} {time:?}")?;
+            }
+        }
+        for (name, value) in self.xattrs.iter().chain(&self.records) {
+            write!(f, " {}={}", text(name), text(value))?;
+        }
+        Ok(())
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     File(Vec<Segment>),
@@ -34,10 +68,19 @@ pub(crate) enum Kind {
 }
 
 /// A stretch of a file's contents.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Segment {
     Data(Vec<u8>),
     Hole(u64),
+}
+
+impl fmt::Debug for Segment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Data(data) => write!(f, "{} of {:?}", data.len(), data.first()),
+            Self::Hole(len) => write!(f, "hole of {len}"),
+        }
+    }
 }
 
 impl Segment {

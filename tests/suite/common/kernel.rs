@@ -7,6 +7,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use rustix::fs::{SeekFrom, major, minor, seek};
 
@@ -114,12 +115,18 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        let done = Command::new("umount").arg(self.point.path()).status();
-        if !done.is_ok_and(|status| status.success()) {
-            let _ = Command::new("umount")
-                .arg("-l")
+        // A test that starts a process at this moment has all our files open in it for an
+        // instant: then the mount is busy.
+        for attempt in 0..100 {
+            let lazy: &[&str] = if attempt == 99 { &["-l"] } else { &[] };
+            let done = Command::new("umount")
+                .args(lazy)
                 .arg(self.point.path())
-                .status();
+                .output();
+            if done.is_ok_and(|output| output.status.success()) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
         }
     }
 }

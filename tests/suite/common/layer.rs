@@ -31,7 +31,7 @@ pub(crate) struct Image {
     pub(crate) bytes: Vec<u8>,
     pub(crate) summary: Summary,
     file: tempfile::TempPath,
-    tree: OnceCell<Tree>,
+    tree: OnceCell<Option<Tree>>,
 }
 
 /// Entries as a layer with an end marker, converted.
@@ -70,18 +70,31 @@ impl Image {
     /// agree, and the kernel sees more.
     #[track_caller]
     pub(crate) fn tree(&self) -> &Tree {
-        self.tree.get_or_init(|| {
-            let viewed = view::read(&self.bytes);
-            let Some(mounted) = self.kernel_tree() else {
-                return viewed;
-            };
-            let differences = viewed.differences(&mounted);
-            assert!(
-                differences.is_empty(),
-                "ext4-view and the kernel: {differences}"
-            );
-            mounted
-        })
+        self.try_tree()
+            .expect("an image with features that ext4-view lacks")
+    }
+
+    /// Whether something here can read the image: with some features only the kernel can.
+    pub(crate) fn is_readable(&self) -> bool {
+        self.try_tree().is_some()
+    }
+
+    #[track_caller]
+    fn try_tree(&self) -> Option<&Tree> {
+        let tree = self
+            .tree
+            .get_or_init(|| match (view::read(&self.bytes), self.kernel_tree()) {
+                (Some(viewed), Some(mounted)) => {
+                    let differences = viewed.differences(&mounted);
+                    assert!(
+                        differences.is_empty(),
+                        "ext4-view and the kernel: {differences}"
+                    );
+                    Some(mounted)
+                }
+                (viewed, mounted) => mounted.or(viewed),
+            });
+        tree.as_ref()
     }
 
     /// As the kernel alone reads it: for what ext4-view cannot read.
@@ -101,11 +114,6 @@ impl Image {
         self.tree().0.get(path).unwrap_or_else(|| {
             panic!("no {:?} but {:?}", text(path), self.names());
         })
-    }
-
-    #[track_caller]
-    pub(crate) fn has(&self, path: impl AsRef<[u8]>) -> bool {
-        self.tree().0.contains_key(path.as_ref())
     }
 
     /// All paths but the root's, in byte order.

@@ -22,6 +22,9 @@ pub(crate) struct Settings<'a> {
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) tree: Tree,
+    /// A directory was replaced while links waited: where a path leads then changes with
+    /// everything that comes, and whether it ever led to the target in between is not promised.
+    pub(crate) shifting: bool,
     pub(crate) warnings: BTreeSet<WarningKind>,
 }
 
@@ -48,14 +51,16 @@ struct Meta {
     atime: Time,
     ctime: Time,
     xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// No entry says any of this.
+    implied: bool,
 }
 
 #[derive(Debug)]
 enum Body {
     Dir(Dir),
     Other(NodeKind),
-    /// A hard link whose target has not appeared, and the number of its entry.
-    Waiting(Vec<u8>, usize),
+    /// A hard link whose target has not appeared: its entry and that entry's number.
+    Waiting(Entry, usize),
 }
 
 #[derive(Debug, Default)]
@@ -64,6 +69,8 @@ struct Dir {
     /// Names that the layer hides below, and the time of that entry.
     whiteouts: BTreeMap<Vec<u8>, Time>,
     opaque: bool,
+    /// When it was made, nothing below could show through it.
+    alone: bool,
 }
 
 struct Model<'a> {
@@ -72,6 +79,7 @@ struct Model<'a> {
     warnings: BTreeSet<WarningKind>,
     /// The number of the entry at hand.
     now: usize,
+    shifting: bool,
 }
 
 const ROOT: usize = 0;
@@ -82,6 +90,7 @@ pub(crate) fn apply(entries: &[Entry], settings: Settings<'_>) -> Result<Outcome
         inodes: vec![(plain_dir((0, 0)), Body::Dir(Dir::default()))],
         warnings: BTreeSet::new(),
         now: 0,
+        shifting: false,
     };
     for (number, entry) in entries.iter().enumerate() {
         model.now = number;
@@ -106,6 +115,7 @@ fn plain_dir(time: Time) -> Meta {
         atime: time,
         ctime: time,
         xattrs: BTreeMap::new(),
+        implied: false,
     }
 }
 
@@ -139,6 +149,12 @@ impl Model<'_> {
         matches!(self.inodes[inode].1, Body::Dir(_))
     }
 
+    /// Nothing below shows through; the root's own mark has no effect.
+    fn hides_all(&mut self, inode: usize) -> bool {
+        let dir = self.dir(inode);
+        dir.alone || (dir.opaque && inode != ROOT)
+    }
+
     fn lookup(&self, dir: usize, name: &[u8]) -> Option<usize> {
         match &self.inodes[dir].1 {
             Body::Dir(dir) => dir.names.get(name).copied(),
@@ -148,9 +164,6 @@ impl Model<'_> {
 
     fn entry(&mut self, entry: &Entry) -> Result<()> {
         let mut path = names(&entry.path);
-        if path.iter().any(|name| name.len() > 255) {
-            return refuse("a component over 255 bytes");
-        }
         let Some(last) = path.pop() else {
             if entry.kind != Kind::Dir {
                 return refuse("the root is a directory");
@@ -167,6 +180,11 @@ impl Model<'_> {
         {
             return refuse("a whiteout has nothing below it");
         }
+        // What counts is the name that comes of it.
+        let name = if marker { &last[4..] } else { &last };
+        if path.iter().any(|name| name.len() > 255) || name.len() > 255 {
+            return refuse("a component over 255 bytes");
+        }
         if marker {
             return self.marker(&path, &last[4..], entry.mtime);
         }
@@ -176,8 +194,10 @@ impl Model<'_> {
         let there = self.lookup(parent, &last);
         if let Kind::Link(target) = &entry.kind {
             return match self.find(target)? {
-                Some(found) if there == Some(found) => Ok(()),
                 Some(found) if self.is_dir(found) => refuse("a hard link to a directory"),
+                Some(found) if there == Some(found) && names(&entry.path) == names(target) => {
+                    Ok(())
+                }
                 Some(found) if !matches!(self.inodes[found].1, Body::Waiting(..)) => {
                     let symlink = matches!(self.inodes[found].1, Body::Other(NodeKind::Symlink(_)));
                     let mut meta = self.meta(entry, self.takes_user_xattrs(found))?;
@@ -189,9 +209,8 @@ impl Model<'_> {
                     Ok(())
                 }
                 _ => {
-                    let meta = self.meta(entry, true)?;
-                    self.inodes
-                        .push((meta, Body::Waiting(target.clone(), self.now)));
+                    let waiting = Body::Waiting(entry.clone(), self.now);
+                    self.inodes.push((plain_dir(entry.mtime), waiting));
                     self.put(parent, &last, self.inodes.len() - 1);
                     Ok(())
                 }
@@ -241,15 +260,21 @@ impl Model<'_> {
         if matches!(name, b"" | b"." | b"..") {
             return refuse("a whiteout of nothing");
         }
-        if self.settings.bottom {
-            return Ok(());
-        }
         let Some(parent) = self.parent(parents, time)? else {
             // What would be hidden is hidden by the thing that is no directory.
             return Ok(());
         };
+        if self.settings.bottom {
+            return Ok(());
+        }
         if name != b".wh..opq" {
             self.dir(parent).whiteouts.insert(name.to_vec(), time);
+            if let Some(there) = self
+                .lookup(parent, name)
+                .filter(|there| self.is_dir(*there))
+            {
+                self.dir(there).opaque = true;
+            }
             return Ok(());
         }
         if parent == ROOT {
@@ -302,12 +327,13 @@ impl Model<'_> {
                     let below = self
                         .settings
                         .lower
+                        .filter(|_| {
+                            !self.hides_all(dir) && !self.dir(dir).whiteouts.contains_key(&name)
+                        })
                         .and_then(|tree| tree.0.get(&full.join(&b'/')));
                     let mut meta = plain_dir(time);
                     match below {
-                        None => {
-                            self.warnings.insert(WarningKind::MissingParent);
-                        }
+                        None => meta.implied = true,
                         Some(node) => match &node.kind {
                             NodeKind::Dir => meta = lower_meta(node),
                             NodeKind::Symlink(target) => link = Some(target.clone()),
@@ -341,11 +367,21 @@ impl Model<'_> {
 
     /// A name gets an inode; what stood there goes.
     fn put(&mut self, parent: usize, name: &[u8], inode: usize) {
+        let hidden = self.hides_all(parent);
+        let whited = self.dir(parent).whiteouts.contains_key(name);
         let old = self.dir(parent).names.insert(name.to_vec(), inode);
-        if let Some((_, Body::Dir(dir))) = old.map(|old| &self.inodes[old])
-            && !dir.names.is_empty()
-        {
+        if old.is_some_and(|old| self.is_dir(old)) {
             self.warnings.insert(WarningKind::ReplacedTree);
+            self.shifting |= !self.waiting().is_empty();
+        }
+        if old.is_some_and(|old| self.is_dir(old) && self.dir(old).opaque) {
+            // What the layer hides stays hidden, whatever takes the name meanwhile.
+            self.dir(parent).whiteouts.insert(name.to_vec(), Time::default());
+        }
+        if self.is_dir(inode) {
+            let dir = self.dir(inode);
+            dir.alone = hidden;
+            dir.opaque |= whited;
         }
     }
 
@@ -373,6 +409,19 @@ impl Model<'_> {
         let mtime = self.time(entry.mtime);
         let atime = entry.atime.map_or(mtime, |time| self.time(time));
         let ctime = entry.ctime.map_or(mtime, |time| self.time(time));
+        Ok(Meta {
+            mode: entry.mode & 0o7777,
+            uid,
+            gid,
+            mtime,
+            atime,
+            ctime,
+            xattrs: self.xattrs(entry, user)?,
+            implied: false,
+        })
+    }
+
+    fn xattrs(&mut self, entry: &Entry, user: bool) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
         let mut xattrs = BTreeMap::new();
         for (name, value) in &entry.xattrs {
             if name.len() > 255 || value.len() > 65_536 {
@@ -393,15 +442,7 @@ impl Model<'_> {
                 self.warnings.insert(WarningKind::XattrDropped);
             }
         }
-        Ok(Meta {
-            mode: entry.mode & 0o7777,
-            uid,
-            gid,
-            mtime,
-            atime,
-            ctime,
-            xattrs,
-        })
+        Ok(xattrs)
     }
 
     fn time(&mut self, (seconds, nanos): Time) -> Time {
@@ -441,15 +482,24 @@ impl Model<'_> {
         loop {
             let mut bound = false;
             for (dir, name, inode) in self.waiting() {
-                let Body::Waiting(target, _) = &self.inodes[inode].1 else {
+                let Body::Waiting(entry, _) = &self.inodes[inode].1 else {
                     continue;
                 };
-                let target = target.clone();
-                match self.find(&target)? {
+                let entry = entry.clone();
+                let Kind::Link(target) = &entry.kind else {
+                    continue;
+                };
+                match self.find(target)? {
                     Some(found) if self.is_dir(found) => {
                         return refuse("a hard link to a directory");
                     }
                     Some(found) if !matches!(self.inodes[found].1, Body::Waiting(..)) => {
+                        // The target's own header is the later one.
+                        let user = self.takes_user_xattrs(found);
+                        for (name, value) in self.xattrs(&entry, user)? {
+                            let meta = &mut self.inodes[found].0;
+                            meta.xattrs.entry(name).or_insert(value);
+                        }
                         self.put(dir, &name, found);
                         bound = true;
                     }
@@ -475,7 +525,11 @@ impl Model<'_> {
                 Body::Other(other) => kind = other.clone(),
                 Body::Dir(dir) => {
                     let dir = std::mem::take(dir);
-                    let hidden = hidden || dir.opaque;
+                    if self.inodes[inode].0.implied {
+                        self.warnings.insert(WarningKind::MissingParent);
+                    }
+                    // The root's mark has no effect, so hides nothing.
+                    let hidden = hidden || (dir.opaque && inode != ROOT);
                     if dir.opaque {
                         xattrs.insert(b"trusted.overlay.opaque".to_vec(), b"y".to_vec());
                     }
@@ -484,19 +538,11 @@ impl Model<'_> {
                         [&path[..], slash, name].concat()
                     };
                     for (name, time) in &dir.whiteouts {
-                        match dir.names.get(name) {
-                            Some(there) => {
-                                if let Body::Dir(there) = &mut self.inodes[*there].1 {
-                                    there.opaque = true;
-                                }
-                            }
-                            None if hidden => {}
-                            None => {
-                                let kind = NodeKind::Char(Some((0, 0)));
-                                let mut meta = plain_dir(*time);
-                                meta.mode = 0;
-                                tree.0.insert(join(name), node(&meta, kind));
-                            }
+                        if !hidden && !dir.names.contains_key(name) {
+                            let kind = NodeKind::Char(Some((0, 0)));
+                            let mut meta = plain_dir(*time);
+                            meta.mode = 0;
+                            tree.0.insert(join(name), node(&meta, kind));
                         }
                     }
                     for (name, child) in &dir.names {
@@ -521,6 +567,7 @@ impl Model<'_> {
         }
         Outcome {
             tree,
+            shifting: self.shifting,
             warnings: self.warnings,
         }
     }
@@ -535,6 +582,7 @@ fn lower_meta(node: &Node) -> Meta {
         atime: node.mtime,
         ctime: node.mtime,
         xattrs: node.xattrs.clone().unwrap_or_default(),
+        implied: false,
     }
 }
 

@@ -116,6 +116,10 @@ pub(crate) fn node() -> impl Strategy<Value = Entry> {
                 .owner(uid, gid)
                 .mtime(seconds, nanos);
             entry.xattrs = xattrs;
+            if !matches!(entry.kind, Kind::File(_) | Kind::Dir) {
+                // Symbolic links hold no more than a block of them.
+                entry.xattrs.retain(|(_, value)| value.len() < 1000);
+            }
             entry
         },
     )
@@ -157,6 +161,7 @@ pub(crate) fn entry() -> impl Strategy<Value = Entry> {
                 entry.mtime = mtime;
             } else if let Some(target) = link {
                 entry.kind = Kind::Link(target);
+                entry.xattrs.retain(|(_, value)| value.len() < 1000);
             } else if entry.kind == Kind::Dir && slash {
                 entry.path.push(b'/');
             }

@@ -51,6 +51,15 @@ impl Header {
         self.field(at, text)
     }
 
+    /// Octal where it fits, else base-256, as GNU tar writes.
+    pub(crate) fn number(self, at: usize, width: usize, value: u64) -> Self {
+        if value >> (3 * (width - 1)) == 0 {
+            self.octal(at, width, value)
+        } else {
+            self.base256(at, width, i128::from(value))
+        }
+    }
+
     /// GNU's base-256 form of a number.
     pub(crate) fn base256(self, at: usize, width: usize, value: i128) -> Self {
         let mut bytes = value.to_be_bytes()[16 - width..].to_vec();
@@ -273,7 +282,7 @@ impl Tar {
             match self.sparse {
                 Sparse::Full => {}
                 Sparse::Gnu => {
-                    header = header.gnu().field(156, b"S").octal(483, 12, size);
+                    header = header.gnu().field(156, b"S").number(483, 12, size);
                     (header, extra) = gnu_sparse_map(header, &map);
                 }
                 Sparse::Pax00 => {
@@ -384,7 +393,8 @@ impl Tar {
 fn gnu_sparse_map(mut header: Header, map: &[(u64, u64)]) -> (Header, Vec<u8>) {
     let place = |block: &mut [u8], pairs: &[(u64, u64)]| {
         for (slot, (at, len)) in block.chunks_exact_mut(24).zip(pairs) {
-            slot.copy_from_slice(format!("{at:011o}\0{len:011o}\0").as_bytes());
+            let numbers = Header::new(0).number(0, 12, *at).number(12, 12, *len);
+            slot.copy_from_slice(&numbers.bytes[..24]);
         }
     };
     let (first, mut rest) = map.split_at(map.len().min(4));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ext4_view::{Ext4, FileType, Metadata, PathBuf, Timestamp};
+use ext4_view::{Ext4, Ext4Error, FileType, Metadata, PathBuf, Timestamp};
 
 use super::tree::{ContentsHasher, Node, NodeKind, Tree};
 
@@ -10,8 +10,14 @@ fn time(time: Timestamp) -> (i64, u32) {
     (time.seconds(), time.nanoseconds())
 }
 
-pub(crate) fn read(image: &[u8]) -> Tree {
-    let fs = Ext4::load(Box::new(image.to_vec())).expect("ext4-view loads the image");
+/// `None` for file systems with a feature that ext4-view does not know: inline data and
+/// attributes in inodes of their own.
+pub(crate) fn read(image: &[u8]) -> Option<Tree> {
+    let fs = match Ext4::load(Box::new(image.to_vec())) {
+        Ok(fs) => fs,
+        Err(Ext4Error::Incompatible(_)) => return None,
+        Err(error) => panic!("ext4-view cannot load the image: {error}"),
+    };
     let mut tree = BTreeMap::new();
     let root = fs.symlink_metadata("/").unwrap();
     tree.insert(Vec::new(), node(&fs, &PathBuf::new(b"/"), &root));
@@ -37,7 +43,7 @@ pub(crate) fn read(image: &[u8]) -> Tree {
             }
         }
     }
-    Tree(tree)
+    Some(Tree(tree))
 }
 
 fn node(fs: &Ext4, path: &PathBuf, metadata: &Metadata) -> Node {

@@ -1,3 +1,5 @@
+use std::fmt;
+
 use zerocopy::byteorder::big_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -5,7 +7,7 @@ use super::{Geometry, MAX_VIRTUAL_SIZE, SECTOR_SIZE};
 use crate::{Error, Result};
 
 /// "Hard Disk Footer Format".
-#[derive(Clone, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[derive(Clone, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct RawFooter {
     cookie: [u8; 8],
@@ -79,7 +81,7 @@ impl DiskType {
 /// assert_eq!(again.virtual_size(), 3 << 30);
 /// # Ok::<(), vhd_format::Error>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Footer {
     // Kept as it was read, so that a footer is given back bit for bit.
     raw: RawFooter,
@@ -144,6 +146,14 @@ impl Footer {
         };
         footer.update_checksum();
         Ok(footer)
+    }
+
+    /// Sets the id that tells the disk from others.
+    #[must_use]
+    pub fn with_unique_id(mut self, unique_id: [u8; 16]) -> Self {
+        self.raw.unique_id = unique_id;
+        self.update_checksum();
+        self
     }
 
     /// Sets the time of creation, in seconds since 2000-01-01T00:00:00Z.
@@ -275,6 +285,22 @@ impl Footer {
 
     fn update_checksum(&mut self) {
         self.raw.checksum = checksum(&self.raw).into();
+    }
+}
+
+impl fmt::Debug for Footer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |bytes: [u8; 4]| bytes.escape_ascii().to_string();
+        f.debug_struct("Footer")
+            .field("disk_type", &self.disk_type)
+            .field("virtual_size", &self.virtual_size())
+            .field("geometry", &self.geometry())
+            .field("creator_application", &text(self.creator_application()))
+            .field("creator_version", &self.creator_version())
+            .field("creator_host_os", &text(self.creator_host_os()))
+            .field("time_stamp", &self.time_stamp())
+            .field("unique_id", &self.unique_id())
+            .finish_non_exhaustive()
     }
 }
 

@@ -168,6 +168,11 @@ impl Layout {
         Ok(())
     }
 
+    /// Changes the id of the disk, for one that is known only once the data is.
+    pub fn set_unique_id(&mut self, unique_id: [u8; 16]) {
+        self.footer = self.footer.clone().with_unique_id(unique_id);
+    }
+
     /// Every structure of the file as bytes with their offset, in ascending order: the
     /// footer's copy, header, block allocation table and sector bitmaps of a dynamic disk, and
     /// the footer.

@@ -3,7 +3,7 @@ use std::io;
 
 use super::sparse::Sparse;
 use super::{COOKIE, DiskType, Footer, ParentReference};
-use crate::disk::{AnyStorage, Disk, check_range, first_error};
+use crate::disk::{AnyStorage, Disk, Extent, check_range, first_error};
 use crate::{Error, ReadAt, Result, Storage};
 
 /// A virtual hard disk, open in `S`.
@@ -152,6 +152,16 @@ impl<S: ReadAt> Vhd<S> {
         match &self.sparse {
             None => Ok(true),
             Some(sparse) => Ok(sparse.locate(&self.storage, block)?.is_some()),
+        }
+    }
+
+    pub(crate) fn extent(&self, offset: u64) -> Result<Extent> {
+        match &self.sparse {
+            None => Ok(Extent {
+                data: true,
+                end: self.virtual_size(),
+            }),
+            Some(sparse) => sparse.extent(&self.storage, offset),
         }
     }
 

@@ -1,6 +1,6 @@
 use super::dynamic_header::DynamicHeader;
 use super::{DiskType, Footer, ParentReference, SECTOR_SIZE};
-use crate::disk::{AnyStorage, Disk, Ranges, is_zero, pieces, read_parent};
+use crate::disk::{AnyStorage, Disk, Extent, Ranges, is_zero, pieces, read_parent};
 use crate::table::Table;
 use crate::{Error, ReadAt, Result, Storage};
 
@@ -163,6 +163,21 @@ impl Sparse {
             }
         }
         Ok(())
+    }
+
+    pub(super) fn extent(&self, storage: &impl ReadAt, offset: u64) -> Result<Extent> {
+        let block_size = u64::from(self.block_size());
+        let block = offset / block_size;
+        let end = (block + 1) * block_size;
+        match self.locate(storage, block)? {
+            None if self.parent_reference.is_some() => {
+                Extent::of_parent(self.parent.as_deref(), offset, end)
+            }
+            found => Ok(Extent {
+                data: found.is_some(),
+                end,
+            }),
+        }
     }
 
     /// Sectors that are not in this file: the parent's, or zero.

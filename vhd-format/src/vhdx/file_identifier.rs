@@ -23,7 +23,7 @@ pub(super) struct FileIdentifier {
 }
 
 impl FileIdentifier {
-    const SIZE: usize = 520;
+    pub(super) const SIZE: usize = 520;
 
     pub(super) fn read(storage: &impl ReadAt) -> Result<Self> {
         let mut bytes = [0; Self::SIZE];

@@ -46,7 +46,7 @@ const PAGES_PER_PIECE: u64 = 64;
 /// let mut file = vec![0; layout.file_size() as usize];
 /// file[first as usize..][..5].copy_from_slice(b"hello");
 /// file[second as usize..][..5].copy_from_slice(b"world");
-/// for (offset, bytes) in layout.structures()? {
+/// for (offset, bytes) in layout.structures() {
 ///     file[offset as usize..][..bytes.len()].copy_from_slice(&bytes);
 /// }
 ///
@@ -58,6 +58,7 @@ const PAGES_PER_PIECE: u64 = 64;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Layout {
+    identifier: [u8; FileIdentifier::SIZE],
     parameters: Parameters,
     metadata: Metadata,
     numbering: Numbering,
@@ -82,13 +83,15 @@ impl Layout {
             metadata.block_size,
             metadata.logical_sector_size,
         );
-        // The creator is checked now, so that giving out the structures cannot fail late.
-        identifier(parameters).to_bytes()?;
+        let identifier = FileIdentifier {
+            creator: parameters.creator.clone(),
+        };
         let bat_size = numbering.entries(false) * 8;
         let bat_length = u32::try_from(bat_size.next_multiple_of(ALIGNMENT))
             .map_err(|_| Error::input("the block allocation table is too large"))?;
         let bat_offset = ALIGNMENT + u64::from(parameters.log_size) + u64::from(METADATA_LENGTH);
         Ok(Self {
+            identifier: identifier.to_bytes()?,
             parameters: parameters.clone(),
             metadata,
             numbering,
@@ -253,11 +256,8 @@ impl Layout {
     /// Every structure of the file as bytes with their offset, in ascending order: file
     /// identifier, headers, region tables, metadata and what is not zero of the block
     /// allocation table. The log of a new file is empty.
-    ///
-    /// # Errors
-    /// None that [`new`](Self::new) does not report.
-    pub fn structures(&self) -> Result<impl Iterator<Item = (u64, Vec<u8>)>> {
-        let mut pieces = vec![(0, identifier(&self.parameters).to_bytes()?.to_vec())];
+    pub fn structures(&self) -> impl Iterator<Item = (u64, Vec<u8>)> {
+        let mut pieces = vec![(0, self.identifier.to_vec())];
         for (offset, bytes) in self.parameters.headers() {
             pieces.push((offset, bytes.to_vec()));
         }
@@ -274,7 +274,7 @@ impl Layout {
         for (offset, bytes) in self.metadata.to_bytes() {
             pieces.push((metadata_offset + offset, bytes));
         }
-        Ok(pieces.into_iter().chain(self.bat_pieces()))
+        pieces.into_iter().chain(self.bat_pieces())
     }
 
     /// Writes the structures into storage that is empty and gives the file its size.
@@ -294,7 +294,7 @@ impl Layout {
         storage
             .grow(size)
             .map_err(|error| Error::write("the end of the file", size, error))?;
-        for (offset, bytes) in self.structures()? {
+        for (offset, bytes) in self.structures() {
             storage
                 .write_at(offset, &bytes)
                 .map_err(|error| Error::write("the disk's structures", offset, error))?;
@@ -365,11 +365,5 @@ impl Layout {
             )));
         }
         Ok(())
-    }
-}
-
-fn identifier(parameters: &Parameters) -> FileIdentifier {
-    FileIdentifier {
-        creator: parameters.creator.clone(),
     }
 }

@@ -67,8 +67,8 @@ pub(super) const FIRST_DESCRIPTORS: usize =
 pub(super) const MORE_DESCRIPTORS: usize = SECTOR / size_of::<RawDescriptor>();
 
 /// The most sectors that an entry of ours replaces. It then takes at most 127 sectors of the
-/// log, which has at least 256: the entry before it is never overwritten, and with it the log
-/// always holds a valid one.
+/// log and one that ends it; the log has at least 256. So the entry before it is never
+/// overwritten, and with it the log always holds a valid one.
 pub(super) const MAX_PAGES: usize = FIRST_DESCRIPTORS;
 
 /// Where the next entry of ours goes, and what it is numbered.
@@ -142,6 +142,10 @@ impl LogWriter {
         bytes.extend_from_slice(&sectors);
         let crc = checksum(&bytes);
         bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+        // A sector of zeros, which the next entry overwrites, ends the run: some readers
+        // (QEMU) go on from an entry to whichever valid one follows, and after a turn around
+        // the ring an old one may.
+        bytes.resize(bytes.len() + SECTOR, 0);
 
         let start = self.position;
         self.sequence_number += 1;

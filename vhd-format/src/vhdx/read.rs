@@ -1,7 +1,7 @@
 use super::ALIGNMENT;
 use super::bat::{BlockState, Entry};
 use super::open::Vhdx;
-use crate::disk::{check_range, pieces, read_parent};
+use crate::disk::{Extent, check_range, pieces, read_parent};
 use crate::{Error, ReadAt, Result};
 
 impl<S: ReadAt> Vhdx<S> {
@@ -32,6 +32,24 @@ impl<S: ReadAt> Vhdx<S> {
             }
         }
         Ok(())
+    }
+
+    pub(crate) fn extent(&self, offset: u64) -> Result<Extent> {
+        let block_size = u64::from(self.block_size());
+        let block = offset / block_size;
+        let end = (block + 1) * block_size;
+        match self.entry(block)?.0 {
+            BlockState::FullyPresent | BlockState::PartiallyPresent => {
+                Ok(Extent { data: true, end })
+            }
+            BlockState::NotPresent if self.parent_locator().is_some() => {
+                Extent::of_parent(self.parent.as_deref(), offset, end)
+            }
+            BlockState::NotPresent
+            | BlockState::Undefined
+            | BlockState::Zero
+            | BlockState::Unmapped => Ok(Extent { data: false, end }),
+        }
     }
 
     /// The state of a payload block, and its offset in the file if it has one.

@@ -10,3 +10,6 @@
 mod support;
 mod vhd;
 mod vhdx;
+mod vhdx_layout;
+mod vhdx_log;
+mod vhdx_parent;

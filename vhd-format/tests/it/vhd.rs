@@ -342,6 +342,13 @@ fn zeros_take_no_space() {
     let mut disk = Vhd::create(Vec::new(), &Parameters::dynamic(64 << 20, ID)).unwrap();
     disk.write_at(0, &vec![0; 64 << 20]).unwrap();
     assert!(!disk.is_allocated(0).unwrap());
+    disk.write_at(4 << 20, &[0, 1, 0]).unwrap();
+    let disk = Disk::open(disk.close().unwrap()).unwrap();
+    assert_eq!(disk.next_data(0).unwrap(), Some(4 << 20..6 << 20));
+    assert_eq!(disk.next_data(6 << 20).unwrap(), None);
+
+    let mut disk = Vhd::create(Vec::new(), &Parameters::dynamic(64 << 20, ID)).unwrap();
+    disk.write_at(5, &[0; 10]).unwrap();
     assert_eq!(disk.close().unwrap().len(), 512 + 1024 + 512 + 512);
 }
 

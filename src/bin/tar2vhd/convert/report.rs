@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tar2vhd::{Blob, Compression, EntryCounts, Summary};
+use tar2vhd::{Blob, Compression, DiskFormat, EntryCounts, Summary};
 use uuid::Uuid;
 
 use crate::args::Format;
@@ -26,10 +26,7 @@ pub(super) fn json(summary: &Summary, path: &Path, format: Format) -> Vec<u8> {
         "path": path
             .to_str()
             .map_or_else(|| escape(path.as_os_str().as_encoded_bytes()), str::to_owned),
-        "format": match format {
-            Format::Vhd => "vhd",
-            Format::Raw => "raw",
-        },
+        "format": DiskFormat::from(format).as_str(),
         "size": disk.size,
         "virtualSize": disk.virtual_size,
         "uuid": Uuid::from_bytes(disk.uuid).to_string(),
