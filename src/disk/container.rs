@@ -9,8 +9,8 @@ use crate::options::DiskFormat;
 /// A disk whose size and identity are known last.
 pub(crate) enum Container {
     Raw,
-    Vhd(vhd::Layout),
-    Vhdx(vhdx::Layout),
+    Vhd(Box<vhd::Layout>),
+    Vhdx(Box<vhdx::Layout>),
 }
 
 /// The ids of a disk, which all follow from its contents.
@@ -39,7 +39,7 @@ impl Container {
         let max_size = max_size / SECTOR * SECTOR;
         let vhd = |parameters: vhd::Parameters| {
             let layout = vhd::Layout::new(&parameters.time_stamp(stamp)).map_err(out_of_range)?;
-            Ok(Self::Vhd(layout))
+            Ok(Self::Vhd(Box::new(layout)))
         };
         match format {
             DiskFormat::Raw => Ok(Self::Raw),
@@ -59,7 +59,7 @@ impl Container {
                     .creator("tar2vhd")
                     .identity(vhdx_ids(&NO_IDS));
                 let layout = vhdx::Layout::new(&parameters).map_err(out_of_range)?;
-                Ok(Self::Vhdx(layout))
+                Ok(Self::Vhdx(Box::new(layout)))
             }
         }
     }

@@ -294,7 +294,10 @@ mod tests {
                 let mut at = 0;
                 while at < BLOCK_SIZE {
                     let len = u16::from_le_bytes([block[at + 4], block[at + 5]]);
-                    assert!(len >= 12 && len % 4 == 0, "record of {len} bytes at {at}");
+                    assert!(
+                        len >= 12 && len.is_multiple_of(4),
+                        "record of {len} bytes at {at}"
+                    );
                     at += usize::from(len);
                 }
                 assert_eq!(at, BLOCK_SIZE);
