@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::walk::{Component, Walk};
+use crate::error::{Error, Result};
 use crate::ext4::tree::Ino;
 use crate::layer::Entry;
 
@@ -15,7 +16,7 @@ pub(super) struct Pending {
     /// The directory of the target, clean, and its name there.
     pub target_dir: Box<[u8]>,
     pub target_name: Box<[u8]>,
-    /// The entry without its attributes, which the target's own replace.
+    /// The entry itself: its extended attributes unite with the target's.
     pub entry: Entry,
 }
 
@@ -46,6 +47,8 @@ pub(super) struct PendingLinks {
     at_the_end: HashMap<Name, Vec<Waiter>>,
     /// What appeared and was not looked at yet.
     appeared: Vec<Waiter>,
+    /// Bytes of long paths and attributes that wait.
+    size: usize,
 }
 
 /// What appeared under a name.
@@ -57,6 +60,26 @@ pub(super) enum Appeared {
 }
 
 impl PendingLinks {
+    /// Long paths and attributes of links that wait are kept up to so many bytes.
+    const SIZE_MAX: usize = 16 << 20;
+
+    /// Accounts for what a link that is to wait takes in memory.
+    pub(super) fn account(&mut self, entry: &Entry, target: &[u8]) -> Result<()> {
+        /// What every link may take.
+        const SHORT: usize = 256;
+        let pair = |(name, value): &(Vec<u8>, Vec<u8>)| name.len() + value.len() + 48;
+        let xattrs: usize = entry.xattrs.iter().map(pair).sum();
+        // The target is kept as it is spelled, cleaned, and on its way.
+        let size = entry.path.len() + 3 * target.len() + xattrs;
+        self.size += size.saturating_sub(SHORT);
+        if self.size > Self::SIZE_MAX {
+            return Err(Error::limit(
+                "the paths and attributes of hard links before their targets take too much memory",
+            ));
+        }
+        Ok(())
+    }
+
     /// The number that the next link gets.
     pub(super) fn next_number(&self) -> usize {
         self.list.len()

@@ -123,13 +123,6 @@ pub(super) fn xattrs(
         }
     }
     for (name, value) in raw.xattrs {
-        if name.len() > NAME_MAX || value.len() > VALUE_MAX {
-            let (name, value) = (name.len(), value.len());
-            return Err(Error::entry(format!(
-                "an extended attribute with a name of {name} and a value of {value} bytes; at \
-                 most {NAME_MAX} and {VALUE_MAX} are possible"
-            )));
-        }
         match split_name(name) {
             None => dropped(name, "Linux has no place for its prefix"),
             Some((INDEX_TRUSTED, _)) if whiteouts => {
@@ -139,6 +132,7 @@ pub(super) fn xattrs(
                 dropped(name, "only files and directories have those");
             }
             Some((index @ (INDEX_ACL_ACCESS | INDEX_ACL_DEFAULT), _)) => {
+                check_size(name, value)?;
                 if let Some(why) = acl_misplaced(index, kind) {
                     dropped(name, why);
                 } else if let Some(value) =
@@ -147,10 +141,25 @@ pub(super) fn xattrs(
                     set.insert(attribute(index, b"", value));
                 }
             }
-            Some((index, rest)) => set.insert(attribute(index, rest, value.as_slice().into())),
+            Some((index, rest)) => {
+                check_size(name, value)?;
+                set.insert(attribute(index, rest, value.as_slice().into()));
+            }
         }
     }
     Ok(set)
+}
+
+/// Refuses what the kernel could not give back.
+fn check_size(name: &[u8], value: &[u8]) -> Result<()> {
+    if name.len() > NAME_MAX || value.len() > VALUE_MAX {
+        let (name, value) = (name.len(), value.len());
+        return Err(Error::entry(format!(
+            "an extended attribute with a name of {name} and a value of {value} bytes; at \
+             most {NAME_MAX} and {VALUE_MAX} are possible"
+        )));
+    }
+    Ok(())
 }
 
 fn attribute(index: u8, name: &[u8], value: Box<[u8]>) -> Attribute {

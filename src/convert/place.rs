@@ -110,7 +110,15 @@ impl<'a, S: BlockSink> Place<'a, S> {
         self.entries += 1;
         self.place(entry, source)
             .and_then(|()| self.settle_links())
-            .map_err(|error| error.at_path(&entry.path).at_offset(entry.offset))
+            .map_err(|error| match error.kind() {
+                // No fault of the entry, and those of the input say where they are.
+                ErrorKind::Output
+                | ErrorKind::StorageFull
+                | ErrorKind::Cancelled
+                | ErrorKind::Input => error,
+                _ if error.offset().is_some() => error,
+                _ => error.at_path(&entry.path).at_offset(entry.offset),
+            })
     }
 
     fn place(&mut self, entry: &Entry, source: &mut Entries<impl ChunkSource>) -> Result<()> {
@@ -533,6 +541,7 @@ impl<'a, S: BlockSink> Place<'a, S> {
                 self.insert(&entry.path, dir, name, ino)
             }
             Search::Halted(halt) => {
+                self.links.account(entry, &target)?;
                 let link = self.links.next_number();
                 let body = Body::PendingLink;
                 let placeholder = self.writer.make(Attributes::default(), body)?;

@@ -43,7 +43,13 @@ pub(super) struct Walk {
     /// Paths and how much of each is done; the innermost link's last.
     rest: Vec<(Arc<[u8]>, usize)>,
     hops: u8,
+    /// Components of the targets so far.
+    steps: usize,
 }
+
+/// The most components that the targets of links on one path may have together: without a
+/// bound a short entry could take as long as half a million look-ups.
+const STEPS_MAX: usize = 16 << 10;
 
 /// A component of a path.
 #[derive(Clone, Debug)]
@@ -68,6 +74,7 @@ impl Walk {
             at: Ino::ROOT,
             rest: vec![(path.into(), 0)],
             hops: 0,
+            steps: 0,
         }
     }
 
@@ -101,6 +108,12 @@ impl Walk {
             .hops
             .checked_add(1)
             .ok_or_else(|| Error::entry("the path goes through more than 255 symbolic links"))?;
+        self.steps += target.split(|byte| *byte == b'/').count();
+        if self.steps > STEPS_MAX {
+            return Err(Error::entry(format!(
+                "the path goes through symbolic links of more than {STEPS_MAX} components"
+            )));
+        }
         if target.starts_with(b"/") {
             self.at = Ino::ROOT;
         }

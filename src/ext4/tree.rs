@@ -296,6 +296,9 @@ impl Tree {
 
     /// Gives an inode a name; what the name stood for before loses it.
     pub(crate) fn link(&mut self, parent: Ino, name: &[u8], ino: Ino) -> Result<Replaced> {
+        if !self.node(ino).is_dir() && self.lookup(parent, name) == Some(ino) {
+            return Ok(Replaced::Nothing);
+        }
         // Before the old one goes: the inode may stand inside the tree that is replaced.
         if self.node(ino).is_dir() {
             self.node_mut(parent).links += 1;

@@ -430,6 +430,14 @@ impl<S: BlockSink> Writer<S> {
             ));
         }
         let number = self.store(set, is_dir)?;
+        if !values_allowed
+            && matches!(self.sets.get(number), Some(Stored::Sealed(sealed)) if !sealed.values.is_empty())
+        {
+            return Err(Error::limit(
+                "the extended attributes of all entries take too much memory to keep those of a \
+                 short symbolic link in its inode",
+            ));
+        }
         self.tree.node_mut(ino).xattrs = number;
         Ok(())
     }
@@ -450,6 +458,9 @@ impl<S: BlockSink> Writer<S> {
 
     /// Moves values to inodes of their own until the rest fits an inode and a block.
     fn fit(&mut self, mut set: Set, is_dir: bool) -> Result<Set> {
+        if !set.names_fit() {
+            return Err(too_many_attributes());
+        }
         let reserved = self.reserved(is_dir);
         while Placement::new(&set, reserved).is_none() {
             self.spill(&mut set)?;
@@ -518,6 +529,10 @@ impl<S: BlockSink> Writer<S> {
         self.values.insert(digest, value.clone());
         Ok(value)
     }
+}
+
+fn too_many_attributes() -> Error {
+    Error::limit("more extended attributes than an inode and a block can name")
 }
 
 /// Bytes of inline contents in i_block.

@@ -149,6 +149,13 @@ impl Set {
         Ok(true)
     }
 
+    /// Whether an inode and a block can name them all, their values elsewhere.
+    pub(crate) fn names_fit(&self) -> bool {
+        let name =
+            |attribute: &Attribute| XATTR_ENTRY_SIZE + attribute.name.len().next_multiple_of(4);
+        self.0.iter().map(name).sum::<usize>() <= INODE_ROOM + BLOCK_ROOM
+    }
+
     /// The inodes that hold values.
     pub(crate) fn value_inodes(&self) -> impl Iterator<Item = u32> {
         self.0.iter().filter_map(|attribute| match attribute.value {

@@ -6,13 +6,19 @@
 #[cfg(test)]
 mod common;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod formats;
+#[cfg(all(test, target_os = "linux"))]
+mod giants;
 #[cfg(test)]
 mod inspect;
 #[cfg(test)]
 mod overlay;
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod reproducible;
 #[cfg(test)]
 mod semantics_entries;
 #[cfg(test)]

@@ -41,12 +41,6 @@ impl Mount {
         Self::new(&["-t", "overlay", "-o", &options], Path::new("overlay"))
     }
 
-    /// An empty file system in memory, of so many bytes and no more.
-    pub(crate) fn tmpfs(bytes: u64) -> Option<Self> {
-        let options = format!("size={bytes}");
-        Self::new(&["-t", "tmpfs", "-o", &options], Path::new("tmpfs"))
-    }
-
     fn new(options: &[&str], source: &Path) -> Option<Self> {
         if !can_mount() {
             return None;

@@ -97,11 +97,11 @@ pub(crate) fn apply(entries: &[Entry], settings: Settings<'_>) -> Result<Outcome
         let done = model.entry(entry).and_then(|()| model.bind_waiting());
         done.map_err(|why| Refused { why, entry: number })?;
     }
-    if let Some((_, _, inode)) = model.waiting().first() {
-        if let Body::Waiting(_, entry) = model.inodes[*inode].1 {
-            let why = "a hard link whose target never came".to_owned();
-            return Err(Refused { why, entry });
-        }
+    if let Some((_, _, inode)) = model.waiting().first()
+        && let Body::Waiting(_, entry) = model.inodes[*inode].1
+    {
+        let why = "a hard link whose target never came".to_owned();
+        return Err(Refused { why, entry });
     }
     Ok(model.finish())
 }
@@ -315,7 +315,7 @@ impl Model<'_> {
                 }
                 _ => {}
             }
-            let full = [&path[..], &[name.clone()]].concat();
+            let full = [&path[..], std::slice::from_ref(&name)].concat();
             let mut link = None;
             let mut next = self.lookup(dir, &name);
             match next.map(|next| &self.inodes[next].1) {
