@@ -1,1 +1,331 @@
-//! A streaming gzip decoder as fast as the format allows.
+//! A streaming DEFLATE (RFC 1951) decoder, as fast as the format allows.
+//!
+//! [`Inflater`] takes a stream in pieces of any size and gives out its contents in pieces of
+//! any size. What surrounds the stream, such as the header and trailer of gzip or zlib, is the
+//! caller's.
+//!
+//! It accepts what zlib accepts, and refuses what zlib refuses, byte for byte.
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::io::Read;
+//!
+//! /// Inflates a stream from a reader; what follows the stream in the last piece is lost.
+//! fn inflate(mut reader: impl Read) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+//!     let mut inflater = inflate::Inflater::new();
+//!     let (mut input, mut output) = ([0; 4096], vec![0; 65536]);
+//!     let mut contents = Vec::new();
+//!     loop {
+//!         let read = reader.read(&mut input)?;
+//!         let mut rest = &input[..read];
+//!         loop {
+//!             let progress = inflater.inflate(rest, &mut output)?;
+//!             rest = &rest[progress.consumed..];
+//!             contents.extend_from_slice(&output[..progress.produced]);
+//!             if progress.ended {
+//!                 return Ok(contents);
+//!             }
+//!             if progress.produced == 0 {
+//!                 break; // It needs more input.
+//!             }
+//!         }
+//!         if read == 0 {
+//!             return Err("the stream ends early".into());
+//!         }
+//!     }
+//! }
+//!
+//! let stream = b"\x2b\xc9\x57\x48\x4a\xd5\x51\xc8\x2f\x52\xc8\xcb\x2f\x51\x28\x01\xf1\xb8\x00";
+//! assert_eq!(inflate(&stream[..])?, b"to be, or not to be\n");
+//! # Ok(())
+//! # }
+//! ```
+
+mod bits;
+mod error;
+mod fast;
+mod header;
+mod history;
+mod table;
+
+use bits::Bits;
+pub use error::Error;
+use header::Header;
+use history::{History, Output};
+use table::{DISTANCE_ROOT, Entry, LITERAL_ROOT, Tables};
+
+/// Inflates one DEFLATE stream after the other.
+pub struct Inflater {
+    state: State,
+    /// The block is the stream's last.
+    last: bool,
+    /// Bits of an element that is not complete.
+    held: u64,
+    count: u32,
+    header: Box<Header>,
+    tables: Box<Tables>,
+    history: History,
+}
+
+/// What one call of [`Inflater::inflate`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes of the input that are used up.
+    pub consumed: usize,
+    /// Bytes of the output that are filled.
+    pub produced: usize,
+    /// The stream ended with the last byte consumed.
+    pub ended: bool,
+}
+
+/// Where in the stream the next bit stands.
+#[derive(Clone, Copy)]
+enum State {
+    /// Before a block, or past the last one.
+    Block,
+    /// Before the length of a stored block.
+    StoredLength,
+    /// So many bytes before its end.
+    Stored(usize),
+    /// In the header of a dynamic block.
+    Header,
+    /// Among the symbols of a block.
+    Symbols,
+    /// In a match that the output had no more room for.
+    Match {
+        distance: usize,
+        length: usize,
+    },
+    Ended,
+    Failed(Error),
+}
+
+/// Why decoding does not go on.
+#[derive(Debug)]
+enum Stop {
+    /// It needs more input than there is, and holds all there is.
+    Starved,
+    /// It needs more room.
+    Full,
+    Ended,
+    Failed(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl Default for Inflater {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Inflater {
+    /// Ready for a stream.
+    pub fn new() -> Self {
+        Self {
+            state: State::Block,
+            last: false,
+            held: 0,
+            count: 0,
+            header: Box::new(Header::new()),
+            tables: Box::new(Tables::new()),
+            history: History::new(),
+        }
+    }
+
+    /// Ready for another stream, whatever became of the one before.
+    pub fn reset(&mut self) {
+        self.state = State::Block;
+        self.last = false;
+        self.held = 0;
+        self.count = 0;
+        self.history.clear();
+    }
+
+    /// Inflates as much as `input` has and `output` has room for.
+    ///
+    /// The next call goes on with what was not consumed of the input, and with other output:
+    /// the inflater keeps what it refers to. A call that neither consumes nor produces
+    /// anything, with room in `output`, needs more input, and if there is none the stream
+    /// was cut off.
+    ///
+    /// Output beyond [`Progress::produced`] may be overwritten with bytes that mean nothing.
+    /// After the stream's end nothing is consumed or produced.
+    ///
+    /// # Errors
+    ///
+    /// If the stream is invalid, once the bytes before that place are given out: they may
+    /// have come with a call that told of no error, and the next one does. From then on every
+    /// call fails, until [`reset`](Self::reset).
+    pub fn inflate(&mut self, input: &[u8], output: &mut [u8]) -> Result<Progress, Error> {
+        let mut bits = Bits::new(self.held, self.count, input);
+        let mut sink = Output {
+            bytes: output,
+            filled: 0,
+            history: &self.history,
+        };
+        let run = Run {
+            state: &mut self.state,
+            last: &mut self.last,
+            header: &mut self.header,
+            tables: &mut self.tables,
+        };
+        let stop = run.until_stop(&mut bits, &mut sink);
+        let produced = sink.filled;
+        if !matches!(stop, Stop::Starved) {
+            bits.give_back();
+        }
+        if let Stop::Failed(error) = stop {
+            self.state = State::Failed(error);
+            if produced == 0 {
+                return Err(error);
+            }
+        }
+        self.history.append(&output[..produced]);
+        self.held = bits.held;
+        self.count = bits.count;
+        Ok(Progress {
+            consumed: bits.position,
+            produced,
+            ended: matches!(stop, Stop::Ended),
+        })
+    }
+}
+
+/// The state of an inflater, without the history that the output borrows.
+struct Run<'a> {
+    state: &'a mut State,
+    last: &'a mut bool,
+    header: &'a mut Header,
+    tables: &'a mut Tables,
+}
+
+impl Run<'_> {
+    fn until_stop(mut self, bits: &mut Bits<'_>, output: &mut Output<'_>) -> Stop {
+        loop {
+            match self.step(bits, output) {
+                Ok(next) => *self.state = next,
+                Err(stop) => return stop,
+            }
+        }
+    }
+
+    /// From one state to the next.
+    fn step(&mut self, bits: &mut Bits<'_>, output: &mut Output<'_>) -> Result<State, Stop> {
+        Ok(match *self.state {
+            State::Block if *self.last => {
+                bits.align();
+                State::Ended
+            }
+            State::Block => {
+                let header = bits.take(3).ok_or(Stop::Starved)?;
+                *self.last = header % 2 == 1;
+                match header / 2 {
+                    0 => State::StoredLength,
+                    1 => {
+                        self.tables.set_fixed()?;
+                        State::Symbols
+                    }
+                    2 => {
+                        self.header.restart();
+                        State::Header
+                    }
+                    _ => return Err(Error::BlockType.into()),
+                }
+            }
+            State::StoredLength => {
+                bits.align();
+                let both = bits.take(32).ok_or(Stop::Starved)?;
+                let (length, complement) = (both & 0xffff, both >> 16);
+                if length ^ complement != 0xffff {
+                    return Err(Error::StoredLength.into());
+                }
+                State::Stored(length)
+            }
+            State::Stored(0) => State::Block,
+            State::Stored(length) => {
+                bits.give_back();
+                let input = &bits.input[bits.position..];
+                let room = output.bytes.len() - output.filled;
+                let step = length.min(input.len()).min(room);
+                if step == 0 {
+                    return Err(if room == 0 { Stop::Full } else { Stop::Starved });
+                }
+                output.extend(&input[..step]);
+                bits.position += step;
+                State::Stored(length - step)
+            }
+            State::Header => {
+                self.header.read(bits, self.tables)?;
+                State::Symbols
+            }
+            State::Symbols => {
+                if fast::run(self.tables, bits, output)? {
+                    State::Block
+                } else {
+                    self.symbol(bits, output)?
+                }
+            }
+            State::Match { distance, length } => {
+                if output.is_full() {
+                    return Err(Stop::Full);
+                }
+                match length - output.repeat(distance, length)? {
+                    0 => State::Symbols,
+                    length => State::Match { distance, length },
+                }
+            }
+            State::Ended => return Err(Stop::Ended),
+            State::Failed(error) => return Err(error.into()),
+        })
+    }
+
+    /// Decodes one symbol, a length with its distance: what is left where the input or the
+    /// output of a call ends. Only what is complete is used up.
+    fn symbol(&mut self, bits: &mut Bits<'_>, output: &mut Output<'_>) -> Result<State, Stop> {
+        bits.refill();
+        let (held, count) = (bits.held, bits.count);
+        // The bits beyond are zero, not known: an entry that takes no more than there are is
+        // right all the same.
+        let entry = self.tables.literals.lookup(LITERAL_ROOT, held);
+        if entry.total_bits() > count {
+            // What is no symbol takes no extra bits, so it is not mistaken for one here.
+            return Err(Stop::Starved);
+        }
+        if entry.is_literal() {
+            if output.is_full() {
+                return Err(Stop::Full);
+            }
+            output.push(entry.value() as u8);
+            bits.consume(entry.total_bits());
+            return Ok(State::Symbols);
+        }
+        if entry.is_end() {
+            bits.consume(entry.total_bits());
+            return Ok(State::Block);
+        }
+        if entry.is_special() {
+            return Err(Error::Literal.into());
+        }
+        let length = entry.with_extra(held);
+
+        let (held, count) = (held >> entry.total_bits(), count - entry.total_bits());
+        let code: Entry = self.tables.distances.lookup(DISTANCE_ROOT, held);
+        if code.code_bits() > count {
+            return Err(Stop::Starved);
+        }
+        if code.is_special() {
+            return Err(Error::Distance.into());
+        }
+        if code.total_bits() > count {
+            return Err(Stop::Starved);
+        }
+        let distance = code.with_extra(held);
+        bits.consume(entry.total_bits() + code.total_bits());
+        Ok(State::Match { distance, length })
+    }
+}

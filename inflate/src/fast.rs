@@ -1,0 +1,269 @@
+//! The loop that decodes nearly everything: far enough from the ends of input and output,
+//! nothing is checked but what the stream says.
+//!
+//! The one module with unsafe code. What it relies on:
+//!
+//! - An iteration starts only with `IN_MARGIN` bytes of input ahead of its cursor and
+//!   `OUT_MARGIN` bytes of room behind the other, and reads and writes no further than that.
+//! - A length is at most `MAX_LENGTH` and a distance at least 1, whatever the stream says:
+//!   both are asserted at compile time of every entry that tables are made of.
+//! - A match is copied from no further back than the first byte of this output. One that
+//!   begins before that goes to [`Output::repeat`], which is safe code.
+
+#![expect(
+    unsafe_code,
+    reason = "checking every access costs a tenth of the speed"
+)]
+#![deny(unsafe_op_in_unsafe_fn)]
+
+use crate::Stop;
+use crate::bits::Bits;
+use crate::error::Error;
+use crate::history::Output;
+use crate::table::{DISTANCE_ROOT, Entry, LITERAL_ROOT, MAX_LENGTH, Tables};
+
+/// Bytes of input that an iteration reads at most. It refills at most three times, with a
+/// word each, and the cursor steps by 7 at most.
+const IN_MARGIN: usize = 7 + 7 + 8;
+
+/// Bytes of output that an iteration writes at most: two literals and a match, or three
+/// literals.
+const OUT_MARGIN: usize = 2 + MAX_LENGTH + COPY_MARGIN;
+
+/// Bytes that copying a match may write beyond its end.
+const COPY_MARGIN: usize = 32;
+
+/// Decodes symbols until the block ends or there is less than a margin; says whether the
+/// block ended.
+pub(crate) fn run(
+    tables: &Tables,
+    bits: &mut Bits<'_>,
+    output: &mut Output<'_>,
+) -> Result<bool, Stop> {
+    let (input, room) = (
+        &bits.input[bits.position..],
+        output.bytes.len() - output.filled,
+    );
+    if input.len() < IN_MARGIN || room < OUT_MARGIN {
+        return Ok(false);
+    }
+    let input = bits.input.as_ptr_range();
+    let mut bytes = output.bytes.as_mut_ptr_range();
+    // SAFETY: the cursors lie in the slices, and the margins were just found to.
+    let (mut next, in_limit) =
+        unsafe { (input.start.add(bits.position), input.end.sub(IN_MARGIN)) };
+    let (mut out, mut out_limit) =
+        unsafe { (bytes.start.add(output.filled), bytes.end.sub(OUT_MARGIN)) };
+    let mut held = bits.held;
+    // Only the low byte counts, and it is at most 63.
+    let mut count = bits.count;
+
+    /// Holds at least 56 bits. Above `count` there are bits of the next byte, which come
+    /// again, the same, with the next word.
+    macro_rules! refill {
+        () => {
+            // SAFETY: an iteration gets here at most three times.
+            let word = unsafe { next.cast::<[u8; 8]>().read() };
+            held |= u64::from_le_bytes(word).wrapping_shl(count);
+            next = unsafe { next.add((63 - usize::from(count as u8)) / 8) };
+            count |= 56;
+        };
+    }
+    macro_rules! consume {
+        ($entry:expr) => {
+            // The bits above the number of bits are not part of the shift, nor of the count.
+            held = held.wrapping_shr($entry.0);
+            count = count.wrapping_sub($entry.0);
+        };
+    }
+    macro_rules! literal {
+        ($entry:expr) => {
+            // SAFETY: an iteration gets here at most three times, and then to no match.
+            unsafe {
+                out.write($entry.value() as u8);
+                out = out.add(1);
+            }
+        };
+    }
+    macro_rules! lookup {
+        () => {
+            tables
+                .literals
+                .at((held & ((1 << LITERAL_ROOT) - 1)) as usize)
+        };
+    }
+
+    refill!();
+    let mut entry = lookup!();
+    let result = loop {
+        // 56 bits are held: two literals of the table's root, a length of 20 bits and a
+        // look at a distance take 51.
+        if entry.is_literal() {
+            consume!(entry);
+            literal!(entry);
+            entry = lookup!();
+            if entry.is_literal() {
+                consume!(entry);
+                literal!(entry);
+                entry = lookup!();
+                if entry.is_literal() {
+                    consume!(entry);
+                    literal!(entry);
+                    entry = lookup!();
+                    refill!();
+                    if next > in_limit || out > out_limit {
+                        break Ok(false);
+                    }
+                    continue;
+                }
+            }
+        }
+        if entry.is_special() {
+            if entry.is_subtable() {
+                entry = tables.literals.follow(LITERAL_ROOT, entry, held);
+            }
+            if entry.is_literal() {
+                consume!(entry);
+                literal!(entry);
+                entry = lookup!();
+                refill!();
+                if next > in_limit || out > out_limit {
+                    break Ok(false);
+                }
+                continue;
+            }
+            if entry.is_special() {
+                if !entry.is_end() {
+                    break Err(Error::Literal);
+                }
+                consume!(entry);
+                break Ok(true);
+            }
+        }
+        let length = entry.with_extra(held);
+        consume!(entry);
+
+        let mut code: Entry = tables
+            .distances
+            .at((held & ((1 << DISTANCE_ROOT) - 1)) as usize);
+        refill!();
+        if code.is_special() {
+            if code.is_subtable() {
+                code = tables.distances.follow(DISTANCE_ROOT, code, held);
+            }
+            if code.is_special() {
+                break Err(Error::Distance);
+            }
+        }
+        let distance = code.with_extra(held);
+        consume!(code);
+        // 28 bits are held.
+        entry = lookup!();
+        refill!();
+
+        // SAFETY: both point into the output.
+        let filled = unsafe { out.offset_from_unsigned(bytes.start) };
+        if distance > filled {
+            output.filled = filled;
+            if let Err(error) = output.repeat(distance, length) {
+                break Err(error);
+            }
+            // The pointers ended where the slice was used again.
+            bytes = output.bytes.as_mut_ptr_range();
+            // SAFETY: as at the start.
+            unsafe {
+                out = bytes.start.add(output.filled);
+                out_limit = bytes.end.sub(OUT_MARGIN);
+            }
+        } else {
+            // SAFETY: the match begins in the output, and the margin has room for it.
+            unsafe {
+                copy_match(out, distance, length);
+                out = out.add(length);
+            }
+        }
+        if next > in_limit || out > out_limit {
+            break Ok(false);
+        }
+    };
+
+    // SAFETY: each pair points into its slice.
+    unsafe {
+        bits.position = next.offset_from_unsigned(input.start);
+        output.filled = out.offset_from_unsigned(bytes.start);
+    }
+    bits.count = count & 0xff;
+    bits.held = held & ((1 << bits.count) - 1);
+    Ok(result?)
+}
+
+/// Repeats `length` bytes from `distance` before `to` on.
+///
+/// # Safety
+///
+/// `distance` is at least 1, and from so many bytes before `to` up to `length` and
+/// `COPY_MARGIN` bytes behind it all is in one slice, which is the caller's to write.
+#[inline(always)]
+unsafe fn copy_match(to: *mut u8, distance: usize, length: usize) {
+    // SAFETY: every write begins before `end`, or is one of the first two, and is of 16 bytes
+    // at most. Every read is before the write.
+    unsafe {
+        let mut from = to.sub(distance).cast_const();
+        let mut to = to;
+        let end = to.add(length);
+        if distance >= 16 {
+            copy::<16>(from, to);
+            copy::<16>(from.add(16), to.add(16));
+            if length > 32 {
+                from = from.add(32);
+                to = to.add(32);
+                while to < end {
+                    copy::<16>(from, to);
+                    from = from.add(16);
+                    to = to.add(16);
+                }
+            }
+        } else if distance >= 8 {
+            while to < end {
+                copy::<8>(from, to);
+                from = from.add(8);
+                to = to.add(8);
+            }
+        } else {
+            // A word that repeats the distance's bytes, and how far the repetition goes on.
+            const REPEAT: [(u64, usize); 8] = {
+                let mut repeat = [(0, 0); 8];
+                let mut distance = 1;
+                while distance < 8 {
+                    let mut at = 0;
+                    while at < 8 {
+                        repeat[distance].0 |= 1 << (at * 8);
+                        at += distance;
+                    }
+                    repeat[distance].1 = 8 / distance * distance;
+                    distance += 1;
+                }
+                repeat
+            };
+            let (factor, step) = REPEAT[distance % 8];
+            // The write may overlap the read: these bytes are whatever they are.
+            let word = u64::from_le_bytes(from.cast::<[u8; 8]>().read());
+            let word = (word & !(!0 << (distance * 8)))
+                .wrapping_mul(factor)
+                .to_le_bytes();
+            while to < end {
+                to.cast::<[u8; 8]>().write(word);
+                to = to.add(step);
+            }
+        }
+    }
+}
+
+/// # Safety
+///
+/// So many bytes can be read and written.
+#[inline(always)]
+unsafe fn copy<const N: usize>(from: *const u8, to: *mut u8) {
+    // SAFETY: that is what the caller says.
+    unsafe { to.cast::<[u8; N]>().write(from.cast::<[u8; N]>().read()) }
+}
