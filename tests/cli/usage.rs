@@ -42,7 +42,7 @@ fn wrong_command_lines_exit_with_2_and_touch_nothing() {
     }
     let cases: &[(&[&str], &str)] = &[
         (&["--frobnicate"], "unexpected argument"),
-        (&["--format", "qcow2"], "invalid value 'vhdx'"),
+        (&["--format", "qcow2"], "invalid value 'qcow2'"),
         (&["--max-size", "1.5GiB"], "the unit has to be one of"),
         (&["--max-size", "1GB"], "the unit has to be one of"),
         (&["--max-size", "99999999TiB"], "more than 64 bits"),
