@@ -9,11 +9,15 @@ mod inspect;
 mod layer;
 mod options;
 mod summary;
+mod virtual_disk;
 
 pub use convert::{convert, convert_file};
-pub use disk::{Discard, DiskFile, DiskOutput, MemoryDisk, SeekDisk};
+pub use disk::{
+    BlockInfo, Discard, DiskFile, DiskInfo, DiskOutput, MemoryDisk, ParentInfo, PartInfo, SeekDisk,
+    VhdInfo, VhdxInfo, Volume,
+};
 pub use error::{Error, ErrorKind, Result};
-pub use inspect::{Checks, FileSystem, Inspection, Tally, VhdFooter, inspect, inspect_bytes};
+pub use inspect::{Checks, FileSystem, Inspection, Tally, inspect, inspect_bytes};
 pub use options::{
     CancelToken, DiskFormat, LowerEntry, LowerLayers, LowerMetadata, Options, Progress,
 };
@@ -21,6 +25,12 @@ pub use summary::{
     Blob, Compression, Digest, DiskSummary, EntryCounts, ParseDigestError, Summary, Warning,
     WarningKind,
 };
+pub use virtual_disk::{
+    DiskOptions, DiskReport, convert_disk, convert_disk_file, create_disk, create_disk_file,
+};
+
+/// The formats of disks, for what [`Volume::disk`] shows.
+pub use vhd_format;
 
 /// The README's example is a test.
 #[cfg(doctest)]

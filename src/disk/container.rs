@@ -32,30 +32,59 @@ pub(crate) struct Rest {
 /// 2000-01-01, from where a VHD counts its seconds.
 const VHD_EPOCH: u64 = 946_684_800;
 
+/// What a disk is to be.
+pub(crate) struct Shape {
+    pub format: DiskFormat,
+    /// The most bytes that a guest will see, in whole sectors.
+    pub size: u64,
+    /// Of a format that has blocks.
+    pub block_size: Option<u32>,
+    /// Of a VHDX.
+    pub logical_sector_size: u32,
+    /// Of a VHDX.
+    pub physical_sector_size: u32,
+    /// When it was made, in seconds since 1970.
+    pub time: u64,
+}
+
 impl Container {
     /// A disk of at most `max_size` bytes, made at a time in seconds since 1970.
     pub(crate) fn new(format: DiskFormat, max_size: u64, time: u64) -> Result<Self> {
-        let stamp = u32::try_from(time.saturating_sub(VHD_EPOCH)).unwrap_or(u32::MAX);
-        let max_size = max_size / SECTOR * SECTOR;
+        Self::shaped(&Shape {
+            format,
+            size: max_size / SECTOR * SECTOR,
+            block_size: None,
+            logical_sector_size: 512,
+            physical_sector_size: 4096,
+            time,
+        })
+    }
+
+    pub(crate) fn shaped(shape: &Shape) -> Result<Self> {
+        let &Shape { format, size, .. } = shape;
+        let stamp = u32::try_from(shape.time.saturating_sub(VHD_EPOCH)).unwrap_or(u32::MAX);
         let vhd = |parameters: vhd::Parameters| {
             let layout = vhd::Layout::new(&parameters.time_stamp(stamp)).map_err(out_of_range)?;
             Ok(Self::Vhd(Box::new(layout)))
         };
         match format {
             DiskFormat::Raw => Ok(Self::Raw),
-            DiskFormat::Vhd => vhd(vhd::Parameters::fixed(max_size, [0; 16])),
-            DiskFormat::VhdDynamic => vhd(vhd::Parameters::dynamic(max_size, [0; 16])),
+            DiskFormat::Vhd => vhd(vhd::Parameters::fixed(size, [0; 16])),
+            DiskFormat::VhdDynamic => {
+                let block_size = shape
+                    .block_size
+                    .unwrap_or(vhd::Parameters::DEFAULT_BLOCK_SIZE);
+                vhd(vhd::Parameters::dynamic(size, [0; 16]).block_size(block_size))
+            }
             DiskFormat::Vhdx | DiskFormat::VhdxFixed => {
                 // The table of blocks has its place before them: small blocks waste less at
                 // the end, large ones keep the table of a large disk small.
-                let block_size = if max_size <= 1 << 40 {
-                    1 << 20
-                } else {
-                    32 << 20
-                };
-                let parameters = vhdx::Parameters::new(max_size)
+                let by_size = if size <= 1 << 40 { 1 << 20 } else { 32 << 20 };
+                let parameters = vhdx::Parameters::new(size)
                     .fixed(format == DiskFormat::VhdxFixed)
-                    .block_size(block_size)
+                    .block_size(shape.block_size.unwrap_or(by_size))
+                    .logical_sector_size(shape.logical_sector_size)
+                    .physical_sector_size(shape.physical_sector_size)
                     .creator("tar2vhd")
                     .identity(vhdx_ids(&NO_IDS));
                 let layout = vhdx::Layout::new(&parameters).map_err(out_of_range)?;
@@ -82,6 +111,40 @@ impl Container {
         let place = place.map_err(out_of_range)? + within;
         let left = usize::try_from(block_size - within).unwrap_or(usize::MAX);
         Ok((place, len.min(left)))
+    }
+
+    /// Gives a disk whose size does not change any more its ids, and the blocks of a VHDX that
+    /// nothing was written to their state.
+    pub(crate) fn identify(&mut self, ids: &DiskIds, rest: vhdx::BlockState) -> Result<()> {
+        match self {
+            Self::Raw => Ok(()),
+            Self::Vhd(layout) => {
+                layout.set_unique_id(ids.disk);
+                Ok(())
+            }
+            Self::Vhdx(layout) => {
+                layout.set_identity(vhdx_ids(ids));
+                layout.set_rest(rest).map_err(out_of_range)
+            }
+        }
+    }
+
+    /// All that is not a disk's contents, with its offsets in the file.
+    pub(crate) fn structures(&self) -> Box<dyn Iterator<Item = (u64, Vec<u8>)> + '_> {
+        match self {
+            Self::Raw => Box::new(std::iter::empty()),
+            Self::Vhd(layout) => Box::new(layout.structures()),
+            Self::Vhdx(layout) => Box::new(layout.structures()),
+        }
+    }
+
+    /// The size of the file, unless it is the disk's own.
+    pub(crate) fn file_size(&self) -> Option<u64> {
+        match self {
+            Self::Raw => None,
+            Self::Vhd(layout) => Some(layout.file_size()),
+            Self::Vhdx(layout) => Some(layout.file_size()),
+        }
     }
 
     /// Ends the disk.

@@ -35,14 +35,6 @@ pub(crate) fn run(args: Convert) -> Result<(), Failure> {
     }
     let options = options(&args)?;
 
-    let (events, signals) = mpsc::channel();
-    let on_signal = events.clone();
-    ctrlc::set_handler(move || {
-        // Nobody listens when all is done.
-        let _ = on_signal.send(Event::Signal);
-    })
-    .map_err(|e| Failure::error(format!("cannot handle signals: {e}")))?;
-
     let file = DiskFile::create(&args.output)?;
     let discard = file.discard_handle();
     let cancel = CancelToken::new();
@@ -53,7 +45,7 @@ pub(crate) fn run(args: Convert) -> Result<(), Failure> {
         let options = options
             .cancel(cancel.clone())
             .progress(move |progress| shown.show(progress));
-        supervise(events, &signals, &cancel, &discard, move || {
+        supervised(&cancel, discard, move || {
             work(input, file, &options, &args, &display)
         })
     };
@@ -93,7 +85,7 @@ fn options(args: &Convert) -> Result<Options, Failure> {
 }
 
 /// The time that <https://reproducible-builds.org/specs/source-date-epoch/> sets.
-fn source_date_epoch() -> Result<Option<u64>, Failure> {
+pub(crate) fn source_date_epoch() -> Result<Option<u64>, Failure> {
     const NAME: &str = "SOURCE_DATE_EPOCH";
     let invalid = || Failure::usage(format!("{NAME} has to be a number of seconds since 1970"));
     match env::var(NAME) {
@@ -103,6 +95,23 @@ fn source_date_epoch() -> Result<Option<u64>, Failure> {
         Ok(_) | Err(VarError::NotUnicode(_)) => Err(invalid()),
         Err(VarError::NotPresent) => Ok(None),
     }
+}
+
+/// Runs `work` until it ends or a signal comes, which leaves nothing of the file behind
+/// `discard`.
+pub(crate) fn supervised(
+    cancel: &CancelToken,
+    discard: Discard,
+    work: impl FnOnce() -> Result<(), Failure> + Send + 'static,
+) -> Result<(), Failure> {
+    let (events, signals) = mpsc::channel();
+    let on_signal = events.clone();
+    ctrlc::set_handler(move || {
+        // Nobody listens when all is done.
+        let _ = on_signal.send(Event::Signal);
+    })
+    .map_err(|e| Failure::error(format!("cannot handle signals: {e}")))?;
+    supervise(events, &signals, cancel, &discard, work)
 }
 
 /// Runs `work` on a thread of its own, because reading may block for ever, and waits for its

@@ -150,6 +150,20 @@ impl Sparse {
         Ok(())
     }
 
+    pub(super) fn allocated_blocks(&self, storage: &impl ReadAt) -> Result<u64> {
+        let blocks = self.virtual_size.div_ceil(self.block_size().into());
+        let mut allocated = 0;
+        self.table
+            .scan(storage, blocks, |_, entry| {
+                allocated += u64::from(u32::from_be_bytes(entry) != UNUSED);
+            })
+            .map_err(|error| {
+                let offset = self.header.table_offset();
+                Error::read("the block allocation table", offset, error)
+            })?;
+        Ok(allocated)
+    }
+
     pub(super) fn read_at(
         &self,
         storage: &impl ReadAt,

@@ -22,10 +22,7 @@ pub(super) fn json(summary: &Summary, path: &Path, format: Format) -> Vec<u8> {
     object["compressed"] = blob(&summary.compressed, summary.compression);
     let disk = &summary.disk;
     object["disk"] = json!({
-        // Programs hand it on as it is, so it is escaped only if it must be.
-        "path": path
-            .to_str()
-            .map_or_else(|| escape(path.as_os_str().as_encoded_bytes()), str::to_owned),
+        "path": output::path(path),
         "format": DiskFormat::from(format).as_str(),
         "size": disk.size,
         "virtualSize": disk.virtual_size,
