@@ -9,9 +9,10 @@ mod inspect;
 mod layer;
 mod options;
 mod summary;
+mod verity;
 mod virtual_disk;
 
-pub use convert::{convert, convert_file};
+pub use convert::{convert, convert_file, convert_with_hash_device};
 pub use disk::{
     BlockInfo, Discard, DiskFile, DiskInfo, DiskOutput, MemoryDisk, ParentInfo, PartInfo, SeekDisk,
     VhdInfo, VhdxInfo, Volume,
@@ -22,9 +23,10 @@ pub use options::{
     CancelToken, DiskFormat, LowerEntry, LowerLayers, LowerMetadata, Options, Progress,
 };
 pub use summary::{
-    Blob, Compression, Digest, DiskSummary, EntryCounts, ParseDigestError, Summary, Warning,
-    WarningKind,
+    Blob, Compression, Digest, DiskSummary, EntryCounts, ParseDigestError, Summary, VeritySummary,
+    Warning, WarningKind,
 };
+pub use verity::{BadBlock, BlockKind, Verity, VerityCheck, check_verity};
 pub use virtual_disk::{
     DiskOptions, DiskReport, convert_disk, convert_disk_file, create_disk, create_disk_file,
 };

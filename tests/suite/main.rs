@@ -28,4 +28,6 @@ mod semantics_whiteouts;
 #[cfg(test)]
 mod streams;
 #[cfg(test)]
+mod verity;
+#[cfg(test)]
 mod virtual_disk;

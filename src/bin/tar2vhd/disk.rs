@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::args::disk::{Convert, Create, DiskCommand, Shape, Writing};
 use crate::args::{Disk, When};
-use crate::convert::{source_date_epoch, supervised};
+use crate::convert::{Signals, source_date_epoch};
 use crate::output::{self, human};
 use crate::progress::Display;
 use crate::{Failure, args};
@@ -25,11 +25,12 @@ pub(crate) fn run(args: Disk) -> Result<(), Failure> {
 
 fn create(args: Create) -> Result<(), Failure> {
     let options = options(&args.shape, &args.writing)?;
+    let signals = Signals::catch()?;
     let file = DiskFile::create(&args.output)?;
     let cancel = CancelToken::new();
     let options = options.cancel(cancel.clone());
-    let discard = file.discard_handle();
-    supervised(&cancel, discard, move || {
+    let discard = [file.discard_handle()];
+    signals.supervise(&cancel, &discard, move || {
         let report = tar2vhd::create_disk(args.size, &file, &options)?;
         publish(file, &report, &args.output, &args.writing)
     })
@@ -41,6 +42,7 @@ fn convert(args: Convert) -> Result<(), Failure> {
     }
     let options = options(&args.shape, &args.writing)?;
     let input = Volume::open(&args.input)?;
+    let signals = Signals::catch()?;
     let file = DiskFile::create(&args.output)?;
     let cancel = CancelToken::new();
     let display = Display::new(args.progress, args.writing.quiet);
@@ -49,9 +51,9 @@ fn convert(args: Convert) -> Result<(), Failure> {
     let options = options
         .cancel(cancel.clone())
         .progress(move |position| shown.show_bytes(position));
-    let discard = file.discard_handle();
+    let discard = [file.discard_handle()];
     let to_clear = display.clone();
-    let result = supervised(&cancel, discard, move || {
+    let result = signals.supervise(&cancel, &discard, move || {
         let report = tar2vhd::convert_disk(&input, &file, &options)?;
         if !args.writing.no_fsync {
             file.sync()?;

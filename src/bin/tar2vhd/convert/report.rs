@@ -3,14 +3,14 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tar2vhd::{Blob, Compression, DiskFormat, EntryCounts, Summary};
+use tar2vhd::{Blob, Compression, DiskFormat, EntryCounts, Summary, VeritySummary};
 use uuid::Uuid;
 
-use crate::args::Format;
-use crate::output::{self, escape, human};
+use crate::args::Convert;
+use crate::output::{self, escape, hex, human};
 
 /// One JSON object on a line of its own.
-pub(super) fn json(summary: &Summary, path: &Path, format: Format) -> Vec<u8> {
+pub(super) fn json(summary: &Summary, args: &Convert) -> Vec<u8> {
     let blob = |blob: &Blob, compression: Compression| {
         json!({
             "mediaType": compression.media_type(),
@@ -22,14 +22,21 @@ pub(super) fn json(summary: &Summary, path: &Path, format: Format) -> Vec<u8> {
     object["compressed"] = blob(&summary.compressed, summary.compression);
     let disk = &summary.disk;
     object["disk"] = json!({
-        "path": output::path(path),
-        "format": DiskFormat::from(format).as_str(),
+        "path": output::path(&args.output),
+        "format": DiskFormat::from(args.format).as_str(),
         "size": disk.size,
         "virtualSize": disk.virtual_size,
         "uuid": Uuid::from_bytes(disk.uuid).to_string(),
         "blocks": disk.blocks,
         "inodes": disk.inodes,
     });
+    if let Some(found) = &summary.verity {
+        let mut verity = verity(found);
+        if let Some(path) = &args.verity_separate {
+            verity["path"] = output::path(path).into();
+        }
+        object["verity"] = verity;
+    }
     object["entries"] = entries(&summary.entries);
     object["warnings"] = summary
         .warnings
@@ -43,6 +50,20 @@ pub(super) fn json(summary: &Summary, path: &Path, format: Format) -> Vec<u8> {
         })
         .collect();
     format!("{object}\n").into_bytes()
+}
+
+/// A hash tree under the names that programs which set up dm-verity know.
+fn verity(verity: &VeritySummary) -> Value {
+    json!({
+        "rootHash": hex(&verity.root_hash.0),
+        "hashOffset": verity.hash_offset,
+        "algorithm": "sha256",
+        "salt": hex(&verity.salt),
+        "uuid": Uuid::from_bytes(verity.uuid).to_string(),
+        "dataBlocks": verity.data_blocks,
+        "hashBlocks": verity.hash_blocks,
+        "blockSize": 4096,
+    })
 }
 
 fn entries(entries: &EntryCounts) -> Value {
@@ -79,6 +100,9 @@ pub(super) fn summary(summary: &Summary, path: &Path) {
     }
     let Blob { digest, size } = summary.layer;
     output::stderr(format_args!("  tar  {}, {digest}", human(size)));
+    if let Some(verity) = &summary.verity {
+        output::stderr(format_args!("  root hash {}", hex(&verity.root_hash.0)));
+    }
     output::stderr(format_args!("  {}", counts(&summary.entries)));
 }
 
