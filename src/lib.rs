@@ -5,9 +5,12 @@ mod convert;
 mod disk;
 mod error;
 mod ext4;
+mod identity;
+mod image;
 mod inspect;
 mod layer;
 mod options;
+mod scratch;
 mod summary;
 
 pub use convert::{convert, convert_file};
@@ -16,7 +19,9 @@ pub use error::{Error, ErrorKind, Result};
 pub use inspect::{Checks, FileSystem, Inspection, Tally, VhdFooter, inspect, inspect_bytes};
 pub use options::{
     CancelToken, DiskFormat, LowerEntry, LowerLayers, LowerMetadata, Options, Progress,
+    ScratchOptions,
 };
+pub use scratch::{scratch, scratch_file};
 pub use summary::{
     Blob, Compression, Digest, DiskSummary, EntryCounts, ParseDigestError, Summary, Warning,
     WarningKind,

@@ -1,6 +1,5 @@
 //! The pipeline: a layer in, a disk out, a summary back.
 
-mod identity;
 mod links;
 mod metadata;
 mod pipeline;
@@ -15,9 +14,11 @@ use rayon::ThreadPoolBuilder;
 use crate::disk::{Container, DiskFile, DiskOutput, Stream};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ext4::format::{BLOCK_SIZE, MAX_BLOCKS};
-use crate::ext4::writer::{BlockSink, Config, Writer};
-use crate::options::{CancelToken, Options};
-use crate::summary::{Blob, DiskSummary, Summary, WarningKind};
+use crate::ext4::writer::{Config, Writer};
+use crate::identity;
+use crate::image::{self, Blocks};
+use crate::options::Options;
+use crate::summary::{Blob, Summary, WarningKind};
 use pipeline::Read as LayerRead;
 use place::{Place, Rules};
 
@@ -41,8 +42,10 @@ pub fn convert(input: impl Read, output: &dyn DiskOutput, options: &Options) -> 
         keep_zeros: options.keep_zeros,
         inline_data: options.inline_data,
         time: options.time,
+        seeded_by: None,
+        writable: None,
     };
-    let container = Container::new(options.format, options.max_size, options.time)?;
+    let container = Container::new(options.format, options.max_size, None, options.time)?;
     if threads == 1 {
         let place = place(Stream::inline(output), container, config, options);
         let read = pipeline::inline(input, options, place)?;
@@ -108,19 +111,14 @@ fn finish(
         warnings,
     } = read;
     check_expected(options, &layer, &compressed)?;
-    let identity = identity::of(layer.digest, options, placed.answers);
+    let identity = identity::of_layer(layer.digest, options, placed.answers);
     // Not the caller's own thread, also when it is one: a thread joins a pool once and for all.
     let pool = ThreadPoolBuilder::new().num_threads(threads).build();
     let pool = pool.map_err(|error| {
         Error::new(ErrorKind::Output, "cannot start threads").with_source(error)
     })?;
     let finished = pool.install(|| placed.writer.finish(&identity))?;
-    let Blocks {
-        mut stream,
-        container,
-        ..
-    } = finished.sink;
-    let size = u64::from(finished.blocks) * BLOCK_SIZE as u64;
+    let size = finished.blocks * BLOCK_SIZE as u64;
     let virtual_size = size
         .checked_next_multiple_of(options.align.max(1))
         .filter(|size| *size <= options.max_size)
@@ -130,31 +128,14 @@ fn finish(
                 options.align, options.max_size
             ))
         })?;
-    let rest = container.finish(
-        virtual_size,
-        &identity::of_disk(identity.uuid, virtual_size),
-    )?;
-    for (offset, structure) in &rest.structures {
-        stream.write(*offset, structure)?;
-    }
-    stream.finish()?;
-    let len = rest.len;
-    output
-        .set_len(len)
-        .map_err(|error| Error::output("cannot set the size of the disk", error))?;
+    let disk = image::finish(finished, virtual_size, &identity, output)?;
     let mut all = warnings;
     all.append(placed.warnings);
     Ok(Summary {
         layer,
         compressed,
         compression,
-        disk: DiskSummary {
-            size: len,
-            virtual_size,
-            uuid: identity.uuid,
-            blocks: finished.blocks.into(),
-            inodes: finished.inodes,
-        },
+        disk,
         entries: placed.counts,
         warnings: all.into_vec(),
     })
@@ -183,29 +164,6 @@ fn check_expected(options: &Options, layer: &Blob, compressed: &Blob) -> Result<
         return Err(mismatch("diff ID of the layer", &layer.digest, &digest));
     }
     Ok(())
-}
-
-/// Blocks to bytes of the disk.
-pub(crate) struct Blocks<'scope> {
-    stream: Stream<'scope>,
-    container: Container,
-    cancel: CancelToken,
-}
-
-impl BlockSink for Blocks<'_> {
-    fn write(&mut self, block: u32, data: &[u8]) -> Result<()> {
-        self.cancel.check()?;
-        let mut offset = u64::from(block) * BLOCK_SIZE as u64;
-        let mut rest = data;
-        while !rest.is_empty() {
-            let (place, len) = self.container.place(offset, rest.len())?;
-            let (now, later) = rest.split_at(len);
-            self.stream.write(place, now)?;
-            offset += len as u64;
-            rest = later;
-        }
-        Ok(())
-    }
 }
 
 /// What the layer's reader says of an input without a byte.
