@@ -18,17 +18,18 @@ use crate::error::Result;
 /// Blocks of the journal that mke2fs gives a file system of so many; none if there are too
 /// few for one.
 pub(super) fn blocks(file_system: u64) -> Option<u32> {
-    Some(match file_system {
-        0..2_048 => return None,
-        ..0x8000 => 1_024,
-        ..0x4_0000 => 4_096,
-        ..0x8_0000 => 8_192,
-        ..0x40_0000 => 16_384,
-        ..0x80_0000 => 32_768,
-        ..0x100_0000 => 65_536,
-        ..0x200_0000 => 131_072,
-        _ => 262_144,
-    })
+    /// For a file system of fewer blocks than the first, a journal of the second.
+    const SIZES: [(u64, u32); 7] = [
+        (0x8000, 1_024),
+        (0x4_0000, 4_096),
+        (0x8_0000, 8_192),
+        (0x40_0000, 16_384),
+        (0x80_0000, 32_768),
+        (0x100_0000, 65_536),
+        (0x200_0000, 131_072),
+    ];
+    let larger = SIZES.into_iter().find(|(end, _)| file_system < *end);
+    (file_system >= 2_048).then(|| larger.map_or(262_144, |(_, journal)| journal))
 }
 
 /// Takes the blocks of a journal and writes its superblock; answers its inode.

@@ -29,11 +29,9 @@ pub(crate) const SIZE_MIN: u64 = 1 << 20;
 
 /// Bytes of the disk for each inode, as mke2fs has it for its types default, big and huge.
 fn inode_ratio(size: u64) -> u64 {
-    const BIG: u64 = 4 << 40;
-    const HUGE: u64 = 16 << 40;
-    match size {
-        0..=BIG => 16 << 10,
-        ..=HUGE => 32 << 10,
+    match size.div_ceil(1 << 40) {
+        0..=4 => 16 << 10,
+        5..=16 => 32 << 10,
         _ => 64 << 10,
     }
 }
