@@ -4,15 +4,15 @@ use std::path::Path;
 
 use rayon::ThreadPoolBuilder;
 
-use crate::disk::{Container, DiskFile, DiskOutput, Stream};
+use crate::disk::{Container, DiskFile, DiskOutput, Stream, Wrapped};
 use crate::error::{Error, ErrorKind, Result};
+use crate::ext4::format::BLOCK_SIZE;
 use crate::ext4::inode::{Attributes, Timestamp};
 use crate::ext4::tree::Ino;
 use crate::ext4::writable::Writable;
-use crate::ext4::writer::{Config, Writer};
+use crate::ext4::writer::{BlockSink, Config, Writer};
 use crate::identity;
-use crate::image::{self, Blocks};
-use crate::options::{DiskFormat, ScratchOptions, check_time};
+use crate::options::{CancelToken, DiskFormat, ScratchOptions, check_time};
 use crate::summary::DiskSummary;
 
 /// Makes a disk with an empty ext4 file system, to be mounted and written to.
@@ -57,9 +57,8 @@ pub fn scratch(output: &dyn DiskOutput, options: &ScratchOptions) -> Result<Disk
         options.time,
     )?;
     let sink = Blocks {
-        stream: Stream::inline(output),
-        container,
-        cancel: options.cancel.clone(),
+        disk: Wrapped::new(Stream::inline(output), container, output),
+        cancel: &options.cancel,
     };
     let mut writer = Writer::new(sink, config);
     let (now, _) = Timestamp::new(options.time.try_into().unwrap_or(i64::MAX), 0);
@@ -73,7 +72,15 @@ pub fn scratch(output: &dyn DiskOutput, options: &ScratchOptions) -> Result<Disk
     let finished = pool
         .install(|| writer.finish(&identity))
         .map_err(too_small)?;
-    image::finish(finished, options.size, &identity, output)
+    let zero_end = finished.used_end * BLOCK_SIZE as u64;
+    let ids = identity::of_disk(identity.uuid, options.size);
+    Ok(DiskSummary {
+        size: finished.sink.disk.finish(options.size, zero_end, &ids)?,
+        virtual_size: options.size,
+        uuid: identity.uuid,
+        blocks: finished.blocks,
+        inodes: finished.inodes,
+    })
 }
 
 /// Makes a scratch disk in a file, which appears whole or not at all.
@@ -129,5 +136,18 @@ fn too_small(error: Error) -> Error {
     match error.kind() {
         ErrorKind::Limit => Error::new(ErrorKind::InvalidOptions, error.to_string()),
         _ => error,
+    }
+}
+
+/// Blocks of the file system to bytes of the disk.
+struct Blocks<'a> {
+    disk: Wrapped<'a>,
+    cancel: &'a CancelToken,
+}
+
+impl BlockSink for Blocks<'_> {
+    fn write(&mut self, block: u64, data: &[u8]) -> Result<()> {
+        self.cancel.check()?;
+        self.disk.put(block * BLOCK_SIZE as u64, data)
     }
 }

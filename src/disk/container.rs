@@ -95,9 +95,9 @@ impl Container {
         Ok((place, len.min(left)))
     }
 
-    /// Ends the disk, of which only what is before `used_end` matters where nothing was
-    /// written.
-    pub(crate) fn finish(self, virtual_size: u64, used_end: u64, ids: &DiskIds) -> Result<Rest> {
+    /// Ends the disk. Where nothing was placed it reads as zero before `zero_end`, and behind
+    /// it what it holds is undefined.
+    pub(crate) fn finish(self, virtual_size: u64, zero_end: u64, ids: &DiskIds) -> Result<Rest> {
         match self {
             Self::Raw => Ok(Rest {
                 structures: Vec::new(),
@@ -120,7 +120,7 @@ impl Container {
                     .map_err(out_of_range)?;
                 layout.set_identity(vhdx_ids(ids));
                 // What the file system takes for zero must read so, not just happen to.
-                let blocks = used_end.div_ceil(layout.block_size().into());
+                let blocks = zero_end.div_ceil(layout.block_size().into());
                 for block in 0..blocks.min(layout.blocks()) {
                     if layout.offset_of(block).is_none() {
                         let zero = vhdx::BlockState::Zero;

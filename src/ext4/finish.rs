@@ -45,9 +45,8 @@ pub(crate) struct Identity {
 pub(crate) struct Finished<S> {
     pub sink: S,
     pub blocks: u64,
-    /// Of a file system to be written to: the block from which on only copies of the
-    /// superblock matter.
-    pub used_end: Option<u64>,
+    /// The block from which on nothing matters but copies of the superblock.
+    pub used_end: u64,
     /// Inodes in use, the reserved ones not counted but for the root.
     pub inodes: u64,
 }
@@ -126,7 +125,7 @@ impl<S: BlockSink> Writer<S> {
         Ok(Finished {
             sink: self.area.sink,
             blocks: geometry.blocks,
-            used_end: self.config.writable.map(|_| geometry.used_end),
+            used_end: geometry.used_end,
             inodes,
         })
     }

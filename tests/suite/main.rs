@@ -29,3 +29,5 @@ mod semantics_metadata;
 mod semantics_whiteouts;
 #[cfg(test)]
 mod streams;
+#[cfg(test)]
+mod verity;
