@@ -23,12 +23,6 @@ pub(crate) struct DiskIds {
     pub data: [u8; 16],
 }
 
-/// What is left to write: structures with their offsets, and the size of the file.
-pub(crate) struct Rest {
-    pub structures: Vec<(u64, Vec<u8>)>,
-    pub len: u64,
-}
-
 /// 2000-01-01, from where a VHD counts its seconds.
 const VHD_EPOCH: u64 = 946_684_800;
 
@@ -48,12 +42,18 @@ pub(crate) struct Shape {
 }
 
 impl Container {
-    /// A disk of at most `max_size` bytes, made at a time in seconds since 1970.
-    pub(crate) fn new(format: DiskFormat, max_size: u64, time: u64) -> Result<Self> {
+    /// A disk of at most `max_size` bytes, made at a time in seconds since 1970. A block size
+    /// is for formats that have blocks.
+    pub(crate) fn new(
+        format: DiskFormat,
+        max_size: u64,
+        block_size: Option<u32>,
+        time: u64,
+    ) -> Result<Self> {
         Self::shaped(&Shape {
             format,
             size: max_size / SECTOR * SECTOR,
-            block_size: None,
+            block_size,
             logical_sector_size: 512,
             physical_sector_size: 4096,
             time,
@@ -79,7 +79,7 @@ impl Container {
             DiskFormat::Vhdx | DiskFormat::VhdxFixed => {
                 // The table of blocks has its place before them: small blocks waste less at
                 // the end, large ones keep the table of a large disk small.
-                let by_size = if size <= 1 << 40 { 1 << 20 } else { 32 << 20 };
+                let by_size = if size <= ONE_TIB { 1 << 20 } else { 32 << 20 };
                 let parameters = vhdx::Parameters::new(size)
                     .fixed(format == DiskFormat::VhdxFixed)
                     .block_size(shape.block_size.unwrap_or(by_size))
@@ -113,23 +113,39 @@ impl Container {
         Ok((place, len.min(left)))
     }
 
-    /// Gives a disk whose size does not change any more its ids, and the blocks of a VHDX that
-    /// nothing was written to their state.
-    pub(crate) fn identify(&mut self, ids: &DiskIds, rest: vhdx::BlockState) -> Result<()> {
+    /// Ends the disk. Where nothing was placed it reads as zero before `zero_end`, and behind
+    /// it what it holds is undefined.
+    pub(crate) fn finish(&mut self, virtual_size: u64, zero_end: u64, ids: &DiskIds) -> Result<()> {
         match self {
-            Self::Raw => Ok(()),
+            Self::Raw => {}
             Self::Vhd(layout) => {
+                layout
+                    .set_virtual_size(virtual_size)
+                    .map_err(out_of_range)?;
                 layout.set_unique_id(ids.disk);
-                Ok(())
             }
             Self::Vhdx(layout) => {
+                layout
+                    .set_virtual_size(virtual_size)
+                    .map_err(out_of_range)?;
                 layout.set_identity(vhdx_ids(ids));
-                layout.set_rest(rest).map_err(out_of_range)
+                // What is taken for zero must read so, not just happen to.
+                let zero = vhdx::BlockState::Zero;
+                let blocks = zero_end.div_ceil(layout.block_size().into());
+                if blocks >= layout.blocks() {
+                    return layout.set_rest(zero).map_err(out_of_range);
+                }
+                for block in 0..blocks {
+                    if layout.offset_of(block).is_none() {
+                        layout.set(block..block + 1, zero).map_err(out_of_range)?;
+                    }
+                }
             }
         }
+        Ok(())
     }
 
-    /// All that is not a disk's contents, with its offsets in the file.
+    /// What is not the disk's own bytes, with its offsets in the file; of a disk that is ended.
     pub(crate) fn structures(&self) -> Box<dyn Iterator<Item = (u64, Vec<u8>)> + '_> {
         match self {
             Self::Raw => Box::new(std::iter::empty()),
@@ -138,54 +154,18 @@ impl Container {
         }
     }
 
-    /// The size of the file, unless it is the disk's own.
-    pub(crate) fn file_size(&self) -> Option<u64> {
+    /// The size of the file of a disk that is ended.
+    pub(crate) fn file_size(&self, virtual_size: u64) -> u64 {
         match self {
-            Self::Raw => None,
-            Self::Vhd(layout) => Some(layout.file_size()),
-            Self::Vhdx(layout) => Some(layout.file_size()),
-        }
-    }
-
-    /// Ends the disk.
-    pub(crate) fn finish(self, virtual_size: u64, ids: &DiskIds) -> Result<Rest> {
-        match self {
-            Self::Raw => Ok(Rest {
-                structures: Vec::new(),
-                len: virtual_size,
-            }),
-            Self::Vhd(mut layout) => {
-                layout
-                    .set_virtual_size(virtual_size)
-                    .map_err(out_of_range)?;
-                layout.set_unique_id(ids.disk);
-                let structures = layout.structures().collect();
-                Ok(Rest {
-                    structures,
-                    len: layout.file_size(),
-                })
-            }
-            Self::Vhdx(mut layout) => {
-                layout
-                    .set_virtual_size(virtual_size)
-                    .map_err(out_of_range)?;
-                layout.set_identity(vhdx_ids(ids));
-                // What the file system takes for zero must read so, not just happen to.
-                for block in 0..layout.blocks() {
-                    if layout.offset_of(block).is_none() {
-                        let zero = vhdx::BlockState::Zero;
-                        layout.set(block..block + 1, zero).map_err(out_of_range)?;
-                    }
-                }
-                let structures = layout.structures().collect();
-                Ok(Rest {
-                    structures,
-                    len: layout.file_size(),
-                })
-            }
+            Self::Raw => virtual_size,
+            Self::Vhd(layout) => layout.file_size(),
+            Self::Vhdx(layout) => layout.file_size(),
         }
     }
 }
+
+/// Up to here, small blocks do not make large tables.
+const ONE_TIB: u64 = 1 << 40;
 
 /// The unit of all these sizes.
 const SECTOR: u64 = 512;

@@ -10,6 +10,7 @@ mod platform;
 mod publish;
 mod stream;
 mod volume;
+mod wrapped;
 
 pub(crate) use container::{Container, DiskIds, Shape};
 pub use info::{BlockInfo, DiskInfo, ParentInfo, PartInfo, VhdInfo, VhdxInfo};
@@ -18,3 +19,4 @@ pub use publish::{Discard, DiskFile};
 pub(crate) use stream::Stream;
 pub use volume::Volume;
 pub(crate) use volume::unreadable;
+pub(crate) use wrapped::Wrapped;

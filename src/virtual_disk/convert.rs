@@ -1,11 +1,9 @@
+use std::ops::Range;
 use std::path::Path;
-
-use vhd_format::vhdx::BlockState;
 
 use super::contents::{Contents, PAGE};
 use super::{DiskOptions, DiskReport, finish};
-use crate::disk::unreadable;
-use crate::disk::{Container, DiskFile, DiskOutput, Stream, Volume};
+use crate::disk::{Container, DiskFile, DiskOutput, Stream, Volume, Wrapped, unreadable};
 use crate::error::Result;
 
 /// Copies a disk into one of another format, or of the same.
@@ -36,27 +34,18 @@ pub fn convert_disk(
     }
     let container = Container::shaped(&options.shape(virtual_size))?;
     std::thread::scope(|scope| {
+        let stream = Stream::threaded(scope, output, 1);
         let mut copy = Copy {
-            container,
-            stream: Stream::threaded(scope, output, 1),
+            disk: Wrapped::new(stream, container, output),
             contents: Contents::new(),
         };
         copy.run(input, options)?;
-        let Copy {
-            container,
-            stream,
-            contents,
-        } = copy;
-        // What was zero must read so, not just happen to.
-        let rest = BlockState::Zero;
         finish(
-            container,
-            stream,
-            output,
-            options,
+            copy.disk,
             virtual_size,
-            &contents,
-            rest,
+            virtual_size,
+            &copy.contents,
+            options,
         )
     })
 }
@@ -84,8 +73,7 @@ pub fn convert_disk_file(
 const PIECE: usize = 1 << 20;
 
 struct Copy<'scope> {
-    container: Container,
-    stream: Stream<'scope>,
+    disk: Wrapped<'scope>,
     contents: Contents,
 }
 
@@ -137,21 +125,13 @@ impl Copy<'_> {
         self.write_run(offset, pages, run)
     }
 
-    fn write_run(&mut self, offset: u64, pages: &[u8], run: std::ops::Range<usize>) -> Result<()> {
-        let mut offset = offset + run.start as u64;
-        let mut rest = &pages[run];
-        if rest.is_empty() {
+    fn write_run(&mut self, offset: u64, pages: &[u8], run: Range<usize>) -> Result<()> {
+        if run.is_empty() {
             return Ok(());
         }
-        self.contents.add(offset, rest);
-        while !rest.is_empty() {
-            let (place, len) = self.container.place(offset, rest.len())?;
-            let (now, later) = rest.split_at(len);
-            self.stream.write(place, now)?;
-            offset += len as u64;
-            rest = later;
-        }
-        Ok(())
+        let offset = offset + run.start as u64;
+        self.contents.add(offset, &pages[run.clone()]);
+        self.disk.put(offset, &pages[run])
     }
 }
 

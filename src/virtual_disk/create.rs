@@ -1,10 +1,8 @@
 use std::path::Path;
 
-use vhd_format::vhdx::BlockState;
-
 use super::contents::Contents;
 use super::{DiskOptions, DiskReport, finish};
-use crate::disk::{Container, DiskFile, DiskOutput, Stream};
+use crate::disk::{Container, DiskFile, DiskOutput, Stream, Wrapped};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Makes an empty disk of so many bytes.
@@ -22,18 +20,10 @@ pub fn create_disk(
 ) -> Result<DiskReport> {
     check(size, options)?;
     let container = Container::shaped(&options.shape(size))?;
-    let stream = Stream::inline(output);
-    // As Windows leaves the blocks of a new disk: there is nothing yet to be kept.
-    let rest = BlockState::NotPresent;
-    finish(
-        container,
-        stream,
-        output,
-        options,
-        size,
-        &Contents::new(),
-        rest,
-    )
+    let disk = Wrapped::new(Stream::inline(output), container, output);
+    // As Windows leaves the blocks of a new disk: there is nothing in them to be kept.
+    let zero_end = 0;
+    finish(disk, size, zero_end, &Contents::new(), options)
 }
 
 /// Makes an empty disk in a file, which appears whole or not at all.

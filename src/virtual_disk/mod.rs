@@ -9,10 +9,10 @@ pub use convert::{convert_disk, convert_disk_file};
 pub use create::{create_disk, create_disk_file};
 pub use options::DiskOptions;
 
-use vhd_format::vhdx::BlockState;
+use contents::Contents;
 
-use crate::disk::{Container, DiskOutput, Stream};
-use crate::error::{Error, Result};
+use crate::disk::Wrapped;
+use crate::error::Result;
 use crate::options::DiskFormat;
 
 /// What a new disk is.
@@ -32,30 +32,18 @@ pub struct DiskReport {
     pub id: Option<[u8; 16]>,
 }
 
-/// Writes all that is not a disk's contents, and says what there is.
+/// Ends a disk, which reads as zero before `zero_end` where nothing was put.
 fn finish(
-    mut container: Container,
-    mut stream: Stream<'_>,
-    output: &dyn DiskOutput,
-    options: &DiskOptions,
+    disk: Wrapped<'_>,
     virtual_size: u64,
-    contents: &contents::Contents,
-    rest: BlockState,
+    zero_end: u64,
+    contents: &Contents,
+    options: &DiskOptions,
 ) -> Result<DiskReport> {
     let ids = contents.ids(options, virtual_size);
-    container.identify(&ids, rest)?;
-    for (offset, structure) in container.structures() {
-        options.cancel.check()?;
-        stream.write(offset, &structure)?;
-    }
-    stream.finish()?;
-    let size = container.file_size().unwrap_or(virtual_size);
-    output
-        .set_len(size)
-        .map_err(|error| Error::output("cannot set the size of the disk", error))?;
     Ok(DiskReport {
         format: options.format,
-        size,
+        size: disk.finish(virtual_size, zero_end, &ids)?,
         virtual_size,
         data: contents.len(),
         id: (options.format != DiskFormat::Raw).then_some(ids.disk),
