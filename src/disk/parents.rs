@@ -77,7 +77,12 @@ fn candidates(parent: &Parent<'_>) -> Vec<PathBuf> {
         .iter()
         .filter_map(|path| as_relative(path))
         .collect();
-    all.extend(names.iter().filter_map(name).filter(is_relative));
+    all.extend(
+        names
+            .iter()
+            .filter_map(name)
+            .filter(|path| is_relative(path)),
+    );
     all.dedup();
     all
 }
@@ -89,10 +94,10 @@ fn as_relative(path: &str) -> Option<PathBuf> {
         return None;
     }
     let parts = path.split(SEPARATORS).filter(|part| *part != ".");
-    Some(parts.collect()).filter(is_relative)
+    Some(parts.collect()).filter(|path: &PathBuf| is_relative(path))
 }
 
-fn is_relative(path: &PathBuf) -> bool {
+fn is_relative(path: &Path) -> bool {
     let inside = |part| matches!(part, Component::Normal(_) | Component::ParentDir);
     !path.as_os_str().is_empty() && path.components().all(inside)
 }
