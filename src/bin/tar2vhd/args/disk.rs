@@ -12,6 +12,8 @@ use super::{Format, When, output, size};
 /// SIZE is a number of bytes, or one with a unit: K or KiB (1024 bytes), M or MiB, G or GiB, T
 /// or TiB.
 #[derive(Debug, clap::Args)]
+// Without a command there is an error to tell of, not a question to answer.
+#[command(arg_required_else_help = false)]
 pub(crate) struct Disk {
     #[command(subcommand)]
     pub command: DiskCommand,
