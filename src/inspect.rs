@@ -1,5 +1,5 @@
 mod checks;
-mod features;
+pub(crate) mod features;
 mod map;
 
 use std::fs::File;
@@ -175,13 +175,13 @@ pub fn inspect(path: impl AsRef<Path>) -> Result<Inspection> {
 }
 
 #[cfg(unix)]
-fn is_disk(found: &std::fs::Metadata) -> bool {
+pub(crate) fn is_disk(found: &std::fs::Metadata) -> bool {
     use std::os::unix::fs::FileTypeExt;
     found.is_file() || found.file_type().is_block_device()
 }
 
 #[cfg(not(unix))]
-fn is_disk(found: &std::fs::Metadata) -> bool {
+pub(crate) fn is_disk(found: &std::fs::Metadata) -> bool {
     found.is_file()
 }
 

@@ -9,6 +9,7 @@ mod inspect;
 mod layer;
 mod options;
 mod summary;
+mod verify;
 
 pub use convert::{convert, convert_file};
 pub use disk::{Discard, DiskFile, DiskOutput, MemoryDisk, SeekDisk};
@@ -20,6 +21,10 @@ pub use options::{
 pub use summary::{
     Blob, Compression, Digest, DiskSummary, EntryCounts, ParseDigestError, Summary, Warning,
     WarningKind,
+};
+pub use verify::{
+    Examined, Finding, FindingKind, Place, Verdict, Verification, VerifyOptions, verify,
+    verify_bytes,
 };
 
 /// The README's example is a test.

@@ -24,6 +24,7 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     Convert(Box<Convert>),
     Inspect(Inspect),
+    Verify(Verify),
     /// Print a script that completes command lines.
     Completions {
         /// The shell that it is for.
@@ -143,6 +144,25 @@ pub(crate) struct Inspect {
     pub disk: PathBuf,
 
     /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Check a disk to the bottom.
+///
+/// DISK is a VHD, a VHDX or a raw image with an ext4 file system, made by whatever program.
+/// Its structures are checked and held against one another, like e2fsck -fn does; nothing is
+/// written. Exit status 0 says that nothing is wrong, 1 that something is, or could not be
+/// checked.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Verify {
+    /// The disk.
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub disk: PathBuf,
+
+    /// Print one JSON object.
+    ///
+    /// In its paths a backslash is written \\, and a byte that is not UTF-8 \xNN.
     #[arg(long)]
     pub json: bool,
 }

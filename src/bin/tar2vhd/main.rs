@@ -5,6 +5,7 @@ mod convert;
 mod inspect;
 mod output;
 mod progress;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -42,6 +43,7 @@ fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Convert(args) => convert::run(*args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Verify(args) => verify::run(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Args::command(), "tar2vhd", &mut script);
