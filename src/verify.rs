@@ -5,6 +5,7 @@
 mod attributes;
 mod bitmaps;
 mod block_map;
+mod blocks;
 mod checksum;
 mod claims;
 mod directories;
@@ -15,24 +16,22 @@ mod inodes;
 mod layout;
 mod special;
 mod tree;
-mod volume;
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::Path;
 
-use vhd_format::{Disk, Format, ReadAt};
-
+use crate::disk::{Volume, unreadable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ext4::format::SUPERBLOCK_OFFSET;
 use crate::inspect::features;
+use crate::options::DiskFormat;
 use bitmaps::Bitmaps;
+use blocks::Blocks;
 use claims::{Claims, Owner};
 use findings::Findings;
 use inodes::Inodes;
 use layout::Layout;
 use tree::Tree;
-use volume::{Source, Volume, from_container};
 
 pub use findings::{Finding, FindingKind, Place};
 
@@ -96,8 +95,8 @@ pub struct Verification {
     pub size: u64,
     /// Bytes of the disk that a guest sees.
     pub virtual_size: u64,
-    /// What the disk is wrapped in: `raw`, `VHD` or `VHDX`.
-    pub format: &'static str,
+    /// What the disk is wrapped in.
+    pub format: DiskFormat,
     /// What is wrong, in the order in which it was found: the superblock first, the counts
     /// last.
     pub findings: Vec<Finding>,
@@ -151,45 +150,36 @@ impl Verification {
 /// [`ErrorKind::Unsupported`] if the disk is of another kind, [`ErrorKind::Input`] if the file
 /// cannot be read. Everything else that is wrong is a [`Finding`].
 pub fn verify(path: impl AsRef<Path>, options: &VerifyOptions) -> Result<Verification> {
-    let path = path.as_ref();
-    let name = path.display();
-    let failed = |e| Error::new(ErrorKind::Input, format!("cannot read {name}")).with_source(e);
-    // Opening a FIFO would wait for a writer.
-    let found = path.metadata().map_err(failed)?;
-    if !crate::inspect::is_disk(&found) {
-        return Err(Error::new(
-            ErrorKind::Input,
-            format!("{name} is neither a file nor a disk"),
-        ));
-    }
-    verify_storage(File::open(path).map_err(failed)?, options)
+    verify_volume(&Volume::open_file(path.as_ref())?, options)
 }
 
 /// Verifies a disk as [`verify`] does, in memory.
 ///
 /// # Errors
 /// As [`verify`] does.
-pub fn verify_bytes(disk: &[u8], options: &VerifyOptions) -> Result<Verification> {
-    verify_storage(disk, options)
+pub fn verify_bytes(
+    disk: impl AsRef<[u8]> + Send + Sync + 'static,
+    options: &VerifyOptions,
+) -> Result<Verification> {
+    verify_volume(&Volume::from_bytes(disk)?, options)
 }
 
-fn verify_storage(storage: impl ReadAt + Sync, options: &VerifyOptions) -> Result<Verification> {
-    let size = storage.size().map_err(Error::input)?;
-    let disk = Disk::open(&storage).map_err(from_container)?;
+fn verify_volume(disk: &Volume, options: &VerifyOptions) -> Result<Verification> {
     let mut findings = Findings::new(options.max_findings);
-    disk.check(|problem| {
+    let mut wrong = |problem: &vhd_format::Error| {
         let place = problem.offset().map_or_else(Place::default, Place::offset);
         findings.add(FindingKind::Container, place, || problem.to_string());
-    })
-    .map_err(from_container)?;
+    };
+    if let Some(problem) = disk.footer_damage() {
+        wrong(problem);
+    }
+    disk.disk()
+        .check(|problem| wrong(&problem))
+        .map_err(|e| unreadable(&e))?;
     let mut verification = Verification {
-        size,
-        virtual_size: disk.virtual_size(),
-        format: match disk.format() {
-            Format::Vhd => "VHD",
-            Format::Vhdx => "VHDX",
-            _ => "raw",
-        },
+        size: disk.file_size(),
+        virtual_size: disk.len(),
+        format: disk.format(),
         findings: Vec::new(),
         omitted: 0,
         unchecked: Vec::new(),
@@ -198,8 +188,7 @@ fn verify_storage(storage: impl ReadAt + Sync, options: &VerifyOptions) -> Resul
     };
     let mut unchecked = Unchecked::default();
     let findings = file_system(
-        &disk,
-        disk.virtual_size(),
+        disk,
         findings,
         &mut unchecked,
         &mut verification.examined,
@@ -212,19 +201,18 @@ fn verify_storage(storage: impl ReadAt + Sync, options: &VerifyOptions) -> Resul
 }
 
 fn file_system(
-    disk: &dyn Source,
-    disk_size: u64,
+    disk: &Volume,
     mut findings: Findings,
     unchecked: &mut Unchecked,
     examined: &mut Examined,
 ) -> Result<Findings> {
     let invalid = |message: &str| Error::new(ErrorKind::InvalidDisk, message);
     const END: usize = SUPERBLOCK_OFFSET + 1024;
-    if disk_size < END as u64 {
+    if disk.len() < END as u64 {
         return Err(invalid("too short for a file system"));
     }
     let mut start = [0; END];
-    disk.read(0, &mut start)?;
+    disk.read_at(0, &mut start)?;
     let superblock = layout::find(&start).ok_or_else(|| {
         invalid("no ext4 file system: its magic number is missing")
             .at_offset(SUPERBLOCK_OFFSET as u64 + 0x38)
@@ -232,22 +220,20 @@ fn file_system(
     let Some(bytes) = start.last_chunk::<1024>() else {
         return Err(invalid("too short for a file system"));
     };
-    let Some(layout) = layout::check(superblock, bytes, disk_size, &mut findings) else {
-        return Ok(findings);
-    };
-    let unknown = layout.unknown_features();
+    let unknown = layout::unknown_features(superblock);
     if unknown != [0; 3] {
         for name in features::names_of(unknown) {
-            unchecked.essential(format!(
-                "everything but the superblock, because of the feature {name}"
-            ));
+            unchecked.essential(format!("anything, because of the feature {name}"));
         }
         return Ok(findings);
     }
-    let volume = Volume {
+    let Some(layout) = layout::check(superblock, bytes, disk.len(), &mut findings) else {
+        return Ok(findings);
+    };
+    let volume = Blocks {
         disk,
         block_size: layout.block_size,
-        blocks: layout.blocks,
+        count: layout.blocks,
     };
     let mut claims = Claims::new(layout.blocks);
     let groups = groups::check(volume, &layout, &mut claims, &mut findings)?;

@@ -11,7 +11,7 @@ use super::checksum::with_hole;
 use super::claims::{Claims, Owner};
 use super::findings::{FindingKind, Findings, Place};
 use super::layout::Layout;
-use super::volume::{Volume, u32_at};
+use super::blocks::{Blocks, u32_at};
 use crate::error::Result;
 use crate::ext4::checksum::crc32c;
 use crate::ext4::format::{
@@ -145,7 +145,7 @@ impl Attributes {
     /// Checks the block that an inode names, unless another one named it before.
     pub(super) fn in_block(
         &mut self,
-        volume: Volume<'_>,
+        volume: Blocks<'_>,
         layout: &Layout,
         ino: u32,
         number: u64,

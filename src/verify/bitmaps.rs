@@ -8,14 +8,14 @@ use super::groups::Group;
 use super::inodes::{Record, bit};
 use super::layout::Layout;
 use super::tree::is_directory;
-use super::volume::Volume;
+use super::blocks::Blocks;
 use crate::error::Result;
 use crate::ext4::checksum::crc32c;
 use crate::ext4::format::{DESCRIPTOR_SIZE, SUPERBLOCK_OFFSET};
 
 /// Compares the bitmaps of all groups with what is in use, and the counts with the bitmaps.
 pub(super) struct Bitmaps<'a> {
-    pub volume: Volume<'a>,
+    pub volume: Blocks<'a>,
     pub layout: &'a Layout,
     pub groups: &'a [Group],
     /// What is in use, in the order of blocks.

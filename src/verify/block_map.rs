@@ -10,7 +10,7 @@ use zerocopy::FromBytes;
 
 use super::claims::{Claims, Owner};
 use super::findings::{FindingKind, Findings, Place};
-use super::volume::{Volume, u32_at};
+use super::blocks::{Blocks, u32_at};
 use crate::error::Result;
 use crate::ext4::checksum::crc32c;
 use crate::ext4::format::{
@@ -49,7 +49,7 @@ pub(super) struct Mapping {
 
 /// Walks the trees of all inodes, one after the other.
 pub(super) struct BlockMaps<'a> {
-    volume: Volume<'a>,
+    volume: Blocks<'a>,
     /// Nodes that were walked. None is walked twice, so that the time is linear in them.
     walked: HashSet<u64>,
 }
@@ -73,7 +73,7 @@ struct Walk<'a, 'b> {
 }
 
 impl<'a> BlockMaps<'a> {
-    pub(super) fn new(volume: Volume<'a>) -> Self {
+    pub(super) fn new(volume: Blocks<'a>) -> Self {
         Self {
             volume,
             walked: HashSet::new(),

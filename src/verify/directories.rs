@@ -10,7 +10,7 @@ use super::findings::{FindingKind, Findings, Place};
 use super::hash::NameHash;
 use super::inodes::{DIR, INODE_CASEFOLD, INODE_ENCRYPT};
 use super::layout::Layout;
-use super::volume::{Volume, u16_at, u32_at};
+use super::blocks::{Blocks, u16_at, u32_at};
 use crate::error::Result;
 use crate::ext4::checksum::crc32c;
 use crate::ext4::format::{
@@ -82,7 +82,7 @@ enum Role {
 }
 
 struct Reader<'a> {
-    volume: Volume<'a>,
+    volume: Blocks<'a>,
     layout: &'a Layout,
     directory: &'a Directory,
     hash: Option<NameHash>,
@@ -102,7 +102,7 @@ impl Directory {
     /// Reads all of it.
     pub(super) fn read(
         &self,
-        volume: Volume<'_>,
+        volume: Blocks<'_>,
         layout: &Layout,
         findings: Findings,
     ) -> Result<Names> {

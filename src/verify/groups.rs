@@ -12,7 +12,7 @@ use super::checksum::{Checksums, crc16, with_hole};
 use super::claims::{Claims, Owner};
 use super::findings::{FindingKind, Findings, Place};
 use super::layout::{self, INCOMPAT_MMP, Layout};
-use super::volume::{Volume, u32_at};
+use super::blocks::{Blocks, u32_at};
 use crate::error::Result;
 use crate::ext4::checksum::crc32c;
 use crate::ext4::format::{
@@ -71,7 +71,7 @@ pub(super) struct Group {
 /// Reads all descriptors and claims what stands at fixed places. Groups that are not sound are
 /// in the list; where it is shorter than the file system has groups, too many are damaged.
 pub(super) fn check(
-    volume: Volume<'_>,
+    volume: Blocks<'_>,
     layout: &Layout,
     claims: &mut Claims,
     findings: &mut Findings,
@@ -135,7 +135,7 @@ pub(super) fn check(
 }
 
 struct Descriptor<'a> {
-    volume: Volume<'a>,
+    volume: Blocks<'a>,
     layout: &'a Layout,
     index: u32,
     bytes: &'a [u8],
@@ -263,7 +263,7 @@ impl Descriptor<'_> {
 }
 
 fn check_mmp(
-    volume: Volume<'_>,
+    volume: Blocks<'_>,
     layout: &Layout,
     claims: &mut Claims,
     findings: &mut Findings,
@@ -287,7 +287,7 @@ fn check_mmp(
 }
 
 /// The copies of the superblock. What changes with use is not copied, and not compared.
-fn check_backups(volume: Volume<'_>, layout: &Layout, findings: &mut Findings) -> Result<()> {
+fn check_backups(volume: Blocks<'_>, layout: &Layout, findings: &mut Findings) -> Result<()> {
     // Without sparse_super every group has one; a few say enough.
     const MOST: usize = 64;
     let groups = (1..layout.groups).filter(|group| layout.has_superblock(*group));

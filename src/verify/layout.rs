@@ -129,11 +129,6 @@ impl Layout {
         self.features[2] & feature != 0
     }
 
-    /// The features that are set and not understood here.
-    pub(super) fn unknown_features(&self) -> [u32; 3] {
-        [0, 1, 2].map(|set| self.features[set] & !UNDERSTOOD[set])
-    }
-
     /// The blocks of a group.
     pub(super) fn group_blocks(&self, group: u32) -> Range<u64> {
         let start = self.first_block + u64::from(group) * self.blocks_per_group;
@@ -225,6 +220,15 @@ pub(super) fn find(start: &[u8]) -> Option<&Superblock> {
     (superblock.s_magic.get() == SUPER_MAGIC).then_some(superblock)
 }
 
+/// The features that are set and not understood here.
+pub(super) fn unknown_features(superblock: &Superblock) -> [u32; 3] {
+    [
+        superblock.s_feature_compat.get() & !UNDERSTOOD[0],
+        superblock.s_feature_incompat.get() & !UNDERSTOOD[1],
+        superblock.s_feature_ro_compat.get() & !UNDERSTOOD[2],
+    ]
+}
+
 /// Judges the superblock of a disk of `disk_size` bytes; `None` where it cannot be relied on.
 pub(super) fn check(
     superblock: &Superblock,
@@ -237,8 +241,8 @@ pub(super) fn check(
         findings,
         fatal: false,
     };
-    let layout = check.layout(disk_size)?;
     check.checksum(bytes);
+    let layout = check.layout(disk_size)?;
     check.values(&layout);
     check.features(&layout);
     check.state();
@@ -285,9 +289,7 @@ impl Check<'_> {
         if first_block != u64::from(log == 0) || blocks <= first_block {
             return self.fatal("the first block", first_block);
         }
-        // With clusters, which are refused later, these are other numbers.
-        let unknown_clusters = features[2] & !UNDERSTOOD[2] != 0;
-        if s.s_log_cluster_size.get() != log && !unknown_clusters {
+        if s.s_log_cluster_size.get() != log {
             return self.fatal(
                 "the logarithm of the cluster size",
                 s.s_log_cluster_size.get().into(),
@@ -296,13 +298,10 @@ impl Check<'_> {
         let bits = 8 * block_size as u64;
         let blocks_per_group = u64::from(s.s_blocks_per_group.get());
         let clusters_per_group = u64::from(s.s_clusters_per_group.get());
-        if !unknown_clusters
-            && (blocks_per_group < 8 || blocks_per_group > bits || blocks_per_group % 8 != 0)
-            || blocks_per_group == 0
-        {
+        if blocks_per_group < 8 || blocks_per_group > bits || blocks_per_group % 8 != 0 {
             return self.fatal("the blocks of a group", blocks_per_group);
         }
-        if clusters_per_group != blocks_per_group && !unknown_clusters {
+        if clusters_per_group != blocks_per_group {
             return self.fatal("the clusters of a group", clusters_per_group);
         }
         let inode_size = match s.s_rev_level.get() {

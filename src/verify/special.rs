@@ -9,7 +9,7 @@ use super::checksum::with_hole;
 use super::claims::{Claims, Owner};
 use super::findings::{FindingKind, Findings, Place};
 use super::layout::Layout;
-use super::volume::{Volume, be32_at, u32_at};
+use super::blocks::{Blocks, be32_at, u32_at};
 use crate::error::Result;
 use crate::ext4::checksum::crc32c;
 use crate::ext4::format::I_BLOCK_SIZE;
@@ -30,7 +30,7 @@ const DOUBLY: usize = 13;
 /// The journal's superblock and its place. Its contents are of no account once the file system
 /// was unmounted.
 pub(super) fn journal(
-    volume: Volume<'_>,
+    volume: Blocks<'_>,
     ino: u32,
     runs: &[Run],
     size: u64,
@@ -93,7 +93,7 @@ pub(super) struct OrphanFile<'a> {
 impl OrphanFile<'_> {
     pub(super) fn check(
         &self,
-        volume: Volume<'_>,
+        volume: Blocks<'_>,
         budget: &mut Budget,
         findings: &mut Findings,
     ) -> Result<()> {
@@ -148,7 +148,7 @@ impl OrphanFile<'_> {
 /// The inode that holds the blocks reserved for descriptors, in all groups with copies. Returns
 /// how many blocks it has; `None` if it is not what it should be.
 pub(super) fn resize_inode(
-    volume: Volume<'_>,
+    volume: Blocks<'_>,
     layout: &Layout,
     i_block: &[u8; I_BLOCK_SIZE],
     fields_are_right: bool,

@@ -10,7 +10,7 @@ use super::directories::{Directory, Name, Names};
 use super::findings::{FindingKind, Findings, Place};
 use super::inodes::{DIR, Record, Use};
 use super::layout::Layout;
-use super::volume::Volume;
+use super::blocks::Blocks;
 use crate::error::Result;
 use crate::ext4::format::{
     INCOMPAT_FILETYPE, INODE_INDEX, LINK_MAX, RO_COMPAT_DIR_NLINK, ROOT_INO,
@@ -21,7 +21,7 @@ const AT_ONCE: usize = 64;
 
 /// The inodes in use, and the names that were found for them.
 pub(super) struct Tree<'a> {
-    volume: Volume<'a>,
+    volume: Blocks<'a>,
     layout: &'a Layout,
     records: &'a [Record],
     directories: &'a [Directory],
@@ -40,7 +40,7 @@ pub(super) struct Tree<'a> {
 
 impl<'a> Tree<'a> {
     pub(super) fn new(
-        volume: Volume<'a>,
+        volume: Blocks<'a>,
         layout: &'a Layout,
         records: &'a [Record],
         directories: &'a [Directory],

@@ -135,8 +135,8 @@ pub(crate) struct Convert {
 
 /// Tell what a disk holds and whether its checksums hold.
 ///
-/// DISK is a fixed VHD or a raw image with an ext4 file system. If a checksum is wrong, or
-/// the counts of free blocks or inodes are, that is an error.
+/// DISK is a VHD, a VHDX or a raw image with an ext4 file system. If a checksum is wrong, or
+/// the counts of free blocks or inodes are, or the structures of the format, that is an error.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Inspect {
     /// The disk.

@@ -34,7 +34,7 @@ fn json(found: &Verification) -> Value {
     json!({
         "verdict": found.verdict().as_str(),
         "size": found.size,
-        "format": found.format,
+        "format": found.format.as_str(),
         "virtualSize": found.virtual_size,
         "findings": found.findings.iter().map(finding).collect::<Vec<_>>(),
         "omittedFindings": found.omitted,

@@ -1,56 +1,22 @@
 //! The blocks of a file system, wherever they are kept.
 
-use std::ops::Range;
-
-use vhd_format::{Disk, ReadAt};
-
-use crate::error::{Error, ErrorKind, Result};
-
-/// A disk to read from.
-pub(super) trait Source: Sync {
-    fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<()>;
-
-    /// The next range from that offset on that may hold anything but zeros.
-    fn next_data(&self, offset: u64) -> Result<Option<Range<u64>>>;
-}
-
-impl<S: ReadAt + Sync> Source for Disk<S> {
-    fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        self.read_at(offset, buffer).map_err(from_container)
-    }
-
-    fn next_data(&self, offset: u64) -> Result<Option<Range<u64>>> {
-        Disk::next_data(self, offset).map_err(from_container)
-    }
-}
-
-/// Reading a disk failed.
-pub(super) fn from_container(error: vhd_format::Error) -> Error {
-    let kind = match error.kind() {
-        vhd_format::ErrorKind::Io => ErrorKind::Input,
-        vhd_format::ErrorKind::Unsupported | vhd_format::ErrorKind::Parent => {
-            ErrorKind::Unsupported
-        }
-        _ => ErrorKind::InvalidDisk,
-    };
-    Error::new(kind, "the disk cannot be read").with_source(error)
-}
+use crate::disk::Volume;
+use crate::error::Result;
 
 /// A file system's blocks, all of which are on the disk.
 #[derive(Clone, Copy)]
-pub(super) struct Volume<'a> {
-    pub disk: &'a dyn Source,
+pub(super) struct Blocks<'a> {
+    pub disk: &'a Volume,
     pub block_size: usize,
-    pub blocks: u64,
+    /// How many there are.
+    pub count: u64,
 }
 
-impl Volume<'_> {
+impl Blocks<'_> {
     /// A number of adjacent blocks; the caller has made sure that they exist, and that their
     /// number is bounded.
     pub(super) fn read(&self, block: u64, count: usize) -> Result<Vec<u8>> {
-        let mut bytes = vec![0; count * self.block_size];
-        self.disk.read(self.offset(block), &mut bytes)?;
-        Ok(bytes)
+        self.disk.read(self.offset(block), count * self.block_size)
     }
 
     /// Where a block of the file system starts on the disk.
@@ -64,7 +30,7 @@ impl Volume<'_> {
         first > 0
             && first
                 .checked_add(count)
-                .is_some_and(|end| end <= self.blocks)
+                .is_some_and(|end| end <= self.count)
     }
 }
 
