@@ -10,8 +10,9 @@ mod layer;
 mod options;
 mod summary;
 mod verify;
+mod verity;
 
-pub use convert::{convert, convert_file};
+pub use convert::{convert, convert_file, convert_with_hash_device};
 pub use disk::{Discard, DiskFile, DiskOutput, MemoryDisk, SeekDisk};
 pub use error::{Error, ErrorKind, Result};
 pub use inspect::{Checks, FileSystem, Inspection, Tally, VhdFooter, inspect, inspect_bytes};
@@ -19,13 +20,14 @@ pub use options::{
     CancelToken, DiskFormat, LowerEntry, LowerLayers, LowerMetadata, Options, Progress,
 };
 pub use summary::{
-    Blob, Compression, Digest, DiskSummary, EntryCounts, ParseDigestError, Summary, Warning,
-    WarningKind,
+    Blob, Compression, Digest, DiskSummary, EntryCounts, ParseDigestError, Summary, VeritySummary,
+    Warning, WarningKind,
 };
 pub use verify::{
     Examined, Finding, FindingKind, Place, Verdict, Verification, VerifyOptions, verify,
     verify_bytes,
 };
+pub use verity::{BadBlock, BlockKind, Verity, VerityCheck, check_verity};
 
 /// The README's example is a test.
 #[cfg(doctest)]

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ext4::format::{BLOCK_SIZE, MAX_BLOCKS};
 use crate::summary::{Compression, Digest};
+use crate::verity::Verity;
 
 /// What the file system is wrapped in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -35,6 +36,14 @@ impl DiskFormat {
             Self::Vhdx => "vhdx",
             Self::VhdxFixed => "vhdx-fixed",
             Self::Raw => "raw",
+        }
+    }
+
+    /// The most bytes of the disk inside.
+    pub(crate) fn most_bytes(self) -> u64 {
+        match self {
+            Self::Vhd | Self::VhdDynamic => vhd_format::vhd::MAX_VIRTUAL_SIZE,
+            Self::Vhdx | Self::VhdxFixed | Self::Raw => MAX_BLOCKS * BLOCK_SIZE as u64,
         }
     }
 }
@@ -143,6 +152,7 @@ pub struct Options {
     pub(crate) align: u64,
     pub(crate) inline_data: bool,
     pub(crate) keep_zeros: bool,
+    pub(crate) verity: Option<Verity>,
     pub(crate) expect_diff_id: Option<Digest>,
     pub(crate) expect_digest: Option<Digest>,
     pub(crate) expect_size: Option<u64>,
@@ -168,6 +178,7 @@ impl Default for Options {
             align: 0,
             inline_data: false,
             keep_zeros: false,
+            verity: None,
             expect_diff_id: None,
             expect_digest: None,
             expect_size: None,
@@ -200,7 +211,7 @@ impl Options {
         self
     }
 
-    /// The most bytes the disk may take, footer not counted; default 128 GiB.
+    /// The most bytes the disk may take, footer and hash tree not counted; default 128 GiB.
     ///
     /// Block group descriptors are reserved for this size, 32 bytes for every 128 MiB.
     pub fn max_size(mut self, bytes: u64) -> Self {
@@ -255,6 +266,16 @@ impl Options {
     /// Writes file blocks that are all zero instead of leaving holes.
     pub fn keep_zeros(mut self, keep: bool) -> Self {
         self.keep_zeros = keep;
+        self
+    }
+
+    /// Puts a dm-verity superblock and hash tree behind the file system, which is hashed as it
+    /// is written.
+    ///
+    /// That takes 32 bytes of memory for each block of the file system that is not zero, and
+    /// 0.8 % more room on the disk, which [`max_size`](Self::max_size) does not count.
+    pub fn verity(mut self, verity: Verity) -> Self {
+        self.verity = Some(verity);
         self
     }
 
@@ -320,11 +341,9 @@ impl Options {
     /// Refuses options that contradict each other or are out of range.
     pub(crate) fn check(&self) -> Result<()> {
         const BLOCK: u64 = BLOCK_SIZE as u64;
+        self.verity.as_ref().map_or(Ok(()), Verity::check)?;
         let wrong = |message: String| Err(Error::new(ErrorKind::InvalidOptions, message));
-        let most = match self.format {
-            DiskFormat::Vhd | DiskFormat::VhdDynamic => vhd_format::vhd::MAX_VIRTUAL_SIZE,
-            DiskFormat::Vhdx | DiskFormat::VhdxFixed | DiskFormat::Raw => MAX_BLOCKS * BLOCK,
-        };
+        let most = self.format.most_bytes();
         if self.max_size > most {
             let max_size = self.max_size;
             return wrong(format!(

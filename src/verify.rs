@@ -25,6 +25,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ext4::format::SUPERBLOCK_OFFSET;
 use crate::inspect::features;
 use crate::options::DiskFormat;
+use crate::summary::Digest;
+use crate::verity::check_verity;
 use bitmaps::Bitmaps;
 use blocks::Blocks;
 use claims::{Claims, Owner};
@@ -40,11 +42,15 @@ pub use findings::{Finding, FindingKind, Place};
 #[non_exhaustive]
 pub struct VerifyOptions {
     max_findings: usize,
+    root_hash: Option<Digest>,
 }
 
 impl Default for VerifyOptions {
     fn default() -> Self {
-        Self { max_findings: 1000 }
+        Self {
+            max_findings: 1000,
+            root_hash: None,
+        }
     }
 }
 
@@ -59,6 +65,14 @@ impl VerifyOptions {
     #[must_use]
     pub fn max_findings(mut self, most: usize) -> Self {
         self.max_findings = most;
+        self
+    }
+
+    /// Check every block against the dm-verity hash tree behind the file system, which has to
+    /// have this root hash. This reads all of the disk.
+    #[must_use]
+    pub fn root_hash(mut self, root_hash: Digest) -> Self {
+        self.root_hash = Some(root_hash);
         self
     }
 }
@@ -129,7 +143,10 @@ impl Verification {
     /// Whether the disk is sound.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
-        match (self.findings.is_empty() && self.omitted == 0, self.is_decided) {
+        match (
+            self.findings.is_empty() && self.omitted == 0,
+            self.is_decided,
+        ) {
             (false, _) => Verdict::Damaged,
             (true, true) => Verdict::Clean,
             (true, false) => Verdict::Undecided,
@@ -143,7 +160,8 @@ impl Verification {
 /// It says what `e2fsck -fn` would, and some things more: attributes and names that the kernel
 /// would not find, values of attributes with holes. Nothing is written. The time is linear in
 /// the metadata, and the memory in the inodes and runs of blocks, whatever the disk claims.
-/// What is in files, in the journal and behind the file system is not looked at.
+/// What is in files, in the journal and behind the file system is not looked at, unless there
+/// is a root hash to check it against.
 ///
 /// # Errors
 /// [`ErrorKind::InvalidDisk`] if the disk cannot be opened or there is no ext4 file system,
@@ -189,6 +207,7 @@ fn verify_volume(disk: &Volume, options: &VerifyOptions) -> Result<Verification>
     let mut unchecked = Unchecked::default();
     let findings = file_system(
         disk,
+        options.root_hash.as_ref(),
         findings,
         &mut unchecked,
         &mut verification.examined,
@@ -202,6 +221,7 @@ fn verify_volume(disk: &Volume, options: &VerifyOptions) -> Result<Verification>
 
 fn file_system(
     disk: &Volume,
+    root_hash: Option<&Digest>,
     mut findings: Findings,
     unchecked: &mut Unchecked,
     examined: &mut Examined,
@@ -235,6 +255,10 @@ fn file_system(
         block_size: layout.block_size,
         count: layout.blocks,
     };
+    if let Some(root_hash) = root_hash {
+        let end = volume.offset(layout.blocks);
+        check_hashes(disk, end, root_hash, &mut findings);
+    }
     let mut claims = Claims::new(layout.blocks);
     let groups = groups::check(volume, &layout, &mut claims, &mut findings)?;
     let mut inodes = Inodes::new(volume, &layout, claims, findings);
@@ -266,6 +290,36 @@ fn file_system(
     examined.blocks = claims.sorted().iter().map(|c| c.end - c.start).sum();
     name_places(&layout, &tree, &mut findings)?;
     Ok(findings)
+}
+
+/// Checks all blocks against the hash tree that starts where the file system ends.
+fn check_hashes(disk: &Volume, end: u64, root_hash: &Digest, findings: &mut Findings) {
+    let read = |offset: u64, buffer: &mut [u8]| {
+        disk.read_at(offset, buffer).map_err(std::io::Error::other)
+    };
+    let mut wrong = |offset, message: String| {
+        findings.add(FindingKind::Verity, Place::offset(offset), || message);
+    };
+    match check_verity(&read, &read, end) {
+        Err(e) => wrong(end, e.to_string()),
+        Ok(found) => {
+            if let Some(bad) = found.first_bad {
+                wrong(bad.offset, "a block is not as its hash says".into());
+            }
+            if found.root_hash != *root_hash {
+                wrong(
+                    end,
+                    format!("the root hash is {}, not {root_hash}", found.root_hash),
+                );
+            }
+            if found.data_blocks.checked_mul(4096) != Some(end) {
+                wrong(
+                    end,
+                    format!("the hashes are of {} blocks, not all", found.data_blocks),
+                );
+            }
+        }
+    }
 }
 
 /// No two inodes have a block in common, nor has one a block of the file system's own.

@@ -7,11 +7,11 @@ use std::ops::Range;
 
 use zerocopy::FromBytes;
 
+use super::blocks::{Blocks, u32_at};
 use super::checksum::with_hole;
 use super::claims::{Claims, Owner};
 use super::findings::{FindingKind, Findings, Place};
 use super::layout::Layout;
-use super::blocks::{Blocks, u32_at};
 use crate::error::Result;
 use crate::ext4::checksum::crc32c;
 use crate::ext4::format::{
@@ -40,7 +40,9 @@ const PREFIXES: [&str; 9] = [
 ];
 
 /// The attributes of all inodes.
-pub(super) struct Attributes {
+pub(super) struct Attributes<'a> {
+    volume: Blocks<'a>,
+    layout: &'a Layout,
     blocks: BTreeMap<u64, AttributeBlock>,
     references: Vec<Reference>,
     values: BTreeMap<u32, Value>,
@@ -85,9 +87,11 @@ pub(super) struct Found {
     pub inline_data: Option<Vec<u8>>,
 }
 
-impl Attributes {
-    pub(super) fn new() -> Self {
+impl<'a> Attributes<'a> {
+    pub(super) fn new(volume: Blocks<'a>, layout: &'a Layout) -> Self {
         Self {
+            volume,
+            layout,
             blocks: BTreeMap::new(),
             references: Vec::new(),
             values: BTreeMap::new(),
@@ -102,7 +106,6 @@ impl Attributes {
     /// Checks what an inode holds after its extra fields.
     pub(super) fn in_inode(
         &mut self,
-        layout: &Layout,
         ino: u32,
         area: &[u8],
         found: &mut Found,
@@ -122,16 +125,16 @@ impl Attributes {
         };
         parse.entries();
         for entry in &parse.entries {
-            self.note(layout, ino, entry, found);
+            self.note(ino, entry, found);
             if entry.index == INDEX_SYSTEM && entry.name == INLINE_DATA && entry.ino == 0 {
                 found.inline_data = Some(entry.value.to_vec());
             }
         }
     }
 
-    fn note(&mut self, layout: &Layout, owner: u32, entry: &Entry<'_>, found: &mut Found) {
+    fn note(&mut self, owner: u32, entry: &Entry<'_>, found: &mut Found) {
         if entry.ino != 0 {
-            found.blocks += u64::from(entry.size).div_ceil(layout.block_size as u64);
+            found.blocks += u64::from(entry.size).div_ceil(self.layout.block_size as u64);
             self.references.push(Reference {
                 owner,
                 ino: entry.ino,
@@ -145,8 +148,6 @@ impl Attributes {
     /// Checks the block that an inode names, unless another one named it before.
     pub(super) fn in_block(
         &mut self,
-        volume: Blocks<'_>,
-        layout: &Layout,
         ino: u32,
         number: u64,
         found: &mut Found,
@@ -154,7 +155,7 @@ impl Attributes {
         findings: &mut Findings,
     ) -> Result<()> {
         let place = Place::inode(ino).block(number);
-        if !layout.compat(COMPAT_EXT_ATTR) || !volume.contains(number, 1) {
+        if !self.layout.compat(COMPAT_EXT_ATTR) || !self.volume.contains(number, 1) {
             findings.add(FindingKind::Inode, Place::inode(ino), || {
                 format!(
                     "the block of attributes is said to be {number}, which is out of the file \
@@ -170,7 +171,7 @@ impl Attributes {
             return Ok(());
         }
         claims.add(number..number + 1, Owner::Inode(ino));
-        let bytes = volume.read(number, 1)?;
+        let bytes = self.volume.read(number, 1)?;
         let Ok((header, _)) = XattrHeader::ref_from_prefix(&bytes) else {
             return Ok(());
         };
@@ -181,15 +182,13 @@ impl Attributes {
             value_blocks: 0,
         };
         if header.h_magic.get() == XATTR_MAGIC && header.h_blocks.get() == 1 {
-            if let Some(seed) = layout.checksums.seed() {
+            if let Some(seed) = self.layout.checksums.seed() {
                 let (sum, field) = (header.h_checksum.get(), 16..20);
                 let seed = crc32c(seed, &number.to_le_bytes());
                 let computed = with_hole(seed, &bytes, field);
                 if sum != computed {
                     findings.add(FindingKind::Checksum, place.clone(), || {
-                        format!(
-                            "the checksum of the attributes is {sum:08x}, not {computed:08x}"
-                        )
+                        format!("the checksum of the attributes is {sum:08x}, not {computed:08x}")
                     });
                 }
             }
@@ -205,7 +204,7 @@ impl Attributes {
             parse.entries();
             let mut of_block = Found::default();
             for entry in &parse.entries {
-                self.note(layout, ino, entry, &mut of_block);
+                self.note(ino, entry, &mut of_block);
             }
             block.value_blocks = of_block.blocks;
             found.blocks += of_block.blocks;
@@ -221,7 +220,7 @@ impl Attributes {
     }
 
     /// Compares the counts, when all inodes were seen.
-    pub(super) fn finish(&self, layout: &Layout, findings: &mut Findings) {
+    pub(super) fn finish(&self, findings: &mut Findings) {
         for (number, block) in &self.blocks {
             let (declared, found) = (block.declared, block.found);
             if declared != 0 && declared != found || declared == 0 && found > 1 {
@@ -234,7 +233,7 @@ impl Attributes {
         let mut counts: BTreeMap<u32, u64> = BTreeMap::new();
         for reference in &self.references {
             *counts.entry(reference.ino).or_default() += 1;
-            self.check_reference(layout, reference, findings);
+            self.check_reference(reference, findings);
         }
         for (ino, value) in &self.values {
             let place = || Place::inode(*ino);
@@ -248,7 +247,10 @@ impl Attributes {
             match value.computed_hash {
                 Some(hash) if hash == value.hash => {}
                 Some(hash) => findings.add(FindingKind::AttributeHash, place(), || {
-                    format!("the hash of the value is {:08x}, not {hash:08x}", value.hash)
+                    format!(
+                        "the hash of the value is {:08x}, not {hash:08x}",
+                        value.hash
+                    )
                 }),
                 None => findings.add(FindingKind::AttributeInode, place(), || {
                     "the value is longer than its blocks, or has holes".into()
@@ -257,9 +259,9 @@ impl Attributes {
         }
     }
 
-    fn check_reference(&self, layout: &Layout, reference: &Reference, findings: &mut Findings) {
+    fn check_reference(&self, reference: &Reference, findings: &mut Findings) {
         let place = || Place::inode(reference.owner);
-        if !layout.incompat(INCOMPAT_EA_INODE) {
+        if !self.layout.incompat(INCOMPAT_EA_INODE) {
             findings.add(FindingKind::AttributeInode, place(), || {
                 "an attribute in an inode of its own needs the feature ea_inode".into()
             });

@@ -2,13 +2,13 @@
 //!
 //! Source: Linux, Documentation/filesystems/ext4, "Block and inode Bitmaps".
 
+use super::blocks::Blocks;
 use super::claims::{Claim, Owner};
 use super::findings::{FindingKind, Findings, Place};
 use super::groups::Group;
 use super::inodes::{Record, bit};
 use super::layout::Layout;
 use super::tree::is_directory;
-use super::blocks::Blocks;
 use crate::error::Result;
 use crate::ext4::checksum::crc32c;
 use crate::ext4::format::{DESCRIPTOR_SIZE, SUPERBLOCK_OFFSET};
@@ -29,7 +29,11 @@ impl Bitmaps<'_> {
         let (mut claim, mut record) = (0, 0);
         for group in self.groups {
             let blocks = self.layout.group_blocks(group.index);
-            while self.claims.get(claim).is_some_and(|c| c.end <= blocks.start) {
+            while self
+                .claims
+                .get(claim)
+                .is_some_and(|c| c.end <= blocks.start)
+            {
                 claim += 1;
             }
             let claims = &self.claims[claim..];
@@ -81,7 +85,10 @@ impl Bitmaps<'_> {
         let free = bits as u64 - count_ones(&used);
         if u64::from(group.free_blocks) != free {
             findings.add(FindingKind::FreeCount, Place::group(group.index), || {
-                format!("the group counts {} free blocks, not {free}", group.free_blocks)
+                format!(
+                    "the group counts {} free blocks, not {free}",
+                    group.free_blocks
+                )
             });
         }
         if !group.has_block_bitmap {
@@ -187,7 +194,7 @@ impl Bitmaps<'_> {
         };
         let mut at = 0;
         while at < bits {
-            if at % 8 == 0 && bitmap.get(at / 8) == used.get(at / 8) {
+            if at.is_multiple_of(8) && bitmap.get(at / 8) == used.get(at / 8) {
                 at += 8;
                 continue;
             }
@@ -236,7 +243,7 @@ fn set_bits(bits: &mut [u8], start: usize, end: usize) {
     let mut at = start;
     while at < end {
         let byte = at / 8;
-        if at % 8 == 0 && end - at >= 8 {
+        if at.is_multiple_of(8) && end - at >= 8 {
             bits[byte] = 0xFF;
             at += 8;
         } else {
@@ -247,7 +254,9 @@ fn set_bits(bits: &mut [u8], start: usize, end: usize) {
 }
 
 fn count_ones(bits: &[u8]) -> u64 {
-    bits.iter().map(|byte| u64::from(byte.count_ones() as u8)).sum()
+    bits.iter()
+        .map(|byte| u64::from(byte.count_ones() as u8))
+        .sum()
 }
 
 #[cfg(test)]

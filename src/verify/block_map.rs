@@ -8,9 +8,9 @@ use std::collections::HashSet;
 
 use zerocopy::FromBytes;
 
+use super::blocks::{Blocks, u32_at};
 use super::claims::{Claims, Owner};
 use super::findings::{FindingKind, Findings, Place};
-use super::blocks::{Blocks, u32_at};
 use crate::error::Result;
 use crate::ext4::checksum::crc32c;
 use crate::ext4::format::{
@@ -148,7 +148,8 @@ impl<'a, 'b> Walk<'a, 'b> {
             });
             return false;
         }
-        self.claims.add(block..block + 1, Owner::Inode(self.inode.ino));
+        self.claims
+            .add(block..block + 1, Owner::Inode(self.inode.ino));
         self.mapping.blocks += 1;
         self.maps.walked.insert(block)
     }
@@ -281,7 +282,11 @@ impl<'a, 'b> Walk<'a, 'b> {
         let logical = u64::from(extent.ee_block.get());
         let raw = u32::from(extent.ee_len.get());
         let is_initialised = raw <= EXTENT_MAX_LEN;
-        let len = u64::from(if is_initialised { raw } else { raw - EXTENT_MAX_LEN });
+        let len = u64::from(if is_initialised {
+            raw
+        } else {
+            raw - EXTENT_MAX_LEN
+        });
         let physical =
             u64::from(extent.ee_start_hi.get()) << 32 | u64::from(extent.ee_start_lo.get());
         if start.is_some_and(|start| start != logical) {
@@ -293,7 +298,9 @@ impl<'a, 'b> Walk<'a, 'b> {
             });
         }
         if len == 0 {
-            return self.wrong(block, || format!("the extent of file block {logical} is empty"));
+            return self.wrong(block, || {
+                format!("the extent of file block {logical} is empty")
+            });
         }
         if !self.maps.volume.contains(physical, len) {
             return self.wrong(block, || {

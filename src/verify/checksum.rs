@@ -34,10 +34,7 @@ pub(super) fn with_hole(seed: u32, bytes: &[u8], hole: std::ops::Range<usize>) -
 
 /// The seed of what belongs to an inode.
 pub(super) fn inode_seed(seed: u32, ino: u32, generation: u32) -> u32 {
-    crc32c(
-        crc32c(seed, &ino.to_le_bytes()),
-        &generation.to_le_bytes(),
-    )
+    crc32c(crc32c(seed, &ino.to_le_bytes()), &generation.to_le_bytes())
 }
 
 /// CRC-16 (polynomial 0x8005, reflected), as gdt_csum has it.

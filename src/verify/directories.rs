@@ -5,12 +5,12 @@
 use zerocopy::FromBytes;
 
 use super::block_map::Run;
+use super::blocks::{Blocks, u16_at, u32_at};
 use super::checksum::with_hole;
 use super::findings::{FindingKind, Findings, Place};
 use super::hash::NameHash;
 use super::inodes::{DIR, INODE_CASEFOLD, INODE_ENCRYPT};
 use super::layout::Layout;
-use super::blocks::{Blocks, u16_at, u32_at};
 use crate::error::Result;
 use crate::ext4::checksum::crc32c;
 use crate::ext4::format::{
@@ -179,8 +179,7 @@ impl Reader<'_> {
 
     fn hole(&mut self, block: u64) {
         let layout = self.layout;
-        let allowed =
-            layout.incompat(INCOMPAT_LARGEDIR) && !layout.incompat(INCOMPAT_INLINE_DATA);
+        let allowed = layout.incompat(INCOMPAT_LARGEDIR) && !layout.incompat(INCOMPAT_INLINE_DATA);
         if block == 0 || !allowed {
             self.wrong(FindingKind::DirectoryEntry, None, || {
                 format!("the directory has a hole at its block {block}")
@@ -253,7 +252,7 @@ impl Reader<'_> {
             let name = after.get(..usize::from(entry.name_len));
             let Some(name) = name.filter(|name| {
                 size >= 12
-                    && size % 4 == 0
+                    && size.is_multiple_of(4)
                     && size <= rest.len()
                     && DIR_ENTRY_SIZE + name.len() <= size
             }) else {
@@ -430,7 +429,14 @@ impl Reader<'_> {
                 });
             }
             let range = (first, end);
-            self.node(&bytes, DX_NODE_OFFSET, physical, range, levels - 1, &mut pending);
+            self.node(
+                &bytes,
+                DX_NODE_OFFSET,
+                physical,
+                range,
+                levels - 1,
+                &mut pending,
+            );
         }
         Ok(roles)
     }
@@ -488,7 +494,9 @@ impl Reader<'_> {
         );
         if limit != room || count > limit || count == 0 {
             return self.wrong(FindingKind::DirectoryIndex, Some(physical), || {
-                format!("a node of the hash tree has {count} of {limit} entries, in room for {room}")
+                format!(
+                    "a node of the hash tree has {count} of {limit} entries, in room for {room}"
+                )
             });
         }
         if let Some(seed) = self.directory.seed {

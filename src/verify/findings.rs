@@ -74,6 +74,8 @@ pub enum FindingKind {
     BitmapPadding,
     /// A count of free blocks, free inodes or directories is wrong.
     FreeCount,
+    /// The hash tree of dm-verity does not agree with the disk or the root hash.
+    Verity,
 }
 
 impl FindingKind {
@@ -114,6 +116,7 @@ impl FindingKind {
             Self::InodeBitmap => "inode-bitmap",
             Self::BitmapPadding => "bitmap-padding",
             Self::FreeCount => "free-count",
+            Self::Verity => "verity",
         }
     }
 }

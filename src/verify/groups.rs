@@ -8,11 +8,11 @@ use zerocopy::FromBytes;
 use zerocopy::little_endian::{U16, U32};
 use zerocopy::{Immutable, KnownLayout, Unaligned};
 
+use super::blocks::{Blocks, u32_at};
 use super::checksum::{Checksums, crc16, with_hole};
 use super::claims::{Claims, Owner};
 use super::findings::{FindingKind, Findings, Place};
 use super::layout::{self, INCOMPAT_MMP, Layout};
-use super::blocks::{Blocks, u32_at};
 use crate::error::Result;
 use crate::ext4::checksum::crc32c;
 use crate::ext4::format::{
@@ -99,8 +99,14 @@ pub(super) fn check(
             continue;
         };
         if group.is_sound {
-            claims.add(group.block_bitmap..group.block_bitmap + 1, Owner::Group(index));
-            claims.add(group.inode_bitmap..group.inode_bitmap + 1, Owner::Group(index));
+            claims.add(
+                group.block_bitmap..group.block_bitmap + 1,
+                Owner::Group(index),
+            );
+            claims.add(
+                group.inode_bitmap..group.inode_bitmap + 1,
+                Owner::Group(index),
+            );
             let end = group.inode_table + layout.table_blocks();
             claims.add(group.inode_table..end, Owner::Group(index));
         } else {
@@ -213,8 +219,7 @@ impl Descriptor<'_> {
             }
         } else if flags & (BG_BLOCK_UNINIT | BG_INODE_UNINIT) != 0 || unused != 0 {
             self.wrong(FindingKind::GroupDescriptor, || {
-                "parts are said not to be initialised, which needs checksums of descriptors"
-                    .into()
+                "parts are said not to be initialised, which needs checksums of descriptors".into()
             });
         }
         Some(group)

@@ -165,12 +165,36 @@ mod tests {
             "Főtanúsítvány".as_bytes(),
         ];
         let cases = [
-            (0, [0; 4], [0xe74b_53e2, 0x5e2a_ba24, 0x9015_281a, 0x5862_600e]),
-            (0, seed, [0xe74b_53e2, 0x5e2a_ba24, 0x9015_281a, 0x5862_600e]),
-            (1, [0; 4], [0xd5fa_7d7a, 0x591d_e422, 0x97c6_9942, 0x278b_2d14]),
-            (1, seed, [0x970a_1d6c, 0xab04_c708, 0x1a13_e270, 0x4680_ba52]),
-            (2, [0; 4], [0x6d0e_a4c0, 0x2dbf_9e80, 0xe073_581c, 0x8183_7b60]),
-            (2, seed, [0x42e8_f46e, 0x2ede_4faa, 0x28c6_d3b8, 0xd265_461c]),
+            (
+                0,
+                [0; 4],
+                [0xe74b_53e2, 0x5e2a_ba24, 0x9015_281a, 0x5862_600e],
+            ),
+            (
+                0,
+                seed,
+                [0xe74b_53e2, 0x5e2a_ba24, 0x9015_281a, 0x5862_600e],
+            ),
+            (
+                1,
+                [0; 4],
+                [0xd5fa_7d7a, 0x591d_e422, 0x97c6_9942, 0x278b_2d14],
+            ),
+            (
+                1,
+                seed,
+                [0x970a_1d6c, 0xab04_c708, 0x1a13_e270, 0x4680_ba52],
+            ),
+            (
+                2,
+                [0; 4],
+                [0x6d0e_a4c0, 0x2dbf_9e80, 0xe073_581c, 0x8183_7b60],
+            ),
+            (
+                2,
+                seed,
+                [0x42e8_f46e, 0x2ede_4faa, 0x28c6_d3b8, 0xd265_461c],
+            ),
         ];
         for (version, seed, want) in cases {
             let hash = NameHash::new(version, false, seed).unwrap();

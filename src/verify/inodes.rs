@@ -9,6 +9,7 @@ use zerocopy::FromBytes;
 
 use super::attributes::{self, Attributes, Found, Value};
 use super::block_map::{BlockMaps, Mapping, Owned, Run};
+use super::blocks::{Blocks, u32_at};
 use super::checksum::{inode_seed, with_hole};
 use super::claims::Claims;
 use super::directories::Directory;
@@ -19,7 +20,6 @@ use super::layout::{
     RO_COMPAT_QUOTA,
 };
 use super::special;
-use super::blocks::{Blocks, u32_at};
 use super::{Budget, Unchecked};
 use crate::error::Result;
 use crate::ext4::checksum::crc32c;
@@ -174,7 +174,7 @@ pub(super) struct Inodes<'a> {
     maps: BlockMaps<'a>,
     volume: Blocks<'a>,
     layout: &'a Layout,
-    pub attributes: Attributes,
+    attributes: Attributes<'a>,
     pub claims: Claims,
     pub findings: Findings,
     pub budget: Budget,
@@ -195,7 +195,7 @@ impl<'a> Inodes<'a> {
             maps: BlockMaps::new(volume),
             volume,
             layout,
-            attributes: Attributes::new(),
+            attributes: Attributes::new(volume, layout),
             claims,
             findings,
             budget: Budget::new(volume.count),
@@ -237,7 +237,7 @@ impl<'a> Inodes<'a> {
         }
         self.records.sort_unstable_by_key(|record| record.ino);
         self.directories.sort_unstable_by_key(|dir| dir.ino);
-        self.attributes.finish(self.layout, &mut self.findings);
+        self.attributes.finish(&mut self.findings);
         Ok(())
     }
 
@@ -511,11 +511,12 @@ impl<'a> Inodes<'a> {
         if most > 0 {
             if extra != 0 && (!(4..=most).contains(&extra) || !extra.is_multiple_of(4)) {
                 self.wrong(inode, FindingKind::Inode, || {
-                    format!("the extra fields take {extra} bytes, not a multiple of 4 from 4 to {most}")
+                    format!(
+                        "the extra fields take {extra} bytes, not a multiple of 4 from 4 to {most}"
+                    )
                 });
             } else {
                 self.attributes.in_inode(
-                    self.layout,
                     ino,
                     &inode.bytes[128 + extra..],
                     &mut found,
@@ -591,8 +592,6 @@ impl<'a> Inodes<'a> {
         }
         if number != 0 {
             self.attributes.in_block(
-                self.volume,
-                self.layout,
                 inode.ino,
                 number,
                 &mut found,
@@ -637,7 +636,7 @@ impl<'a> Inodes<'a> {
             (!inode.is(S_IFREG) && size != room).then(|| room.to_string())
         } else if inode.is(S_IFDIR) {
             let blocks = size / block_size;
-            let right = size % block_size == 0
+            let right = size.is_multiple_of(block_size)
                 && blocks <= mapping.end
                 && mapping.end - blocks <= self.layout.prealloc_dir_blocks;
             let end = mapping.end * block_size;
@@ -705,7 +704,10 @@ impl<'a> Inodes<'a> {
         if inode.has(INODE_ENCRYPT) {
             return Ok(());
         }
-        let len = target.iter().position(|byte| *byte == 0).unwrap_or(target.len());
+        let len = target
+            .iter()
+            .position(|byte| *byte == 0)
+            .unwrap_or(target.len());
         if len >= room || len as u64 != size || size == 0 || inode.has(INODE_INDEX) {
             self.wrong(inode, FindingKind::Symlink, || {
                 format!("the target has {len} bytes, the size is {size}")

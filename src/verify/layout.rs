@@ -136,8 +136,7 @@ impl Layout {
     }
 
     pub(super) fn table_blocks(&self) -> u64 {
-        (u64::from(self.inodes_per_group) * self.inode_size as u64)
-            .div_ceil(self.block_size as u64)
+        (u64::from(self.inodes_per_group) * self.inode_size as u64).div_ceil(self.block_size as u64)
     }
 
     fn descriptors_per_block(&self) -> u32 {
@@ -206,10 +205,7 @@ impl Layout {
         } else {
             self.first_block + 1 + u64::from(group / per_block)
         };
-        (
-            block,
-            (group % per_block) as usize * self.descriptor_size,
-        )
+        (block, (group % per_block) as usize * self.descriptor_size)
     }
 }
 
@@ -298,7 +294,7 @@ impl Check<'_> {
         let bits = 8 * block_size as u64;
         let blocks_per_group = u64::from(s.s_blocks_per_group.get());
         let clusters_per_group = u64::from(s.s_clusters_per_group.get());
-        if blocks_per_group < 8 || blocks_per_group > bits || blocks_per_group % 8 != 0 {
+        if blocks_per_group < 8 || blocks_per_group > bits || !blocks_per_group.is_multiple_of(8) {
             return self.fatal("the blocks of a group", blocks_per_group);
         }
         if clusters_per_group != blocks_per_group {
@@ -315,7 +311,7 @@ impl Check<'_> {
         if inodes_per_group == 0
             || u64::from(inodes_per_group) > bits
             || (inodes_per_group as usize) < block_size / inode_size
-            || inodes_per_group % 8 != 0
+            || !inodes_per_group.is_multiple_of(8)
         {
             return self.fatal("the inodes of a group", inodes_per_group.into());
         }
@@ -465,9 +461,7 @@ impl Check<'_> {
             });
         }
         let room = layout.reserved_descriptor_blocks;
-        if room > layout.block_size as u64 / 4
-            || room > 0 && !layout.compat(COMPAT_RESIZE_INODE)
-        {
+        if room > layout.block_size as u64 / 4 || room > 0 && !layout.compat(COMPAT_RESIZE_INODE) {
             self.wrong(|| format!("{room} blocks are reserved for group descriptors to come"));
         }
         if layout.inode_size > 128 {
@@ -476,7 +470,7 @@ impl Check<'_> {
                 ("s_min_extra_isize", s.s_min_extra_isize.get()),
                 ("s_want_extra_isize", s.s_want_extra_isize.get()),
             ] {
-                let right = (4..=most).contains(&usize::from(size)) && size % 4 == 0;
+                let right = (4..=most).contains(&usize::from(size)) && size.is_multiple_of(4);
                 if size != 0 && !right {
                     self.wrong(|| {
                         format!("{name} is {size}, not a multiple of 4 from 4 to {most}")
@@ -501,13 +495,11 @@ impl Check<'_> {
         let s = self.superblock;
         let contradictions = [
             (
-                layout.ro_compat(RO_COMPAT_METADATA_CSUM)
-                    && layout.ro_compat(RO_COMPAT_GDT_CSUM),
+                layout.ro_compat(RO_COMPAT_METADATA_CSUM) && layout.ro_compat(RO_COMPAT_GDT_CSUM),
                 "the features metadata_csum and uninit_bg exclude each other",
             ),
             (
-                layout.incompat(INCOMPAT_CSUM_SEED)
-                    && !layout.ro_compat(RO_COMPAT_METADATA_CSUM),
+                layout.incompat(INCOMPAT_CSUM_SEED) && !layout.ro_compat(RO_COMPAT_METADATA_CSUM),
                 "the feature metadata_csum_seed needs metadata_csum",
             ),
             (
@@ -553,10 +545,11 @@ impl Check<'_> {
         let orphan = s.s_last_orphan.get();
         let orphans_in_file = s.s_feature_ro_compat.get() & RO_COMPAT_ORPHAN_PRESENT != 0;
         if orphan != 0 || orphans_in_file {
-            self.findings.add(FindingKind::Orphan, place(), || match orphan {
-                0 => "the orphan file is said to hold deleted files".into(),
-                _ => format!("inode {orphan} heads a list of deleted files"),
-            });
+            self.findings
+                .add(FindingKind::Orphan, place(), || match orphan {
+                    0 => "the orphan file is said to hold deleted files".into(),
+                    _ => format!("inode {orphan} heads a list of deleted files"),
+                });
         }
     }
 }

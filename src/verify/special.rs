@@ -5,11 +5,11 @@
 
 use super::Budget;
 use super::block_map::Run;
+use super::blocks::{Blocks, be32_at, u32_at};
 use super::checksum::with_hole;
 use super::claims::{Claims, Owner};
 use super::findings::{FindingKind, Findings, Place};
 use super::layout::Layout;
-use super::blocks::{Blocks, be32_at, u32_at};
 use crate::error::Result;
 use crate::ext4::checksum::crc32c;
 use crate::ext4::format::I_BLOCK_SIZE;
@@ -114,7 +114,10 @@ impl OrphanFile<'_> {
         }
         if self.size != next * volume.block_size as u64 {
             findings.add(FindingKind::Size, place(), || {
-                format!("the orphan file of {next} blocks has a size of {}", self.size)
+                format!(
+                    "the orphan file of {next} blocks has a size of {}",
+                    self.size
+                )
             });
         }
         Ok(())

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use rayon::prelude::*;
 
 use super::Budget;
+use super::blocks::Blocks;
 use super::directories::{Directory, Name, Names};
 use super::findings::{FindingKind, Findings, Place};
 use super::inodes::{DIR, Record, Use};
 use super::layout::Layout;
-use super::blocks::Blocks;
 use crate::error::Result;
 use crate::ext4::format::{
     INCOMPAT_FILETYPE, INODE_INDEX, LINK_MAX, RO_COMPAT_DIR_NLINK, ROOT_INO,
@@ -65,7 +65,9 @@ impl<'a> Tree<'a> {
     }
 
     fn directory(&self, ino: u32) -> Option<usize> {
-        self.directories.binary_search_by_key(&ino, |dir| dir.ino).ok()
+        self.directories
+            .binary_search_by_key(&ino, |dir| dir.ino)
+            .ok()
     }
 
     /// Reads all directories and checks what they come to.
@@ -83,7 +85,10 @@ impl<'a> Tree<'a> {
                     findings.add(
                         FindingKind::SharedBlock,
                         Place::inode(directory.ino),
-                        || "directories have more blocks than there are: this one is not read".into(),
+                        || {
+                            "directories have more blocks than there are: this one is not read"
+                                .into()
+                        },
                     );
                 }
             }

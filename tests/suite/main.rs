@@ -27,3 +27,5 @@ mod semantics_metadata;
 mod semantics_whiteouts;
 #[cfg(test)]
 mod streams;
+#[cfg(test)]
+mod verity;

@@ -10,7 +10,11 @@ use crate::args::Verify;
 use crate::output::{self, escape};
 
 pub(crate) fn run(args: &Verify) -> Result<(), Failure> {
-    let found = tar2vhd::verify(&args.disk, &VerifyOptions::new())?;
+    let mut options = VerifyOptions::new();
+    if let Some(root_hash) = args.root_hash {
+        options = options.root_hash(root_hash);
+    }
+    let found = tar2vhd::verify(&args.disk, &options)?;
     let report = match args.json {
         true => format!("{}\n", json(&found)),
         false => text(&found),
