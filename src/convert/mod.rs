@@ -1,7 +1,6 @@
 //! The pipeline: a layer in, a disk out, a summary back.
 
 mod blocks;
-mod identity;
 mod links;
 mod metadata;
 mod pipeline;
@@ -17,6 +16,7 @@ use crate::disk::{DiskFile, DiskOutput};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ext4::format::{BLOCK_SIZE, MAX_BLOCKS};
 use crate::ext4::writer::{Config, Writer};
+use crate::identity;
 use crate::options::Options;
 use crate::summary::{Blob, DiskSummary, Summary, WarningKind};
 use crate::verity::{Hashes, Verity};
@@ -107,6 +107,8 @@ fn place<'a>(blocks: Blocks<'a>, options: &'a Options) -> Place<'a, Blocks<'a>> 
         keep_zeros: options.keep_zeros,
         inline_data: options.inline_data,
         time: options.time,
+        seeded_by: None,
+        writable: None,
     };
     let rules = Rules {
         whiteouts: options.whiteouts,
@@ -127,7 +129,7 @@ fn finish(read: LayerRead<Blocks<'_>>, options: &Options, threads: usize) -> Res
         warnings,
     } = read;
     check_expected(options, &layer, &compressed)?;
-    let identity = identity::of(layer.digest, options, placed.answers);
+    let identity = identity::of_layer(layer.digest, options, placed.answers);
     // Not the caller's own thread, also when it is one: a thread joins a pool once and for all.
     let pool = ThreadPoolBuilder::new().num_threads(threads).build();
     let pool = pool.map_err(|error| {
@@ -150,7 +152,7 @@ fn finish(read: LayerRead<Blocks<'_>>, options: &Options, threads: usize) -> Res
             size: disk.size,
             virtual_size: disk.virtual_size,
             uuid: identity.uuid,
-            blocks: blocks.into(),
+            blocks,
             inodes,
         },
         verity: disk.verity,

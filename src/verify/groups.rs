@@ -6,7 +6,6 @@ use std::mem::offset_of;
 
 use zerocopy::FromBytes;
 use zerocopy::little_endian::{U16, U32};
-use zerocopy::{Immutable, KnownLayout, Unaligned};
 
 use super::blocks::{Blocks, u32_at};
 use super::checksum::{Checksums, crc16, with_hole};
@@ -16,37 +15,16 @@ use super::layout::{self, INCOMPAT_MMP, Layout};
 use crate::error::Result;
 use crate::ext4::checksum::crc32c;
 use crate::ext4::format::{
-    DESCRIPTOR_SIZE, GroupDescriptor, INCOMPAT_FLEX_BG, SUPER_MAGIC, Superblock,
+    BG_BLOCK_UNINIT, BG_INODE_UNINIT, GroupDescriptor, GroupDescriptorHigh, INCOMPAT_FLEX_BG,
+    SUPER_MAGIC, Superblock,
 };
 
-/// bg_flags: no inode of the group is in use, and its bitmap is not there.
-const BG_INODE_UNINIT: u16 = 0x1;
-/// bg_flags: the bitmap of blocks is not there.
-const BG_BLOCK_UNINIT: u16 = 0x2;
 /// mmp_magic of the block of multiple mount protection.
 const MMP_MAGIC: u32 = 0x004D_4D50;
 
 /// After so many damaged descriptors no more are read: a disk of zeros is no file system, but
 /// may claim to be a large one.
 const MAX_DAMAGED: u32 = 1 << 16;
-
-/// The second half of a descriptor, which the feature 64bit adds.
-#[derive(FromBytes, Immutable, KnownLayout, Unaligned)]
-#[repr(C)]
-struct GroupDescriptorHigh {
-    bg_block_bitmap_hi: U32,
-    bg_inode_bitmap_hi: U32,
-    bg_inode_table_hi: U32,
-    bg_free_blocks_count_hi: U16,
-    bg_free_inodes_count_hi: U16,
-    bg_used_dirs_count_hi: U16,
-    bg_itable_unused_hi: U16,
-    bg_exclude_bitmap_hi: U32,
-    bg_block_bitmap_csum_hi: U16,
-    bg_inode_bitmap_csum_hi: U16,
-    bg_reserved: U32,
-}
-const _: () = assert!(DESCRIPTOR_SIZE + size_of::<GroupDescriptorHigh>() == 64);
 
 /// A group as its descriptor has it.
 #[derive(Clone, Debug)]

@@ -15,18 +15,16 @@ use super::claims::Claims;
 use super::directories::Directory;
 use super::findings::{FindingKind, Findings, Place};
 use super::groups::Group;
-use super::layout::{
-    COMPAT_HAS_JOURNAL, COMPAT_ORPHAN_FILE, COMPAT_RESIZE_INODE, INCOMPAT_64BIT, Layout,
-    RO_COMPAT_QUOTA,
-};
+use super::layout::{COMPAT_ORPHAN_FILE, COMPAT_RESIZE_INODE, Layout, RO_COMPAT_QUOTA};
 use super::special;
 use super::{Budget, Unchecked};
 use crate::error::Result;
 use crate::ext4::checksum::crc32c;
 use crate::ext4::format::{
-    COMPAT_DIR_INDEX, I_BLOCK_SIZE, INCOMPAT_EXTENTS, INCOMPAT_INLINE_DATA, INCOMPAT_LARGEDIR,
-    INODE_EA_INODE, INODE_EXTENTS, INODE_INDEX, INODE_INLINE_DATA, INODE_SIZE, Inode,
-    RO_COMPAT_HUGE_FILE, ROOT_INO, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG,
+    COMPAT_DIR_INDEX, COMPAT_HAS_JOURNAL, I_BLOCK_SIZE, INCOMPAT_64BIT, INCOMPAT_EXTENTS,
+    INCOMPAT_INLINE_DATA, INCOMPAT_LARGEDIR, INODE_EA_INODE, INODE_EXTENTS, INODE_INDEX,
+    INODE_INLINE_DATA, INODE_SIZE, Inode, JOURNAL_INO, RO_COMPAT_HUGE_FILE, ROOT_INO, S_IFBLK,
+    S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG,
 };
 
 const S_IFSOCK: u16 = 0o140_000;
@@ -43,7 +41,6 @@ pub(super) const INODE_CASEFOLD: u32 = 0x4000_0000;
 const BAD_BLOCKS_INO: u32 = 1;
 const BOOT_LOADER_INO: u32 = 5;
 const RESIZE_INO: u32 = 7;
-const JOURNAL_INO: u32 = 8;
 
 /// The size from which on a file is not found in i_block with the rest of the fields.
 const SHORT: usize = I_BLOCK_SIZE;

@@ -3,6 +3,8 @@
 //! Source: Linux, Documentation/filesystems/ext4, "Journal (jbd2)", "Orphan file", and
 //! e2fsprogs, lib/ext2fs/res_gdt.c.
 
+use zerocopy::FromBytes;
+
 use super::Budget;
 use super::block_map::Run;
 use super::blocks::{Blocks, be32_at, u32_at};
@@ -12,11 +14,10 @@ use super::findings::{FindingKind, Findings, Place};
 use super::layout::Layout;
 use crate::error::Result;
 use crate::ext4::checksum::crc32c;
-use crate::ext4::format::I_BLOCK_SIZE;
+use crate::ext4::format::{I_BLOCK_SIZE, JOURNAL_MAGIC, JOURNAL_SUPERBLOCK, JournalSuperblock};
 
-const JOURNAL_MAGIC: u32 = 0xC03B_3998;
-/// h_blocktype of journal superblocks, version 1 and 2.
-const JOURNAL_SUPERBLOCK: [u32; 2] = [3, 4];
+/// h_blocktype: a superblock of the first version, without features.
+const JOURNAL_SUPERBLOCK_V1: u32 = 3;
 /// Checksums of version 2 or 3.
 const JOURNAL_INCOMPAT_CSUM: u32 = 0x8 | 0x10;
 
@@ -52,12 +53,21 @@ pub(super) fn journal(
         return Ok(());
     };
     let bytes = volume.read(first.physical, 1)?;
-    let field = |at| be32_at(&bytes, at);
-    if field(0) != JOURNAL_MAGIC || !JOURNAL_SUPERBLOCK.contains(&field(4)) {
+    let Ok((superblock, _)) = JournalSuperblock::ref_from_prefix(&bytes) else {
+        return Ok(());
+    };
+    let kind = superblock.h_blocktype.get();
+    if superblock.h_magic.get() != JOURNAL_MAGIC
+        || kind != JOURNAL_SUPERBLOCK_V1 && kind != JOURNAL_SUPERBLOCK
+    {
         wrong("the journal starts without a superblock".into());
         return Ok(());
     }
-    let (block_size, blocks, start) = (field(12), u64::from(field(16)), field(28));
+    let (block_size, blocks, start) = (
+        superblock.s_blocksize.get(),
+        u64::from(superblock.s_maxlen.get()),
+        superblock.s_start.get(),
+    );
     if block_size as usize != volume.block_size
         || blocks > end
         || blocks > size / volume.block_size as u64
@@ -73,9 +83,11 @@ pub(super) fn journal(
             replay"
         ));
     }
-    if field(4) == JOURNAL_SUPERBLOCK[1] && field(0x28) & JOURNAL_INCOMPAT_CSUM != 0 {
-        let computed = with_hole(!0, &bytes[..1024], 0xFC..0x100);
-        if field(0xFC) != computed {
+    let features = superblock.s_feature_incompat.get();
+    if kind == JOURNAL_SUPERBLOCK && features & JOURNAL_INCOMPAT_CSUM != 0 {
+        const FIELD: usize = 0xFC;
+        let computed = with_hole(!0, &bytes[..1024], FIELD..FIELD + 4);
+        if be32_at(&bytes, FIELD) != computed {
             wrong("the checksum of the journal's superblock is wrong".into());
         }
     }
