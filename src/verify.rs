@@ -20,7 +20,7 @@ mod tree;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::disk::{Volume, unreadable};
+use crate::disk::Volume;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ext4::format::SUPERBLOCK_OFFSET;
 use crate::inspect::features;
@@ -168,7 +168,7 @@ impl Verification {
 /// [`ErrorKind::Unsupported`] if the disk is of another kind, [`ErrorKind::Input`] if the file
 /// cannot be read. Everything else that is wrong is a [`Finding`].
 pub fn verify(path: impl AsRef<Path>, options: &VerifyOptions) -> Result<Verification> {
-    verify_volume(&Volume::open_file(path.as_ref())?, options)
+    verify_volume(&Volume::map(path.as_ref())?, options)
 }
 
 /// Verifies a disk as [`verify`] does, in memory.
@@ -182,21 +182,20 @@ pub fn verify_bytes(
     verify_volume(&Volume::from_bytes(disk)?, options)
 }
 
-fn verify_volume(disk: &Volume, options: &VerifyOptions) -> Result<Verification> {
+/// Verifies a disk as [`verify`] does, that was opened before: with its parents, say.
+///
+/// # Errors
+/// As [`verify`] does.
+pub fn verify_volume(disk: &Volume, options: &VerifyOptions) -> Result<Verification> {
     let mut findings = Findings::new(options.max_findings);
     let mut wrong = |problem: &vhd_format::Error| {
         let place = problem.offset().map_or_else(Place::default, Place::offset);
         findings.add(FindingKind::Container, place, || problem.to_string());
     };
-    if let Some(problem) = disk.footer_damage() {
-        wrong(problem);
-    }
-    disk.disk()
-        .check(|problem| wrong(&problem))
-        .map_err(|e| unreadable(&e))?;
+    disk.check(&mut wrong)?;
     let mut verification = Verification {
         size: disk.file_size(),
-        virtual_size: disk.len(),
+        virtual_size: disk.virtual_size(),
         format: disk.format(),
         findings: Vec::new(),
         omitted: 0,
@@ -228,7 +227,7 @@ fn file_system(
 ) -> Result<Findings> {
     let invalid = |message: &str| Error::new(ErrorKind::InvalidDisk, message);
     const END: usize = SUPERBLOCK_OFFSET + 1024;
-    if disk.len() < END as u64 {
+    if disk.virtual_size() < END as u64 {
         return Err(invalid("too short for a file system"));
     }
     let mut start = [0; END];
@@ -247,7 +246,7 @@ fn file_system(
         }
         return Ok(findings);
     }
-    let Some(layout) = layout::check(superblock, bytes, disk.len(), &mut findings) else {
+    let Some(layout) = layout::check(superblock, bytes, disk.virtual_size(), &mut findings) else {
         return Ok(findings);
     };
     let volume = Blocks {
