@@ -7,6 +7,7 @@ use flate2::{Crc, Decompress, FlushDecompress, Status};
 
 use super::input::Input;
 use crate::error::{Error, Result};
+use crate::options::Inflater;
 
 const FHCRC: u8 = 1 << 1;
 const FEXTRA: u8 = 1 << 2;
@@ -15,7 +16,7 @@ const FCOMMENT: u8 = 1 << 4;
 const RESERVED: u8 = 0xe0;
 
 pub(super) struct Gzip {
-    inflater: Inflater,
+    deflate: Deflate,
     /// Of the member's uncompressed bytes; counts them too.
     crc: Crc,
     state: State,
@@ -32,9 +33,9 @@ enum State {
 }
 
 impl Gzip {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(inflater: Inflater) -> Self {
         Self {
-            inflater: Inflater::new(),
+            deflate: Deflate::new(inflater),
             crc: Crc::new(),
             state: State::Header,
         }
@@ -52,7 +53,7 @@ impl Gzip {
                 State::End => break,
                 State::Header => {
                     read_header(input)?;
-                    self.inflater.reset();
+                    self.deflate.reset();
                     self.crc.reset();
                     self.state = State::Body;
                 }
@@ -60,7 +61,7 @@ impl Gzip {
                     let available = input.fill()?;
                     let exhausted = available.is_empty();
                     // Called even with no input left: output may be pending.
-                    let step = self.inflater.inflate(available, &mut output[filled..]);
+                    let step = self.deflate.inflate(available, &mut output[filled..]);
                     let Some(step) = step else {
                         return Err(damaged("an invalid deflate stream", input));
                     };
@@ -178,8 +179,11 @@ fn damaged<R: Read>(what: &str, input: &Input<R>) -> Error {
     Error::corrupt(format!("damaged gzip input: {what}")).at_offset(input.position())
 }
 
-/// The engine for one raw deflate stream after the other.
-struct Inflater(Decompress);
+/// What undoes one raw deflate stream after the other.
+enum Deflate {
+    Own(Box<inflate::Inflater>),
+    ZlibRs(Box<Decompress>),
+}
 
 /// What one call did.
 struct Step {
@@ -188,26 +192,41 @@ struct Step {
     ended: bool,
 }
 
-impl Inflater {
-    fn new() -> Self {
-        Self(Decompress::new(false))
+impl Deflate {
+    fn new(inflater: Inflater) -> Self {
+        match inflater {
+            Inflater::Own => Self::Own(Box::default()),
+            Inflater::ZlibRs => Self::ZlibRs(Box::new(Decompress::new(false))),
+        }
     }
 
     fn reset(&mut self) {
-        self.0.reset(false);
+        match self {
+            Self::Own(inflater) => inflater.reset(),
+            Self::ZlibRs(zlib) => zlib.reset(false),
+        }
     }
 
     /// Inflates as much as fits; none if the stream is invalid.
     fn inflate(&mut self, input: &[u8], output: &mut [u8]) -> Option<Step> {
-        let (before_in, before_out) = (self.0.total_in(), self.0.total_out());
-        let status = self
-            .0
-            .decompress(input, output, FlushDecompress::None)
-            .ok()?;
-        Some(Step {
-            consumed: (self.0.total_in() - before_in) as usize,
-            produced: (self.0.total_out() - before_out) as usize,
-            ended: status == Status::StreamEnd,
-        })
+        match self {
+            Self::Own(inflater) => {
+                let progress = inflater.inflate(input, output).ok()?;
+                Some(Step {
+                    consumed: progress.consumed,
+                    produced: progress.produced,
+                    ended: progress.ended,
+                })
+            }
+            Self::ZlibRs(zlib) => {
+                let (before_in, before_out) = (zlib.total_in(), zlib.total_out());
+                let status = zlib.decompress(input, output, FlushDecompress::None).ok()?;
+                Some(Step {
+                    consumed: (zlib.total_in() - before_in) as usize,
+                    produced: (zlib.total_out() - before_out) as usize,
+                    ended: status == Status::StreamEnd,
+                })
+            }
+        }
     }
 }
