@@ -13,7 +13,7 @@ use super::format::{BLOCK_SIZE, MAX_BLOCKS, S_IFLNK};
 use super::geometry::reserved_descriptor_blocks;
 use super::inode::{Attributes, Body, FAST_SYMLINK_MAX, Node};
 use super::sets::{Sets, Stored};
-use super::tree::{Ino, Replaced, Tree};
+use super::tree::{Ino, Linked, Tree};
 use super::xattr::{self, Placement, Reserved, Set, Value};
 use crate::error::{Error, Result};
 
@@ -303,10 +303,10 @@ impl<S: BlockSink> Writer<S> {
     }
 
     /// Gives an inode a name; what the name stood for before loses it.
-    pub(crate) fn link(&mut self, parent: Ino, name: &[u8], ino: Ino) -> Result<Replaced> {
-        let replaced = self.tree.link(parent, name, ino)?;
+    pub(crate) fn link(&mut self, parent: Ino, name: &[u8], ino: Ino) -> Result<Linked> {
+        let linked = self.tree.link(parent, name, ino)?;
         self.collect_freed();
-        Ok(replaced)
+        Ok(linked)
     }
 
     /// Takes a name away.

@@ -3,7 +3,8 @@
 
 use std::io::Read;
 
-use flate2::{Crc, Decompress, FlushDecompress, Status};
+use crc32fast::Hasher as Crc;
+use flate2::{Decompress, FlushDecompress, Status};
 
 use super::input::Input;
 use crate::error::{Error, Result};
@@ -17,8 +18,10 @@ const RESERVED: u8 = 0xe0;
 
 pub(super) struct Gzip {
     deflate: Deflate,
-    /// Of the member's uncompressed bytes; counts them too.
+    /// Of the member's uncompressed bytes.
     crc: Crc,
+    /// How many those are, modulo 2^32.
+    length: u32,
     state: State,
 }
 
@@ -37,6 +40,7 @@ impl Gzip {
         Self {
             deflate: Deflate::new(inflater),
             crc: Crc::new(),
+            length: 0,
             state: State::Header,
         }
     }
@@ -55,6 +59,7 @@ impl Gzip {
                     read_header(input)?;
                     self.deflate.reset();
                     self.crc.reset();
+                    self.length = 0;
                     self.state = State::Body;
                 }
                 State::Body => {
@@ -67,6 +72,7 @@ impl Gzip {
                     };
                     input.consume(step.consumed);
                     self.crc.update(&output[filled..filled + step.produced]);
+                    self.length = self.length.wrapping_add(step.produced as u32);
                     filled += step.produced;
                     if step.ended {
                         self.read_trailer(input)?;
@@ -86,11 +92,10 @@ impl Gzip {
 
     fn read_trailer<R: Read>(&mut self, input: &mut Input<R>) -> Result<()> {
         let [c0, c1, c2, c3, s0, s1, s2, s3] = read_array(input)?;
-        if u32::from_le_bytes([c0, c1, c2, c3]) != self.crc.sum() {
+        if u32::from_le_bytes([c0, c1, c2, c3]) != self.crc.clone().finalize() {
             return Err(damaged("the CRC of the contents is wrong", input));
         }
-        // Both are modulo 2^32.
-        if u32::from_le_bytes([s0, s1, s2, s3]) != self.crc.amount() {
+        if u32::from_le_bytes([s0, s1, s2, s3]) != self.length {
             return Err(damaged("the length of the contents is wrong", input));
         }
         Ok(())
@@ -130,7 +135,7 @@ fn read_header<R: Read>(input: &mut Input<R>) -> Result<()> {
         }
     }
     if flags & FHCRC != 0 {
-        let expected = crc.sum() & 0xffff;
+        let expected = crc.finalize() & 0xffff;
         if u32::from(u16::from_le_bytes(read_array(input)?)) != expected {
             return Err(damaged("the CRC of the header is wrong", input));
         }
