@@ -168,6 +168,7 @@ impl<'a, S: BlockSink> Place<'a, S> {
         let attributes = metadata::attributes(entry, &mut self.warnings);
         self.writer.set_attributes(ino, attributes);
         self.writer.set_implicit(ino, false);
+        self.writer.disinherit(ino);
         self.unite_xattrs(entry, ino, InodeKind::Directory)
     }
 
@@ -516,6 +517,7 @@ impl<'a, S: BlockSink> Place<'a, S> {
             let kind = InodeKind::Directory;
             let set = metadata::xattrs(&raw, kind, self.rules.whiteouts, &mut self.warnings)?;
             self.writer.unite_xattrs(ino, set)?;
+            self.writer.set_inherited(ino);
         }
         self.insert(&entry.path, dir, name, ino)?;
         Ok(ino)

@@ -60,6 +60,8 @@ pub(crate) struct Dir {
     dirent: u32,
     /// No entry has described it.
     pub implicit: bool,
+    /// No entry has described it, and it is as in the layers below.
+    pub inherited: bool,
     /// The layers below have no directory of its path.
     pub alone: bool,
     /// Hides what lower layers have here (trusted.overlay.opaque).
@@ -159,6 +161,7 @@ impl Tree {
                 names: 0,
                 dirent: NONE,
                 implicit: false,
+                inherited: false,
                 alone: false,
                 opaque: false,
             }],
@@ -310,6 +313,7 @@ impl Tree {
             names: 0,
             dirent: NONE,
             implicit: false,
+            inherited: false,
             alone,
             opaque: false,
         });

@@ -361,6 +361,22 @@ impl<S: BlockSink> Writer<S> {
         }
     }
 
+    /// Says that a directory has mode, owner, times and attributes of the layers below.
+    pub(crate) fn set_inherited(&mut self, ino: Ino) {
+        if let Some(dir) = self.tree.dir_mut(ino) {
+            dir.inherited = true;
+        }
+    }
+
+    /// Drops the extended attributes that a directory has of the layers below.
+    pub(crate) fn disinherit(&mut self, ino: Ino) {
+        if let Some(dir) = self.tree.dir_mut(ino)
+            && std::mem::take(&mut dir.inherited)
+        {
+            self.tree.node_mut(ino).xattrs = 0;
+        }
+    }
+
     /// Says that lower layers have nothing to show in a directory.
     pub(crate) fn set_alone(&mut self, ino: Ino) {
         if let Some(dir) = self.tree.dir_mut(ino) {
