@@ -1,15 +1,11 @@
 mod checks;
 mod features;
-mod map;
 
-use std::fs::File;
-use std::io::{Seek, SeekFrom};
 use std::path::Path;
-use std::rc::Rc;
 
-use vhd_format::vhd::{DiskType, Footer};
-use zerocopy::FromBytes;
+use vhd_format::Disk;
 
+use crate::disk::Volume;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ext4::format::{SUPER_MAGIC, SUPERBLOCK_OFFSET, Superblock};
 use crate::options::DiskFormat;
@@ -18,7 +14,7 @@ use crate::options::DiskFormat;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Inspection {
-    /// Bytes of the disk file, a footer included.
+    /// Bytes of the disk file, with all structures of its format.
     pub size: u64,
     /// What the file system is wrapped in.
     pub format: DiskFormat,
@@ -32,7 +28,7 @@ pub struct Inspection {
     pub problems: Vec<String>,
 }
 
-/// The footer of a fixed VHD.
+/// The footer of a VHD.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct VhdFooter {
@@ -99,8 +95,11 @@ pub struct Tally {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Checks {
-    /// The footer's checksum and sizes.
+    /// The checksum and size of a VHD's footer.
     pub footer: Tally,
+    /// The other structures of a dynamic VHD or a VHDX: their copies, and every entry of the
+    /// block allocation table.
+    pub structures: Tally,
     /// The superblock's checksum.
     pub superblock: Tally,
     /// The checksums of the group descriptors, and that they point into the file system.
@@ -120,9 +119,10 @@ pub struct Checks {
 impl Checks {
     /// Every check with a name for it.
     #[must_use]
-    pub fn named(&self) -> [(&'static str, Tally); 8] {
+    pub fn named(&self) -> [(&'static str, Tally); 9] {
         [
             ("footer", self.footer),
+            ("structures", self.structures),
             ("superblock", self.superblock),
             ("group descriptors", self.group_descriptors),
             ("block bitmaps", self.block_bitmaps),
@@ -140,7 +140,7 @@ impl Checks {
     }
 }
 
-/// Looks into a disk file: a fixed VHD or a raw image that holds an ext4 file system.
+/// Looks into a disk file of any [`DiskFormat`] that holds an ext4 file system.
 ///
 /// Damage that leaves the file system recognisable is counted in [`Inspection::checks`].
 /// The file is mapped into memory and must not be made shorter meanwhile.
@@ -150,63 +150,29 @@ impl Checks {
 /// [`ErrorKind::Unsupported`] if the disk is of another kind, [`ErrorKind::Input`] if the
 /// file cannot be read.
 pub fn inspect(path: impl AsRef<Path>) -> Result<Inspection> {
-    let path = path.as_ref();
-    let name = path.display();
-    let failed = |e| Error::new(ErrorKind::Input, format!("cannot read {name}")).with_source(e);
-    // Opening a FIFO would wait for a writer.
-    let found = path.metadata().map_err(failed)?;
-    let mut file = match is_disk(&found) {
-        true => File::open(path).map_err(failed)?,
-        false => {
-            return Err(Error::new(
-                ErrorKind::Input,
-                format!("{name} is neither a file nor a disk"),
-            ));
-        }
-    };
-    // A block device has a length only for those who seek.
-    let len = file.seek(SeekFrom::End(0)).map_err(failed)?;
-    if len == 0 {
-        return inspect_bytes([]);
-    }
-    let len = usize::try_from(len)
-        .map_err(|_| Error::limit(format!("{name} is too large to be mapped into memory")))?;
-    inspect_bytes(map::map(&file, len).map_err(failed)?)
-}
-
-#[cfg(unix)]
-fn is_disk(found: &std::fs::Metadata) -> bool {
-    use std::os::unix::fs::FileTypeExt;
-    found.is_file() || found.file_type().is_block_device()
-}
-
-#[cfg(not(unix))]
-fn is_disk(found: &std::fs::Metadata) -> bool {
-    found.is_file()
+    inspect_volume(&Volume::open_file(path.as_ref())?)
 }
 
 /// Looks into a disk as [`inspect`] does, in memory.
 ///
 /// # Errors
 /// As [`inspect`] does.
-pub fn inspect_bytes(disk: impl AsRef<[u8]> + 'static) -> Result<Inspection> {
-    let disk = Rc::new(disk);
-    let bytes: &[u8] = (*disk).as_ref();
+pub fn inspect_bytes(disk: impl AsRef<[u8]> + Send + Sync + 'static) -> Result<Inspection> {
+    inspect_volume(&Volume::from_bytes(disk)?)
+}
+
+fn inspect_volume(volume: &Volume) -> Result<Inspection> {
     let mut findings = Findings::default();
-    let (format, footer) = find_footer(bytes, &mut findings)?;
-    let volume_len = match format {
-        DiskFormat::Vhd => bytes.len() - Footer::SIZE,
-        _ => bytes.len(),
-    };
-    let volume = &bytes[..volume_len];
+    let footer = check_footer(volume, &mut findings);
+    check_structures(volume, &mut findings);
     let (file_system, superblock) = describe(volume)?;
-    checks::check(volume, superblock, &file_system, &mut findings);
-    if checks::root_can_be_read(superblock, &file_system, &findings) {
-        checks::read_root(Volume(Rc::clone(&disk), volume_len), &mut findings);
+    checks::check(volume, &superblock, &file_system, &mut findings);
+    if checks::root_can_be_read(&superblock, &file_system, &findings) {
+        checks::read_root(volume, &mut findings);
     }
     Ok(Inspection {
-        size: bytes.len() as u64,
-        format,
+        size: volume.file_size(),
+        format: volume.format(),
         footer,
         file_system,
         checks: findings.checks,
@@ -235,9 +201,14 @@ impl Findings {
         tally.checked += 1;
         if !passed {
             tally.failed += 1;
-            if self.problems.len() < Self::MAX_PROBLEMS {
-                self.problems.push(problem());
-            }
+            self.note(problem);
+        }
+    }
+
+    /// Notes what is wrong, unless enough is.
+    fn note(&mut self, problem: impl FnOnce() -> String) {
+        if self.problems.len() < Self::MAX_PROBLEMS {
+            self.problems.push(problem());
         }
     }
 }
@@ -245,48 +216,35 @@ impl Findings {
 /// 2000-01-01T00:00:00Z in seconds since 1970: where a VHD's time starts.
 const YEAR_2000: u64 = 946_684_800;
 
-/// The part of a disk that holds the file system.
-struct Volume<T>(Rc<T>, usize);
+const SECTOR: u64 = vhd_format::vhd::SECTOR_SIZE;
+/// Bytes of the footers of old programs, whose last byte is missing.
+const SHORT_FOOTER: u64 = SECTOR - 1;
 
 fn invalid(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidDisk, message)
 }
 
-/// Tells a VHD from a raw image, and other formats from both.
-fn find_footer(bytes: &[u8], findings: &mut Findings) -> Result<(DiskFormat, Option<VhdFooter>)> {
-    if bytes.starts_with(b"vhdxfile") {
-        return Err(Error::unsupported(
-            "a VHDX: only fixed VHDs and raw images are read",
-        ));
+/// Holds the footer of a VHD against the file.
+fn check_footer(volume: &Volume, findings: &mut Findings) -> Option<VhdFooter> {
+    if let Some(damage) = volume.footer_damage() {
+        findings.check(|checks| &mut checks.footer, false, || damage.to_string());
     }
-    let Some(last) = bytes.last_chunk::<{ Footer::SIZE }>() else {
-        return Ok((DiskFormat::Raw, None));
+    let Disk::Vhd(disk) = volume.disk() else {
+        return None;
     };
-    if !last.starts_with(b"conectix") {
-        return Ok((DiskFormat::Raw, None));
-    }
-    let found = Footer::from_bytes(last);
-    let footer = match &found {
-        Ok(footer) if footer.disk_type() != DiskType::Fixed => {
-            return Err(Error::unsupported(format!(
-                "a VHD of the type {:?}: only fixed ones are read",
-                footer.disk_type()
-            )));
-        }
-        Ok(footer) => footer,
-        Err(e) => {
-            findings.check(|checks| &mut checks.footer, false, || e.to_string());
-            return Ok((DiskFormat::Vhd, None));
-        }
+    let footer = disk.footer();
+    let says = footer.virtual_size();
+    let has = match volume.format() {
+        DiskFormat::Vhd => (volume.file_size() - SHORT_FOOTER) / SECTOR * SECTOR,
+        _ => says,
     };
-    let (says, has) = (footer.virtual_size(), (bytes.len() - Footer::SIZE) as u64);
     findings.check(
         |checks| &mut checks.footer,
         says == has,
         || format!("the VHD footer tells of {says} bytes, where there are {has}"),
     );
     let geometry = footer.geometry();
-    let footer = VhdFooter {
+    Some(VhdFooter {
         virtual_size: says,
         geometry: (
             geometry.cylinders,
@@ -296,28 +254,51 @@ fn find_footer(bytes: &[u8], findings: &mut Findings) -> Result<(DiskFormat, Opt
         created: YEAR_2000 + u64::from(footer.time_stamp()),
         creator: footer.creator_application(),
         unique_id: footer.unique_id(),
+    })
+}
+
+/// Looks for what is wrong with the structures of a dynamic disk although it could be opened.
+fn check_structures(volume: &Volume, findings: &mut Findings) {
+    let structures: fn(&mut Checks) -> &mut Tally = |checks| &mut checks.structures;
+    // The copies that there are, and the entries of the table of blocks.
+    let all = match volume.disk() {
+        Disk::Vhdx(disk) => 2 + 2 + disk.blocks(),
+        Disk::Vhd(disk) => match disk.block_size() {
+            Some(block_size) => 1 + disk.virtual_size().div_ceil(block_size.into()),
+            None => return,
+        },
+        _ => return,
     };
-    Ok((DiskFormat::Vhd, Some(footer)))
+    let finished = volume.disk().check(|damage| {
+        findings.check(structures, false, || damage.to_string());
+    });
+    if let Err(e) = finished {
+        findings.check(structures, false, || e.to_string());
+    }
+    let tally = structures(&mut findings.checks);
+    tally.checked = tally.failed.max(all);
 }
 
 /// Reads the superblock. What it says of sizes and numbers is true of `volume` after that:
 /// all blocks are there, and they are enough for the descriptors, bitmaps and inode tables
 /// of all groups.
-fn describe(volume: &[u8]) -> Result<(FileSystem, &Superblock)> {
-    let superblock = volume
-        .get(SUPERBLOCK_OFFSET..)
-        .and_then(|rest| Superblock::ref_from_prefix(rest).ok())
-        .map(|(superblock, _)| superblock)
-        .ok_or_else(|| invalid("too short for a file system"))?;
+fn describe(volume: &Volume) -> Result<(FileSystem, Superblock)> {
+    const OFFSET: u64 = SUPERBLOCK_OFFSET as u64;
+    if volume.len() < OFFSET + size_of::<Superblock>() as u64 {
+        return Err(invalid("too short for a file system"));
+    }
+    let mut bytes = [0; size_of::<Superblock>()];
+    volume.read_at(OFFSET, &mut bytes)?;
+    let superblock: Superblock = zerocopy::transmute!(bytes);
     if superblock.s_magic.get() != SUPER_MAGIC {
-        return Err(invalid("no ext4 file system: its magic number is missing")
-            .at_offset(SUPERBLOCK_OFFSET as u64 + 0x38));
+        return Err(
+            invalid("no ext4 file system: its magic number is missing").at_offset(OFFSET + 0x38)
+        );
     }
     let bad = |what: &str, value: u64| {
-        invalid(format!("the superblock gives {value} for {what}"))
-            .at_offset(SUPERBLOCK_OFFSET as u64)
+        invalid(format!("the superblock gives {value} for {what}")).at_offset(OFFSET)
     };
-    let is_64bit = checks::is_64bit(superblock);
+    let is_64bit = checks::is_64bit(&superblock);
     let joined = |low: u32, high: u32| match is_64bit {
         true => u64::from(high) << 32 | u64::from(low),
         false => u64::from(low),
@@ -340,14 +321,14 @@ fn describe(volume: &[u8]) -> Result<(FileSystem, &Superblock)> {
         return Err(bad("the first block", first_block.into()));
     }
     let bytes = blocks.checked_mul(block_size.into());
-    if bytes.is_none_or(|bytes| bytes > volume.len() as u64) {
+    if bytes.is_none_or(|bytes| bytes > volume.len()) {
         return Err(invalid(format!(
             "the file system has {blocks} blocks of {block_size} bytes, but the disk is {} bytes long",
             volume.len()
         )));
     }
     let bits_per_block = 8 * block_size;
-    let blocks_per_cluster = checks::blocks_per_cluster(superblock).ok_or_else(|| {
+    let blocks_per_cluster = checks::blocks_per_cluster(&superblock).ok_or_else(|| {
         bad(
             "the cluster size",
             superblock.s_log_cluster_size.get().into(),
@@ -355,7 +336,7 @@ fn describe(volume: &[u8]) -> Result<(FileSystem, &Superblock)> {
     })?;
     let blocks_per_group = superblock.s_blocks_per_group.get();
     if blocks_per_group == 0
-        || blocks_per_group % blocks_per_cluster != 0
+        || !blocks_per_group.is_multiple_of(blocks_per_cluster)
         || blocks_per_group / blocks_per_cluster > bits_per_block
     {
         return Err(bad("the blocks of a group", blocks_per_group.into()));
@@ -371,7 +352,7 @@ fn describe(volume: &[u8]) -> Result<(FileSystem, &Superblock)> {
     if inode_size < 128 || !inode_size.is_power_of_two() || u32::from(inode_size) > block_size {
         return Err(bad("the size of an inode", inode_size.into()));
     }
-    let descriptor_size = checks::descriptor_size(superblock);
+    let descriptor_size = checks::descriptor_size(&superblock);
     if !(32..=1024).contains(&descriptor_size) || !descriptor_size.is_power_of_two() {
         return Err(bad(
             "the size of a group descriptor",
@@ -406,7 +387,7 @@ fn describe(volume: &[u8]) -> Result<(FileSystem, &Superblock)> {
     let file_system = FileSystem {
         uuid: superblock.s_uuid,
         label: label[..label.iter().position(|&b| b == 0).unwrap_or(label.len())].to_vec(),
-        features: features::names(superblock),
+        features: features::names(&superblock),
         block_size,
         blocks,
         free_blocks,

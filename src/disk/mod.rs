@@ -1,12 +1,18 @@
-//! Blocks to a file: positioned writes, and a file that appears whole or not at all.
+//! Blocks to a file: positioned writes, and a file that appears whole or not at all. And back:
+//! a file's blocks, whatever its format.
 
 mod container;
+mod map;
 mod output;
 mod platform;
 mod publish;
 mod stream;
+mod volume;
+mod wrapped;
 
 pub(crate) use container::{Container, DiskIds};
 pub use output::{DiskOutput, MemoryDisk, SeekDisk};
 pub use publish::{Discard, DiskFile};
 pub(crate) use stream::Stream;
+pub(crate) use volume::Volume;
+pub(crate) use wrapped::Wrapped;

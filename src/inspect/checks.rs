@@ -2,13 +2,16 @@
 //!
 //! Source: Linux, Documentation/filesystems/ext4, "Checksums", "Block Group Descriptors".
 
+use std::cell::Cell;
 use std::mem::offset_of;
 
-use ext4_view::{Ext4, Ext4Error, Ext4Read};
+use ext4_view::{Ext4, Ext4Error};
 use zerocopy::little_endian::{U16, U32};
-use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned, transmute_ref};
 
-use super::{Checks, FileSystem, Findings, Tally, Volume};
+use super::{Checks, FileSystem, Findings, Tally};
+use crate::disk::Volume;
+use crate::error::{Error, ErrorKind, Result};
 use crate::ext4::checksum::{self, crc32c};
 use crate::ext4::format::{
     CHECKSUM_CRC32C, DESCRIPTOR_SIZE, GroupDescriptor, INCOMPAT_CSUM_SEED, Inode,
@@ -74,12 +77,12 @@ pub(super) fn blocks_per_cluster(superblock: &Superblock) -> Option<u32> {
 /// Verifies all of `volume`, about which [`describe`](super::describe) has said what
 /// `file_system` holds.
 pub(super) fn check(
-    volume: &[u8],
+    volume: &Volume,
     superblock: &Superblock,
     file_system: &FileSystem,
     findings: &mut Findings,
 ) {
-    let seed = check_superblock(volume, superblock, findings);
+    let seed = check_superblock(superblock, findings);
     // There the descriptors are spread over the groups; it takes a resized or a huge file
     // system to have that.
     let descriptors_are_together = superblock.s_feature_incompat.get() & INCOMPAT_META_BG == 0;
@@ -91,17 +94,14 @@ pub(super) fn check(
             blocks_per_cluster: blocks_per_cluster(superblock).unwrap_or(1),
             descriptor_size: descriptor_size(superblock).into(),
             seed,
+            budget: Cell::new(2 * volume.file_size() + Checker::LEAST_BUDGET),
         };
         checker.check_groups(findings);
     }
 }
 
 /// The seed of the other checksums, if there are any.
-fn check_superblock(
-    volume: &[u8],
-    superblock: &Superblock,
-    findings: &mut Findings,
-) -> Option<u32> {
+fn check_superblock(superblock: &Superblock, findings: &mut Findings) -> Option<u32> {
     if superblock.s_feature_ro_compat.get() & RO_COMPAT_METADATA_CSUM == 0 {
         return None;
     }
@@ -112,11 +112,9 @@ fn check_superblock(
         });
         return None;
     }
-    let computed = volume[SUPERBLOCK_OFFSET..]
-        .first_chunk()
-        .map(checksum::superblock);
+    let computed = checksum::superblock(transmute_ref!(superblock));
     let stored = superblock.s_checksum.get();
-    findings.check(superblocks, computed == Some(stored), || {
+    findings.check(superblocks, computed == stored, || {
         "the superblock's checksum is wrong".into()
     });
     if superblock.s_feature_incompat.get() & INCOMPAT_CSUM_SEED != 0 {
@@ -163,18 +161,29 @@ struct Group {
 }
 
 struct Checker<'a> {
-    volume: &'a [u8],
+    volume: &'a Volume,
     file_system: &'a FileSystem,
     first_block: u64,
     blocks_per_cluster: u32,
     descriptor_size: usize,
     seed: Option<u32>,
+    /// Bytes that may still be looked at. A sound file system has each of its bytes looked at
+    /// once, and has them all in the file.
+    budget: Cell<u64>,
 }
 
-impl<'a> Checker<'a> {
+impl Checker<'_> {
+    const LEAST_BUDGET: u64 = 64 << 20;
+    /// Wrong descriptors after which no more groups are looked at.
+    const MAX_WRONG_GROUPS: u64 = 100_000;
+
     fn check_groups(&self, findings: &mut Findings) {
         let (mut free_clusters, mut free_inodes) = (0_u64, 0_u64);
         for index in 0..self.file_system.groups {
+            if findings.checks.group_descriptors.failed >= Self::MAX_WRONG_GROUPS {
+                findings.note(|| format!("the groups from {index} on were not looked at"));
+                return;
+            }
             let Some(group) = self.group(index, findings) else {
                 continue;
             };
@@ -201,19 +210,50 @@ impl<'a> Checker<'a> {
         });
     }
 
-    /// Blocks of the volume, if they are there.
-    fn blocks(&self, first: u64, bytes: usize) -> Option<&'a [u8]> {
-        let start = first.checked_mul(self.file_system.block_size.into())?;
-        let start = usize::try_from(start).ok()?;
-        self.volume.get(start..start.checked_add(bytes)?)
+    /// Whether these bytes from the start of a block on are in the volume. Block 0 is not: it
+    /// holds the superblock or what comes before it, and is what a field of zeros points to.
+    fn is_inside(&self, first: u64, bytes: usize) -> bool {
+        let end = first
+            .checked_mul(self.file_system.block_size.into())
+            .and_then(|start| start.checked_add(bytes as u64));
+        first > 0 && end.is_some_and(|end| end <= self.volume.len())
+    }
+
+    /// Bytes from the start of a block on, of which there have to be as many.
+    fn read(&self, first: u64, bytes: usize) -> Result<Vec<u8>> {
+        self.read_at(first * u64::from(self.file_system.block_size), bytes)
+    }
+
+    fn read_at(&self, offset: u64, bytes: usize) -> Result<Vec<u8>> {
+        let len = bytes as u64;
+        if self.volume.is_hole(offset, len)? {
+            return Ok(vec![0; bytes]);
+        }
+        let left = self.budget.get().checked_sub(len).ok_or_else(|| {
+            Error::new(
+                ErrorKind::InvalidDisk,
+                "groups share their bitmaps or tables, and there is no end to them",
+            )
+        })?;
+        self.budget.set(left);
+        self.volume.read(offset, bytes)
     }
 
     fn group(&self, index: u32, findings: &mut Findings) -> Option<Group> {
         let block_size = self.file_system.block_size as usize;
         // The descriptors follow the block with the superblock.
         let table = (SUPERBLOCK_OFFSET / block_size + 1) * block_size;
-        let start = table + index as usize * self.descriptor_size;
-        let bytes = self.volume.get(start..start + self.descriptor_size)?;
+        let start = table as u64 + u64::from(index) * self.descriptor_size as u64;
+        let bytes = match self.read_at(start, self.descriptor_size) {
+            Ok(bytes) => bytes,
+            Err(e) => {
+                findings.check(group_descriptors, false, || {
+                    format!("group {index}'s descriptor cannot be read: {e}")
+                });
+                return None;
+            }
+        };
+        let bytes = &bytes[..];
         let (low, rest) = GroupDescriptor::ref_from_prefix(bytes).ok()?;
         let high = GroupDescriptorHigh::ref_from_prefix(rest)
             .ok()
@@ -248,9 +288,9 @@ impl<'a> Checker<'a> {
             let computed = crc32c(crc32c(start, &[0; 2]), &bytes[field + 2..]);
             computed & 0xFFFF == low16(low.bg_checksum)
         });
-        let inside = self.blocks(group.block_bitmap, block_size).is_some()
-            && self.blocks(group.inode_bitmap, block_size).is_some()
-            && self.inode_table(&group).is_some();
+        let inside = self.is_inside(group.block_bitmap, block_size)
+            && self.is_inside(group.inode_bitmap, block_size)
+            && self.is_inside(group.inode_table, self.inode_table_size());
         findings.check(group_descriptors, sound && inside, || {
             if inside {
                 format!("the checksum of group {index}'s descriptor is wrong")
@@ -261,10 +301,8 @@ impl<'a> Checker<'a> {
         inside.then_some(group)
     }
 
-    fn inode_table(&self, group: &Group) -> Option<&'a [u8]> {
-        let bytes =
-            self.file_system.inodes_per_group as usize * usize::from(self.file_system.inode_size);
-        self.blocks(group.inode_table, bytes)
+    fn inode_table_size(&self) -> usize {
+        self.file_system.inodes_per_group as usize * usize::from(self.file_system.inode_size)
     }
 
     fn check_blocks(&self, index: u32, group: &Group, findings: &mut Findings) {
@@ -277,16 +315,21 @@ impl<'a> Checker<'a> {
         let clusters = blocks.div_ceil(self.blocks_per_cluster.into()) as usize;
         let clusters_per_group =
             (self.file_system.blocks_per_group / self.blocks_per_cluster) as usize;
-        let Some(bitmap) = self.blocks(group.block_bitmap, clusters_per_group.div_ceil(8)) else {
-            return;
+        let bitmap = match self.read(group.block_bitmap, clusters_per_group.div_ceil(8)) {
+            Ok(bitmap) => bitmap,
+            Err(e) => {
+                return findings.check(block_bitmaps, false, || {
+                    format!("group {index}'s block bitmap cannot be read: {e}")
+                });
+            }
         };
         if let Some(seed) = self.seed {
-            let sum = self.bitmap_checksum(seed, bitmap, clusters_per_group);
+            let sum = self.bitmap_checksum(seed, &bitmap, clusters_per_group);
             findings.check(block_bitmaps, sum == group.block_bitmap_checksum, || {
                 format!("the checksum of group {index}'s block bitmap is wrong")
             });
         }
-        let (counted, free) = (group.free_clusters, count_zeros(bitmap, clusters));
+        let (counted, free) = (group.free_clusters, count_zeros(&bitmap, clusters));
         findings.check(free_counts, counted as usize == free, || {
             format!("group {index} counts {counted} free blocks, its bitmap has {free}")
         });
@@ -297,34 +340,68 @@ impl<'a> Checker<'a> {
         if group.flags & BG_INODE_UNINIT != 0 {
             return;
         }
-        let Some(bitmap) = self.blocks(group.inode_bitmap, per_group.div_ceil(8)) else {
-            return;
+        let bitmap = match self.read(group.inode_bitmap, per_group.div_ceil(8)) {
+            Ok(bitmap) => bitmap,
+            Err(e) => {
+                return findings.check(inode_bitmaps, false, || {
+                    format!("group {index}'s inode bitmap cannot be read: {e}")
+                });
+            }
         };
-        let (counted, free) = (group.free_inodes, count_zeros(bitmap, per_group));
+        let (counted, free) = (group.free_inodes, count_zeros(&bitmap, per_group));
         findings.check(free_counts, counted as usize == free, || {
             format!("group {index} counts {counted} free inodes, its bitmap has {free}")
         });
         let Some(seed) = self.seed else {
             return;
         };
-        let sum = self.bitmap_checksum(seed, bitmap, per_group);
+        let sum = self.bitmap_checksum(seed, &bitmap, per_group);
         findings.check(inode_bitmaps, sum == group.inode_bitmap_checksum, || {
             format!("the checksum of group {index}'s inode bitmap is wrong")
         });
-        let inode_size = usize::from(self.file_system.inode_size);
-        let table = self.inode_table(group).unwrap_or_default();
         let initialised = per_group.saturating_sub(group.unused_inodes as usize);
-        for (i, inode) in table.chunks_exact(inode_size).take(initialised).enumerate() {
-            let in_use = bitmap[i / 8] >> (i % 8) & 1 == 1;
-            // Reserved inodes are in use, but most were never written.
-            if in_use && inode.iter().any(|&byte| byte != 0) {
-                // The number of inodes was found to fit 32 bits.
-                let ino = index * self.file_system.inodes_per_group + i as u32 + 1;
-                findings.check(inodes, inode_is_sound(seed, ino, inode), || {
-                    format!("the checksum of inode {ino} is wrong")
-                });
+        if let Err(e) = self.check_inode_table(index, group, &bitmap, initialised, seed, findings) {
+            findings.check(inodes, false, || {
+                format!("group {index}'s inode table cannot be read: {e}")
+            });
+        }
+    }
+
+    /// Checks the inodes in use among the first `initialised` of a group.
+    fn check_inode_table(
+        &self,
+        index: u32,
+        group: &Group,
+        bitmap: &[u8],
+        initialised: usize,
+        seed: u32,
+        findings: &mut Findings,
+    ) -> Result<()> {
+        const PIECE: usize = 64 << 10;
+        let inode_size = usize::from(self.file_system.inode_size);
+        // Both are powers of two, and no inode is larger than a block.
+        let per_piece = PIECE / inode_size;
+        let table = group.inode_table * u64::from(self.file_system.block_size);
+        let in_use = |i: usize| bitmap[i / 8] >> (i % 8) & 1 == 1;
+        for first in (0..initialised).step_by(per_piece) {
+            let end = initialised.min(first + per_piece);
+            if !(first..end).any(in_use) {
+                continue;
+            }
+            let start = table + (first * inode_size) as u64;
+            let piece = self.read_at(start, (end - first) * inode_size)?;
+            for (i, inode) in (first..).zip(piece.chunks_exact(inode_size)) {
+                // Reserved inodes are in use, but most were never written.
+                if in_use(i) && inode.iter().any(|&byte| byte != 0) {
+                    // The number of inodes was found to fit 32 bits.
+                    let ino = index * self.file_system.inodes_per_group + i as u32 + 1;
+                    findings.check(inodes, inode_is_sound(seed, ino, inode), || {
+                        format!("the checksum of inode {ino} is wrong")
+                    });
+                }
             }
         }
+        Ok(())
     }
 
     /// As much of the checksum as a descriptor of this size has room for.
@@ -368,22 +445,6 @@ fn count_zeros(bitmap: &[u8], bits: usize) -> usize {
     zeros + last
 }
 
-impl<T: AsRef<[u8]>> Ext4Read for Volume<T> {
-    fn read(
-        &mut self,
-        start: u64,
-        into: &mut [u8],
-    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let volume = &(*self.0).as_ref()[..self.1];
-        let bytes = usize::try_from(start)
-            .ok()
-            .and_then(|start| volume.get(start..start.checked_add(into.len())?))
-            .ok_or("beyond the end of the disk")?;
-        into.copy_from_slice(bytes);
-        Ok(())
-    }
-}
-
 /// Whether there is use in [`read_root`].
 pub(super) fn root_can_be_read(
     superblock: &Superblock,
@@ -402,10 +463,10 @@ pub(super) fn root_can_be_read(
 }
 
 /// Reads the root directory by code that shares nothing with the rest of this crate.
-pub(super) fn read_root<T: AsRef<[u8]> + 'static>(volume: Volume<T>, findings: &mut Findings) {
-    let len = volume.1 as u64;
+pub(super) fn read_root(volume: &Volume, findings: &mut Findings) {
+    let len = volume.len();
     let read = || {
-        let file_system = Ext4::load(Box::new(volume))?;
+        let file_system = Ext4::load(Box::new(volume.clone()))?;
         // No more than there can be: extents may say that they cover what they like.
         if file_system.metadata("/")?.len() > len {
             return Ok(false);

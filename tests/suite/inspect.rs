@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use tar2vhd::{Checks, DiskFormat, ErrorKind, Inspection, Tally, inspect, inspect_bytes};
-use vhd_format::vhd::Footer;
+use vhd_format::vhd::{self, Footer, Vhd};
+use vhd_format::vhdx::{self, Vhdx};
 
 use crate::common::oracle;
 
@@ -256,6 +257,94 @@ fn reads_and_checks_the_footer() {
     assert!(found.footer.is_some());
 }
 
+/// The image in a disk of each format that has structures of its own.
+fn wrapped(image: &[u8]) -> [(DiskFormat, Vec<u8>); 4] {
+    let size = image.len() as u64;
+    let vhd = |parameters| {
+        let mut disk = Vhd::create(Vec::new(), &parameters).unwrap();
+        disk.write_at(0, image).unwrap();
+        disk.close().unwrap()
+    };
+    let vhdx = |fixed| {
+        let parameters = vhdx::Parameters::new(size).block_size(1 << 20).fixed(fixed);
+        let mut disk = Vhdx::create(Vec::new(), &parameters).unwrap();
+        disk.write_at(0, image).unwrap();
+        disk.close().unwrap()
+    };
+    [
+        (DiskFormat::Vhd, vhd(vhd::Parameters::fixed(size, [7; 16]))),
+        (
+            DiskFormat::VhdDynamic,
+            vhd(vhd::Parameters::dynamic(size, [7; 16]).block_size(512 << 10)),
+        ),
+        (DiskFormat::Vhdx, vhdx(false)),
+        (DiskFormat::VhdxFixed, vhdx(true)),
+    ]
+}
+
+#[test]
+fn looks_into_every_format() {
+    let Some(image) = image(8192, &[]) else {
+        return;
+    };
+    let raw = inspect_bytes(image.clone()).unwrap();
+    assert_eq!(raw.checks.structures, Tally::default());
+    for (format, disk) in wrapped(&image) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(&file, &disk).unwrap();
+        let found = inspect(&file).unwrap();
+        assert_eq!((found.format, found.size), (format, disk.len() as u64));
+        assert_eq!(found.file_system, raw.file_system);
+        assert!(found.checks.hold(), "{found:?}");
+        let checks = |found: &Inspection| {
+            let mut checks = found.checks;
+            (checks.footer, checks.structures) = Default::default();
+            checks
+        };
+        assert_eq!(checks(&found), checks(&raw));
+        let structures = match format {
+            DiskFormat::Vhd => 0,
+            DiskFormat::VhdDynamic => 1 + 16,
+            _ => 4 + 8,
+        };
+        assert_eq!(found.checks.structures.checked, structures);
+    }
+}
+
+#[test]
+fn finds_damage_in_the_format_and_below_it() {
+    let Some(image) = image(8192, &["-O", "^has_journal"]) else {
+        return;
+    };
+    let [_, (_, vhd), (_, vhdx), _] = wrapped(&image);
+    let damaged = |disk: &[u8], at: usize| {
+        let mut disk = disk.to_vec();
+        disk[at] ^= 0x10;
+        inspect_bytes(disk).unwrap()
+    };
+    // The copy of the footer, a header, a region table.
+    for (disk, at) in [(&vhd, 20), (&vhdx, 64 << 10), (&vhdx, 256 << 10)] {
+        let found = damaged(disk, at);
+        assert_eq!(found.checks.structures.failed, 1, "{found:?}");
+        assert_eq!(found.problems.len(), 1);
+        assert_eq!(found.checks.superblock.failed, 0);
+    }
+    // The label.
+    let label = vhdx.windows(7).position(|at| at == b"a label").unwrap();
+    let found = damaged(&vhdx, label);
+    assert_eq!(found.checks.superblock.failed, 1, "{found:?}");
+    assert_eq!(found.checks.structures.failed, 0);
+
+    // The table of blocks: the first one has its file system, so let the last one be lost.
+    let mut disk = vhdx;
+    let bat = u64::from_le_bytes(disk[(192 << 10) + 32..][..8].try_into().unwrap()) as usize;
+    let entry = &mut disk[bat + 7 * 8..][..8];
+    entry.copy_from_slice(&((1 << 40) | 6_u64).to_le_bytes());
+    let found = inspect_bytes(disk).unwrap();
+    assert_eq!(found.checks.structures.failed, 1, "{found:?}");
+    assert!(found.problems[0].contains("past the end"), "{found:?}");
+}
+
 /// The footer of a dynamic disk.
 fn dynamic_footer() -> [u8; 512] {
     let mut footer = Footer::fixed(1 << 30, [7; 16]).unwrap().to_bytes();
@@ -274,8 +363,13 @@ fn other_things_are_refused() {
         assert_eq!(kind(vec![0; len]), ErrorKind::InvalidDisk, "{len}");
     }
     assert_eq!(kind(with_footer(vec![0; 512])), ErrorKind::InvalidDisk);
-    assert_eq!(kind(b"vhdxfile and more".to_vec()), ErrorKind::Unsupported);
-    assert_eq!(kind(dynamic_footer().to_vec()), ErrorKind::Unsupported);
+    assert_eq!(kind(b"vhdxfile and more".to_vec()), ErrorKind::InvalidDisk);
+    assert_eq!(kind(dynamic_footer().to_vec()), ErrorKind::InvalidDisk);
+    // A good disk with nothing on it.
+    assert_eq!(
+        kind(wrapped(&[0; 4096])[1].1.clone()),
+        ErrorKind::InvalidDisk
+    );
 
     let directory = tempfile::tempdir().unwrap();
     for name in ["", "absent"] {

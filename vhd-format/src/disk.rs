@@ -158,7 +158,14 @@ impl<S: ReadAt> Disk<S> {
         Ok(start.map(|start| start..self.virtual_size()))
     }
 
-    pub(crate) fn extent(&self, offset: u64) -> Result<Extent> {
+    /// Whether the disk holds data at that offset, and how far that is known. Only tables are
+    /// looked at: data may still be zeros, and neighbouring extents may be alike.
+    ///
+    /// # Errors
+    /// If the offset lies past the disk, a block allocation table cannot be read or a parent is
+    /// missing.
+    pub fn extent(&self, offset: u64) -> Result<Extent> {
+        check_range(self.virtual_size(), offset, 1)?;
         let mut extent = match self {
             Self::Raw(disk) => Extent {
                 data: true,
@@ -464,10 +471,14 @@ pub(crate) fn read_parent(
     parent.read_at(offset, inside)
 }
 
-/// From some offset on, up to `end`, the disk may hold data or reads as zero.
-pub(crate) struct Extent {
-    pub(crate) data: bool,
-    pub(crate) end: u64,
+/// What a disk holds from some offset on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Extent {
+    /// Whether it may be anything but zeros.
+    pub data: bool,
+    /// Where that ends, as an offset in the virtual disk.
+    pub end: u64,
 }
 
 impl Extent {

@@ -59,6 +59,6 @@ mod table;
 pub mod vhd;
 pub mod vhdx;
 
-pub use disk::{AnyStorage, Disk, Format, Parent, Raw};
+pub use disk::{AnyStorage, Disk, Extent, Format, Parent, Raw};
 pub use error::{Error, ErrorKind, Result};
 pub use storage::{ReadAt, Storage};
