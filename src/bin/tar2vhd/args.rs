@@ -1,10 +1,14 @@
 //! The command line.
 
+pub(crate) mod disk;
+
 use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Parser, Subcommand, ValueEnum, ValueHint};
 use tar2vhd::{Compression, Digest, DiskFormat};
+
+pub(crate) use disk::Disk;
 
 /// Converts container image layers to ext4 disk images.
 #[derive(Debug, Parser)]
@@ -24,6 +28,7 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     Convert(Box<Convert>),
     Inspect(Inspect),
+    Disk(Disk),
     /// Print a script that completes command lines.
     Completions {
         /// The shell that it is for.
