@@ -23,7 +23,7 @@ pub use disk::{
 pub use error::{Error, ErrorKind, Result};
 pub use inspect::{Checks, FileSystem, Inspection, Tally, inspect, inspect_bytes};
 pub use options::{
-    CancelToken, DiskFormat, LowerEntry, LowerLayers, LowerMetadata, Options, Progress,
+    CancelToken, DiskFormat, Inflater, LowerEntry, LowerLayers, LowerMetadata, Options, Progress,
     ScratchOptions,
 };
 pub use scratch::{scratch, scratch_file};

@@ -83,6 +83,10 @@ pub(crate) struct Convert {
     #[arg(long, value_name = "SIZE", default_value = "128MiB", value_parser = size)]
     pub max_window: u64,
 
+    /// What inflates gzip.
+    #[arg(long, value_name = "DECODER", value_enum, default_value_t)]
+    pub inflater: Inflater,
+
     /// The OCI or Docker media type that the layer has to be of.
     #[arg(long, value_name = "TYPE", value_parser = media_type)]
     pub media_type: Option<MediaType>,
@@ -216,6 +220,24 @@ impl From<Format> for DiskFormat {
             Format::Vhdx => Self::Vhdx,
             Format::VhdxFixed => Self::VhdxFixed,
             Format::Raw => Self::Raw,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Inflater {
+    /// The fastest.
+    #[default]
+    Own,
+    /// Another implementation, without unsafe code of ours.
+    ZlibRs,
+}
+
+impl From<Inflater> for tar2vhd::Inflater {
+    fn from(inflater: Inflater) -> Self {
+        match inflater {
+            Inflater::Own => Self::Own,
+            Inflater::ZlibRs => Self::ZlibRs,
         }
     }
 }
