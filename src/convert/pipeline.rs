@@ -189,6 +189,8 @@ struct Inline<'a, 't, R> {
 }
 
 impl<R: io::Read> ChunkSource for Inline<'_, '_, R> {
+    // Counted by benches/instructions.
+    #[inline(never)]
     fn next_chunk(&mut self) -> Result<Option<Chunk>> {
         self.meter.options.cancel.check()?;
         let Some(chunk) = self.decoder.next_chunk()? else {
