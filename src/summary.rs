@@ -101,6 +101,25 @@ pub struct DiskSummary {
     pub inodes: u64,
 }
 
+/// The hash tree that was made of a file system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct VeritySummary {
+    /// What everything else is proven from.
+    pub root_hash: Digest,
+    /// The byte of the hash device at which its superblock is: on the disk itself, or 0 on a
+    /// device apart.
+    pub hash_offset: u64,
+    /// 4 KiB blocks of data that the tree covers: the file system.
+    pub data_blocks: u64,
+    /// 4 KiB blocks of superblock and tree.
+    pub hash_blocks: u64,
+    /// The salt.
+    pub salt: Vec<u8>,
+    /// The UUID of the hash device.
+    pub uuid: [u8; 16],
+}
+
 /// How many entries of each type the finished image holds, the root directory included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -205,6 +224,8 @@ pub struct Summary {
     pub compression: Compression,
     /// The disk.
     pub disk: DiskSummary,
+    /// The hash tree, if one was asked for.
+    pub verity: Option<VeritySummary>,
     /// What the image holds.
     pub entries: EntryCounts,
     /// What is not as the tar has it. At most 1,000 of a kind are listed; one of

@@ -68,7 +68,8 @@ struct Args {
     #[arg(long)]
     floors_only: bool,
 
-    /// A command that takes longer than so many seconds is not run again.
+    /// A command that takes longer than so many seconds is not run again, unless a ratio is made
+    /// of it.
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     slow: u64,
 
@@ -255,7 +256,7 @@ fn case(input: &mut Input, work: &Path, args: &Args) -> Result<Case> {
                 Err(error) => row.fail(error.to_string()),
                 Ok(None) => row.give_up(args.limit),
                 Ok(Some(run)) => {
-                    let is_slow = run.wall > args.slow as f64;
+                    let is_slow = run.wall > args.slow as f64 && !row.is_compared();
                     row.stays = !is_slow;
                     if round > 0 || is_slow || args.rounds == 0 {
                         row.runs.push(run);

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tar2vhd::Compression;
 
 use crate::contestants::{
-    Check, Contestant, IGZIP, ONE_THREAD, OPENSSL, SHA256SUM, SYNCED, TAR2VHD, ZSTD, find,
+    COPY, Check, Contestant, IGZIP, ONE_THREAD, OPENSSL, SHA256SUM, SYNCED, TAR2VHD, ZSTD, find,
 };
 use crate::goals;
 use crate::input::Input;
@@ -44,6 +44,11 @@ impl Row {
     pub(crate) fn give_up(&mut self, limit: u64) {
         self.gave_up = Some(limit);
         self.stays = false;
+    }
+
+    /// Whether a ratio is made of it, which takes every round.
+    pub(crate) fn is_compared(&self) -> bool {
+        self.is_ours() || [IGZIP, ZSTD, OPENSSL, SHA256SUM, COPY].contains(&self.contestant.name)
     }
 
     fn is_ours(&self) -> bool {

@@ -1,6 +1,6 @@
 //! The pipeline: a layer in, a disk out, a summary back.
 
-mod identity;
+mod blocks;
 mod links;
 mod metadata;
 mod pipeline;
@@ -12,12 +12,15 @@ use std::path::Path;
 
 use rayon::ThreadPoolBuilder;
 
-use crate::disk::{Container, DiskFile, DiskOutput, Stream};
+use crate::disk::{DiskFile, DiskOutput};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ext4::format::{BLOCK_SIZE, MAX_BLOCKS};
-use crate::ext4::writer::{BlockSink, Config, Writer};
-use crate::options::{CancelToken, Options};
+use crate::ext4::writer::{Config, Writer};
+use crate::identity;
+use crate::options::Options;
 use crate::summary::{Blob, DiskSummary, Summary, WarningKind};
+use crate::verity::{Hashes, Verity};
+use blocks::{Blocks, Outputs};
 use pipeline::Read as LayerRead;
 use place::{Place, Rules};
 
@@ -32,29 +35,54 @@ use place::{Place, Rules};
 // Counted by benches/instructions.
 #[inline(never)]
 pub fn convert(input: impl Read, output: &dyn DiskOutput, options: &Options) -> Result<Summary> {
+    run(input, output, None, options)
+}
+
+/// Converts a layer to a disk, and writes the dm-verity superblock and hash tree of the disk
+/// to a device of their own, which gets nothing else.
+///
+/// The tree is made as [`Options::verity`] says, or as [`Verity::new`] does.
+///
+/// # Errors
+/// As [`convert`].
+pub fn convert_with_hash_device(
+    input: impl Read,
+    output: &dyn DiskOutput,
+    hash_device: &dyn DiskOutput,
+    options: &Options,
+) -> Result<Summary> {
+    run(input, output, Some(hash_device), options)
+}
+
+fn run(
+    input: impl Read,
+    disk: &dyn DiskOutput,
+    hash_device: Option<&dyn DiskOutput>,
+    options: &Options,
+) -> Result<Summary> {
     options.check()?;
     let threads = match options.threads {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         threads => threads,
     };
-    let max_blocks = (options.max_size / BLOCK_SIZE as u64).min(MAX_BLOCKS);
-    let config = Config {
-        max_blocks,
-        keep_zeros: options.keep_zeros,
-        inline_data: options.inline_data,
-        time: options.time,
+    let verity = options.verity.clone();
+    let hashes = verity
+        .or_else(|| hash_device.map(|_| Verity::new()))
+        .map(Hashes::new);
+    let outputs = Outputs {
+        disk,
+        hash_device,
+        hashes: hashes.as_ref(),
     };
-    let container = Container::new(options.format, options.max_size, options.time)?;
     if threads == 1 {
-        let place = place(Stream::inline(output), container, config, options);
-        let read = pipeline::inline(input, options, place)?;
-        return finish(read, output, options, threads);
+        let blocks = Blocks::inline(outputs, options)?;
+        let read = pipeline::inline(input, options, place(blocks, options))?;
+        return finish(read, options, threads);
     }
     std::thread::scope(|scope| {
-        let stream = Stream::threaded(scope, output, 1);
-        let place = place(stream, container, config, options);
-        let read = pipeline::threaded(scope, input, options, place)?;
-        finish(read, output, options, threads)
+        let blocks = Blocks::threaded(scope, outputs, options, threads)?;
+        let read = pipeline::threaded(scope, input, options, place(blocks, options))?;
+        finish(read, options, threads)
     })
 }
 
@@ -75,16 +103,14 @@ pub fn convert_file(
     Ok(summary)
 }
 
-fn place<'a>(
-    stream: Stream<'a>,
-    container: Container,
-    config: Config,
-    options: &'a Options,
-) -> Place<'a, Blocks<'a>> {
-    let sink = Blocks {
-        stream,
-        container,
-        cancel: options.cancel.clone(),
+fn place<'a>(blocks: Blocks<'a>, options: &'a Options) -> Place<'a, Blocks<'a>> {
+    let config = Config {
+        max_blocks: (options.max_size / BLOCK_SIZE as u64).min(MAX_BLOCKS),
+        keep_zeros: options.keep_zeros,
+        inline_data: options.inline_data,
+        time: options.time,
+        seeded_by: None,
+        writable: None,
     };
     let rules = Rules {
         whiteouts: options.whiteouts,
@@ -92,16 +118,11 @@ fn place<'a>(
         max_entries: options.max_entries,
         lower: options.lower.as_deref(),
     };
-    Place::new(Writer::new(sink, config), rules)
+    Place::new(Writer::new(blocks, config), rules)
 }
 
 /// Everything is read: writes what only the end tells.
-fn finish(
-    read: LayerRead<Blocks<'_>>,
-    output: &dyn DiskOutput,
-    options: &Options,
-    threads: usize,
-) -> Result<Summary> {
+fn finish(read: LayerRead<Blocks<'_>>, options: &Options, threads: usize) -> Result<Summary> {
     let LayerRead {
         placed,
         layer,
@@ -110,40 +131,19 @@ fn finish(
         warnings,
     } = read;
     check_expected(options, &layer, &compressed)?;
-    let identity = identity::of(layer.digest, options, placed.answers);
+    let identity = identity::of_layer(layer.digest, options, placed.answers);
     // Not the caller's own thread, also when it is one: a thread joins a pool once and for all.
     let pool = ThreadPoolBuilder::new().num_threads(threads).build();
     let pool = pool.map_err(|error| {
         Error::new(ErrorKind::Output, "cannot start threads").with_source(error)
     })?;
-    let finished = pool.install(|| placed.writer.finish(&identity))?;
-    let Blocks {
-        mut stream,
-        container,
-        ..
-    } = finished.sink;
-    let size = u64::from(finished.blocks) * BLOCK_SIZE as u64;
-    let virtual_size = size
-        .checked_next_multiple_of(options.align.max(1))
-        .filter(|size| *size <= options.max_size)
-        .ok_or_else(|| {
-            Error::limit(format!(
-                "the disk of {size} bytes, aligned to {}, is larger than the maximum size of {}",
-                options.align, options.max_size
-            ))
-        })?;
-    let rest = container.finish(
-        virtual_size,
-        &identity::of_disk(identity.uuid, virtual_size),
-    )?;
-    for (offset, structure) in &rest.structures {
-        stream.write(*offset, structure)?;
-    }
-    stream.finish()?;
-    let len = rest.len;
-    output
-        .set_len(len)
-        .map_err(|error| Error::output("cannot set the size of the disk", error))?;
+    let (inodes, blocks, disk) = pool.install(|| {
+        let finished = placed.writer.finish(&identity)?;
+        let disk = finished
+            .sink
+            .finish(finished.blocks, identity.uuid, options)?;
+        Ok((finished.inodes, finished.blocks, disk))
+    })?;
     let mut all = warnings;
     all.append(placed.warnings);
     Ok(Summary {
@@ -151,12 +151,13 @@ fn finish(
         compressed,
         compression,
         disk: DiskSummary {
-            size: len,
-            virtual_size,
+            size: disk.size,
+            virtual_size: disk.virtual_size,
             uuid: identity.uuid,
-            blocks: finished.blocks.into(),
-            inodes: finished.inodes,
+            blocks,
+            inodes,
         },
+        verity: disk.verity,
         entries: placed.counts,
         warnings: all.into_vec(),
     })
@@ -185,29 +186,6 @@ fn check_expected(options: &Options, layer: &Blob, compressed: &Blob) -> Result<
         return Err(mismatch("diff ID of the layer", &layer.digest, &digest));
     }
     Ok(())
-}
-
-/// Blocks to bytes of the disk.
-pub(crate) struct Blocks<'scope> {
-    stream: Stream<'scope>,
-    container: Container,
-    cancel: CancelToken,
-}
-
-impl BlockSink for Blocks<'_> {
-    fn write(&mut self, block: u32, data: &[u8]) -> Result<()> {
-        self.cancel.check()?;
-        let mut offset = u64::from(block) * BLOCK_SIZE as u64;
-        let mut rest = data;
-        while !rest.is_empty() {
-            let (place, len) = self.container.place(offset, rest.len())?;
-            let (now, later) = rest.split_at(len);
-            self.stream.write(place, now)?;
-            offset += len as u64;
-            rest = later;
-        }
-        Ok(())
-    }
 }
 
 /// What the layer's reader says of an input without a byte.

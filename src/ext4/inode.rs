@@ -182,11 +182,22 @@ pub(crate) struct Finish<'a> {
     pub references: u32,
 }
 
+impl Finish<'_> {
+    /// Of an inode that is no directory and has no attributes.
+    pub(crate) const PLAIN: Self = Finish {
+        directory: None,
+        xattr_part: [0; INODE_XATTR_SIZE],
+        xattr_block: 0,
+        xattr_blocks: 0,
+        references: 0,
+    };
+}
+
 /// Bytes of i_block a fast symbolic link may fill; one stays zero.
 pub(crate) const FAST_SYMLINK_MAX: usize = I_BLOCK_SIZE - 1;
 
-/// The inode as the disk has it, checksum included.
-pub(crate) fn encode(ino: u32, node: &Node, finish: &Finish<'_>) -> [u8; INODE_SIZE] {
+/// The inode as the disk has it, with its checksum of that seed.
+pub(crate) fn encode(seed: u32, ino: u32, node: &Node, finish: &Finish<'_>) -> [u8; INODE_SIZE] {
     let Attributes {
         mode,
         uid,
@@ -279,7 +290,7 @@ pub(crate) fn encode(ino: u32, node: &Node, finish: &Finish<'_>) -> [u8; INODE_S
     };
     let mut bytes = [0; INODE_SIZE];
     bytes.copy_from_slice(inode.as_bytes());
-    let sum = checksum::inode(checksum::SEED, ino, &bytes);
+    let sum = checksum::inode(seed, ino, &bytes);
     inode.i_checksum_lo = (sum as u16).into();
     inode.i_checksum_hi = ((sum >> 16) as u16).into();
     bytes.copy_from_slice(inode.as_bytes());

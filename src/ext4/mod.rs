@@ -12,8 +12,10 @@ pub(crate) mod format;
 pub(crate) mod geometry;
 pub(crate) mod hash;
 pub(crate) mod inode;
+mod journal;
 mod sets;
 pub(crate) mod tree;
+pub(crate) mod writable;
 pub(crate) mod writer;
 pub(crate) mod xattr;
 

@@ -128,6 +128,56 @@ fn the_json_summary_has_its_shape() {
 }
 
 #[test]
+fn the_hash_tree_is_told_of() {
+    let place = Place::new();
+    let salted = ["--json", "--verity", "--verity-salt", "00ff"];
+    let output = place.convert(&layer(), &salted);
+    let summary: Value = serde_json::from_str(stdout(&output)).unwrap();
+    let verity = &summary["verity"];
+    let names = [
+        "rootHash",
+        "hashOffset",
+        "algorithm",
+        "salt",
+        "uuid",
+        "dataBlocks",
+        "hashBlocks",
+        "blockSize",
+    ];
+    assert_eq!(keys(verity), names);
+    assert_eq!(verity["rootHash"].as_str().unwrap().len(), 64);
+    assert_eq!(verity["salt"], "00ff");
+    let blocks = summary["disk"]["blocks"].as_u64().unwrap();
+    assert_eq!(verity["dataBlocks"], blocks);
+    assert_eq!(verity["hashOffset"], 4096 * blocks);
+    let disk = fs::read(place.path("disk")).unwrap();
+    assert!(disk[4096 * blocks as usize..].starts_with(b"verity\0\0"));
+
+    let separate = [&salted[..], &["--verity-separate", "tree"]].concat();
+    let output = place.convert(&layer(), &separate);
+    let summary: Value = serde_json::from_str(stdout(&output)).unwrap();
+    assert_eq!(summary["verity"]["rootHash"], verity["rootHash"]);
+    assert_eq!(summary["verity"]["hashOffset"], 0);
+    assert_eq!(summary["verity"]["path"], "tree");
+    let tree = fs::read(place.path("tree")).unwrap();
+    assert!(disk[4096 * blocks as usize..].starts_with(&tree));
+
+    // Both appear, or neither.
+    let place = Place::new();
+    let output = place.convert(&layer()[..3000], &["--verity", "--verity-separate", "tree"]);
+    assert_eq!((code(&output), place.names().len()), (1, 0));
+    for wrong in [
+        &["--verity-salt", "00"][..],
+        &["--verity", "--verity-separate", "./disk"],
+        &["--verity", "--verity-separate", "-"],
+        &["--verity", "--verity-uuid", "1"],
+    ] {
+        let output = place.convert(&layer(), wrong);
+        assert_eq!((code(&output), place.names().len()), (2, 0), "{wrong:?}");
+    }
+}
+
+#[test]
 fn warnings_are_listed() {
     let place = Place::new();
     let output = place.convert(&odd_layer(), &["--json"]);

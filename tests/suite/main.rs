@@ -20,6 +20,8 @@ mod properties;
 #[cfg(test)]
 mod reproducible;
 #[cfg(test)]
+mod scratch;
+#[cfg(test)]
 mod semantics_entries;
 #[cfg(test)]
 mod semantics_metadata;
@@ -27,3 +29,5 @@ mod semantics_metadata;
 mod semantics_whiteouts;
 #[cfg(test)]
 mod streams;
+#[cfg(test)]
+mod verity;

@@ -97,6 +97,23 @@ pub(crate) struct Convert {
     #[arg(long)]
     pub keep_zeros: bool,
 
+    /// Put a dm-verity hash tree behind the file system.
+    #[arg(long)]
+    pub verity: bool,
+
+    /// The salt of the hash tree in hexadecimal digits, - for none; 32 zero bytes by default.
+    #[arg(long, value_name = "HEX", requires = "verity", value_parser = salt)]
+    pub verity_salt: Option<Salt>,
+
+    /// The UUID of the hash tree; by default it follows from what is hashed.
+    #[arg(long, value_name = "UUID", requires = "verity", value_parser = uuid)]
+    pub verity_uuid: Option<[u8; 16]>,
+
+    /// Write the hash tree to FILE, not to the disk: nothing or a regular file may be there.
+    #[arg(long, value_name = "FILE", requires = "verity", value_hint = ValueHint::FilePath)]
+    #[arg(value_parser = OsStringValueParser::new().try_map(output))]
+    pub verity_separate: Option<PathBuf>,
+
     /// Fail unless the uncompressed layer has this digest.
     #[arg(long, value_name = "DIGEST")]
     pub expect_diff_id: Option<Digest>,
@@ -180,6 +197,33 @@ pub(crate) enum When {
     Auto,
     Always,
     Never,
+}
+
+/// What is hashed before each block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Salt(pub Vec<u8>);
+
+/// As veritysetup takes it.
+fn salt(text: &str) -> Result<Salt, &'static str> {
+    const WRONG: &str = "a salt is written in pairs of hexadecimal digits, 256 pairs at most";
+    if text == "-" {
+        return Ok(Salt(Vec::new()));
+    }
+    let digit = |c: u8| char::from(c).to_digit(16);
+    let pair = |pair: &[u8]| match pair {
+        [high, low] => Some((digit(*high)? << 4 | digit(*low)?) as u8),
+        _ => None,
+    };
+    let bytes: Option<Vec<u8>> = text.as_bytes().chunks(2).map(pair).collect();
+    bytes
+        .filter(|bytes| (1..=256).contains(&bytes.len()))
+        .map(Salt)
+        .ok_or(WRONG)
+}
+
+fn uuid(text: &str) -> Result<[u8; 16], String> {
+    let uuid = uuid::Uuid::try_parse(text).map_err(|e| e.to_string())?;
+    Ok(uuid.into_bytes())
 }
 
 /// The compression that a media type promises; none if it promises nothing.
@@ -300,6 +344,16 @@ mod tests {
             "18446744073709551616",
         ] {
             size(text).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn salts_are_pairs_of_digits() {
+        assert_eq!(salt("-"), Ok(Salt(vec![])));
+        assert_eq!(salt("00fFa1"), Ok(Salt(vec![0, 0xff, 0xa1])));
+        assert_eq!(salt(&"7f".repeat(256)).unwrap().0.len(), 256);
+        for text in ["", "0", "0g", "+1", "00 1", "\u{e4}", &"00".repeat(257)] {
+            salt(text).unwrap_err();
         }
     }
 

@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
-use tar2vhd::{CancelToken, Discard, DiskFile, Options};
+use tar2vhd::{CancelToken, Discard, DiskFile, Options, Verity};
 
 use crate::Failure;
-use crate::args::{Convert, MediaType, When};
+use crate::args::{Convert, MediaType, Salt, When};
 use crate::output;
 use crate::progress::Display;
 
@@ -43,8 +43,8 @@ pub(crate) fn run(args: Convert) -> Result<(), Failure> {
     })
     .map_err(|e| Failure::error(format!("cannot handle signals: {e}")))?;
 
-    let file = DiskFile::create(&args.output)?;
-    let discard = file.discard_handle();
+    let files = Files::create(&args)?;
+    let discard = files.discard_handles();
     let cancel = CancelToken::new();
     let display = Display::new(args.progress, args.quiet);
     let result = {
@@ -54,11 +54,55 @@ pub(crate) fn run(args: Convert) -> Result<(), Failure> {
             .cancel(cancel.clone())
             .progress(move |progress| shown.show(progress));
         supervise(events, &signals, &cancel, &discard, move || {
-            work(input, file, &options, &args, &display)
+            work(input, files, &options, &args, &display)
         })
     };
     display.clear();
     result
+}
+
+/// What appears when all went well.
+struct Files {
+    disk: DiskFile,
+    hash_device: Option<DiskFile>,
+}
+
+impl Files {
+    fn create(args: &Convert) -> Result<Self, Failure> {
+        let disk = DiskFile::create(&args.output)?;
+        let hash_device = args.verity_separate.as_ref().map(DiskFile::create);
+        let hash_device = hash_device.transpose()?;
+        let same = args.verity_separate.as_ref().is_some_and(|separate| {
+            let absolute = |path| std::path::absolute(path).ok();
+            absolute(separate.as_path()) == absolute(args.output.as_path())
+        });
+        if same {
+            return Err(Failure::usage(
+                "--verity-separate names the file of the disk itself",
+            ));
+        }
+        Ok(Self { disk, hash_device })
+    }
+
+    fn all(&self) -> impl Iterator<Item = &DiskFile> {
+        self.hash_device.iter().chain([&self.disk])
+    }
+
+    fn discard_handles(&self) -> Vec<Discard> {
+        self.all().map(DiskFile::discard_handle).collect()
+    }
+
+    fn sync(&self) -> Result<(), Failure> {
+        Ok(self.all().try_for_each(DiskFile::sync)?)
+    }
+
+    /// The disk last: where it stands, its hash tree does.
+    fn publish(self, fsync: bool) -> Result<(), Failure> {
+        if let Some(hash_device) = self.hash_device {
+            hash_device.publish(fsync)?;
+        }
+        Ok(self.disk.publish(fsync)?)
+    }
 }
 
 fn options(args: &Convert) -> Result<Options, Failure> {
@@ -86,6 +130,16 @@ fn options(args: &Convert) -> Result<Options, Failure> {
     if let Some(size) = args.expect_size {
         options = options.expect_size(size);
     }
+    if args.verity {
+        let mut verity = Verity::new();
+        if let Some(Salt(salt)) = &args.verity_salt {
+            verity = verity.salt(salt.as_slice());
+        }
+        if let Some(uuid) = args.verity_uuid {
+            verity = verity.uuid(uuid);
+        }
+        options = options.verity(verity);
+    }
     if let Some(seconds) = source_date_epoch()? {
         options = options.time(seconds);
     }
@@ -111,7 +165,7 @@ fn supervise(
     events: Sender<Event>,
     received: &Receiver<Event>,
     cancel: &CancelToken,
-    discard: &Discard,
+    discard: &[Discard],
     work: impl FnOnce() -> Result<(), Failure> + Send + 'static,
 ) -> Result<(), Failure> {
     thread::Builder::new()
@@ -133,7 +187,8 @@ fn supervise(
             Ok(Event::Signal) => {
                 cancel.cancel();
                 // What is published already is there to stay: that was in time.
-                if discard.discard() {
+                let discarded = discard.iter().map(Discard::discard);
+                if discarded.fold(false, |any, one| any | one) {
                     return Err(Failure::error("interrupted by a signal"));
                 }
             }
@@ -145,7 +200,7 @@ fn supervise(
 /// The conversion itself.
 fn work(
     input: Option<PathBuf>,
-    file: DiskFile,
+    files: Files,
     options: &Options,
     args: &Convert,
     display: &Display,
@@ -162,16 +217,20 @@ fn work(
             Box::new(file)
         }
     };
-    let summary = tar2vhd::convert(input, &file, options)?;
+    let Files { disk, hash_device } = &files;
+    let summary = match hash_device {
+        None => tar2vhd::convert(input, disk, options)?,
+        Some(device) => tar2vhd::convert_with_hash_device(input, disk, device, options)?,
+    };
     // Who cannot be told of the disk does not get it.
     if !args.no_fsync {
-        file.sync()?;
+        files.sync()?;
     }
     display.clear();
     if args.json {
-        output::stdout(&report::json(&summary, &args.output, args.format))?;
+        output::stdout(&report::json(&summary, args))?;
     }
-    file.publish(!args.no_fsync)?;
+    files.publish(!args.no_fsync)?;
     if !args.json && !args.quiet {
         report::summary(&summary, &args.output);
         report::warnings(&summary);
@@ -201,7 +260,7 @@ mod tests {
             events,
             &received,
             &CancelToken::new(),
-            &discard,
+            &[discard],
             move || work(file, to_work),
         );
         let names = fs::read_dir(&directory)

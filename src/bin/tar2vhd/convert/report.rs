@@ -3,14 +3,21 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tar2vhd::{Blob, Compression, DiskFormat, EntryCounts, Summary};
+use tar2vhd::{Blob, Compression, DiskFormat, EntryCounts, Summary, VeritySummary};
 use uuid::Uuid;
 
-use crate::args::Format;
-use crate::output::{self, escape, human};
+use crate::args::Convert;
+use crate::output::{self, escape, hex, human};
 
 /// One JSON object on a line of its own.
-pub(super) fn json(summary: &Summary, path: &Path, format: Format) -> Vec<u8> {
+pub(super) fn json(summary: &Summary, args: &Convert) -> Vec<u8> {
+    // Programs hand it on as it is, so it is escaped only if it must be.
+    let shown = |path: &Path| {
+        path.to_str().map_or_else(
+            || escape(path.as_os_str().as_encoded_bytes()),
+            str::to_owned,
+        )
+    };
     let blob = |blob: &Blob, compression: Compression| {
         json!({
             "mediaType": compression.media_type(),
@@ -22,17 +29,21 @@ pub(super) fn json(summary: &Summary, path: &Path, format: Format) -> Vec<u8> {
     object["compressed"] = blob(&summary.compressed, summary.compression);
     let disk = &summary.disk;
     object["disk"] = json!({
-        // Programs hand it on as it is, so it is escaped only if it must be.
-        "path": path
-            .to_str()
-            .map_or_else(|| escape(path.as_os_str().as_encoded_bytes()), str::to_owned),
-        "format": DiskFormat::from(format).as_str(),
+        "path": shown(&args.output),
+        "format": DiskFormat::from(args.format).as_str(),
         "size": disk.size,
         "virtualSize": disk.virtual_size,
         "uuid": Uuid::from_bytes(disk.uuid).to_string(),
         "blocks": disk.blocks,
         "inodes": disk.inodes,
     });
+    if let Some(found) = &summary.verity {
+        let mut verity = verity(found);
+        if let Some(path) = &args.verity_separate {
+            verity["path"] = shown(path).into();
+        }
+        object["verity"] = verity;
+    }
     object["entries"] = entries(&summary.entries);
     object["warnings"] = summary
         .warnings
@@ -46,6 +57,20 @@ pub(super) fn json(summary: &Summary, path: &Path, format: Format) -> Vec<u8> {
         })
         .collect();
     format!("{object}\n").into_bytes()
+}
+
+/// A hash tree under the names that programs which set up dm-verity know.
+fn verity(verity: &VeritySummary) -> Value {
+    json!({
+        "rootHash": hex(&verity.root_hash.0),
+        "hashOffset": verity.hash_offset,
+        "algorithm": "sha256",
+        "salt": hex(&verity.salt),
+        "uuid": Uuid::from_bytes(verity.uuid).to_string(),
+        "dataBlocks": verity.data_blocks,
+        "hashBlocks": verity.hash_blocks,
+        "blockSize": 4096,
+    })
 }
 
 fn entries(entries: &EntryCounts) -> Value {
@@ -82,6 +107,9 @@ pub(super) fn summary(summary: &Summary, path: &Path) {
     }
     let Blob { digest, size } = summary.layer;
     output::stderr(format_args!("  tar  {}, {digest}", human(size)));
+    if let Some(verity) = &summary.verity {
+        output::stderr(format_args!("  root hash {}", hex(&verity.root_hash.0)));
+    }
     output::stderr(format_args!("  {}", counts(&summary.entries)));
 }
 

@@ -1,0 +1,177 @@
+//! Blocks of the file system to bytes of the disk, and the disk's end.
+
+use std::thread::Scope;
+
+use crate::disk::{Container, DiskOutput, Stream, Wrapped};
+use crate::error::{Error, Result};
+use crate::ext4::format::BLOCK_SIZE;
+use crate::ext4::writer::BlockSink;
+use crate::identity;
+use crate::options::{CancelToken, Options};
+use crate::summary::VeritySummary;
+use crate::verity::{Hashes, hash_device_blocks};
+
+/// What a conversion writes to.
+#[derive(Clone, Copy)]
+pub(super) struct Outputs<'a> {
+    pub disk: &'a dyn DiskOutput,
+    /// Where the hash tree goes; on the disk, if nowhere else.
+    pub hash_device: Option<&'a dyn DiskOutput>,
+    /// The hashes of the blocks, if a tree is wanted.
+    pub hashes: Option<&'a Hashes>,
+}
+
+/// Blocks to bytes of the disk.
+pub(super) struct Blocks<'scope> {
+    disk: Wrapped<'scope>,
+    /// Blocks on their way to the hash tree.
+    hashed: Option<Stream<'scope>>,
+    outputs: Outputs<'scope>,
+    cancel: CancelToken,
+}
+
+/// More threads than this hash no faster than a disk is written.
+const HASHERS_MAX: usize = 16;
+
+/// A disk that is whole.
+pub(super) struct Disk {
+    pub size: u64,
+    pub virtual_size: u64,
+    pub verity: Option<VeritySummary>,
+}
+
+impl<'scope> Blocks<'scope> {
+    /// Everything on the caller's thread.
+    pub(super) fn inline(outputs: Outputs<'scope>, options: &Options) -> Result<Self> {
+        let stream = Stream::inline(outputs.disk);
+        let hashed = outputs.hashes.map(|hashes| Stream::inline(hashes));
+        Self::new(stream, hashed, outputs, options)
+    }
+
+    /// Writes on a thread of `scope`, and hashes on as many as may be.
+    pub(super) fn threaded<'env>(
+        scope: &'scope Scope<'scope, 'env>,
+        outputs: Outputs<'scope>,
+        options: &Options,
+        threads: usize,
+    ) -> Result<Self> {
+        let stream = Stream::threaded(scope, outputs.disk, 1);
+        let hashed = outputs
+            .hashes
+            .map(|hashes| Stream::threaded(scope, hashes, threads.min(HASHERS_MAX)));
+        Self::new(stream, hashed, outputs, options)
+    }
+
+    fn new(
+        stream: Stream<'scope>,
+        hashed: Option<Stream<'scope>>,
+        outputs: Outputs<'scope>,
+        options: &Options,
+    ) -> Result<Self> {
+        let most = most_bytes(outputs, options);
+        let container = Container::new(options.format, most, None, options.time)?;
+        Ok(Self {
+            disk: Wrapped::new(stream, container, outputs.disk),
+            hashed,
+            outputs,
+            cancel: options.cancel.clone(),
+        })
+    }
+
+    /// Ends a disk whose file system has so many blocks.
+    pub(super) fn finish(mut self, blocks: u64, uuid: [u8; 16], options: &Options) -> Result<Disk> {
+        let mut size = blocks * BLOCK_SIZE as u64;
+        let verity = self.write_tree(blocks)?;
+        if let Some(verity) = &verity
+            && self.outputs.hash_device.is_none()
+        {
+            size += verity.hash_blocks * BLOCK_SIZE as u64;
+        }
+        let most = most_bytes(self.outputs, options);
+        let virtual_size = size
+            .checked_next_multiple_of(options.align.max(1))
+            .filter(|size| *size <= most)
+            .ok_or_else(|| {
+                Error::limit(format!(
+                    "the disk of {size} bytes, aligned to {}, is larger than the maximum size \
+                     of {most}",
+                    options.align
+                ))
+            })?;
+        let ids = identity::of_disk(uuid, virtual_size);
+        let size = self.disk.finish(virtual_size, virtual_size, &ids)?;
+        Ok(Disk {
+            size,
+            virtual_size,
+            verity,
+        })
+    }
+
+    /// Closes the hash tree over the file system and writes it.
+    fn write_tree(&mut self, data_blocks: u64) -> Result<Option<VeritySummary>> {
+        let (Some(hashed), Some(hashes)) = (self.hashed.take(), self.outputs.hashes) else {
+            return Ok(None);
+        };
+        hashed.finish()?;
+        let tree = hashes.finish(data_blocks);
+        let hash_blocks = hash_device_blocks(data_blocks);
+        let hash_offset = match self.outputs.hash_device {
+            None => data_blocks * BLOCK_SIZE as u64,
+            Some(_) => 0,
+        };
+        let mut offset = hash_offset;
+        match self.outputs.hash_device {
+            None => tree.write(|part| {
+                self.cancel.check()?;
+                self.disk.put(offset, part)?;
+                offset += part.len() as u64;
+                Ok(())
+            })?,
+            Some(device) => {
+                let mut stream = Stream::inline(device);
+                tree.write(|part| {
+                    self.cancel.check()?;
+                    stream.write(offset, part)?;
+                    offset += part.len() as u64;
+                    Ok(())
+                })?;
+                stream.finish()?;
+                device.set_len(offset).map_err(|error| {
+                    Error::output("cannot set the size of the hash device", error)
+                })?;
+            }
+        }
+        Ok(Some(VeritySummary {
+            root_hash: tree.root,
+            hash_offset,
+            data_blocks,
+            hash_blocks,
+            salt: tree.superblock.salt().unwrap_or_default().to_vec(),
+            uuid: tree.superblock.uuid,
+        }))
+    }
+}
+
+/// The most bytes of the disk: a hash tree on it comes on top of what the options allow the
+/// file system, as far as the format goes.
+fn most_bytes(outputs: Outputs<'_>, options: &Options) -> u64 {
+    match (outputs.hashes, outputs.hash_device) {
+        (Some(_), None) => {
+            let tree = hash_device_blocks(options.max_size / BLOCK_SIZE as u64);
+            let most = options.max_size + tree * BLOCK_SIZE as u64;
+            most.min(options.format.most_bytes())
+        }
+        _ => options.max_size,
+    }
+}
+
+impl BlockSink for Blocks<'_> {
+    fn write(&mut self, block: u64, data: &[u8]) -> Result<()> {
+        self.cancel.check()?;
+        let offset = block * BLOCK_SIZE as u64;
+        if let Some(hashed) = &mut self.hashed {
+            hashed.write(offset, data)?;
+        }
+        self.disk.put(offset, data)
+    }
+}
