@@ -11,6 +11,7 @@ mod layer;
 mod options;
 mod scratch;
 mod summary;
+mod timings;
 mod verity;
 mod virtual_disk;
 
@@ -30,6 +31,7 @@ pub use summary::{
     Blob, Compression, Digest, DiskSummary, EntryCounts, ParseDigestError, Summary, VeritySummary,
     Warning, WarningKind,
 };
+pub use timings::{Stage, StageTiming, Timings};
 pub use verity::{BadBlock, BlockKind, Verity, VerityCheck, check_verity};
 pub use virtual_disk::{
     DiskOptions, DiskReport, convert_disk, convert_disk_file, create_disk, create_disk_file,
