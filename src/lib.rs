@@ -12,6 +12,7 @@ mod options;
 mod scratch;
 mod summary;
 mod timings;
+mod verify;
 mod verity;
 mod virtual_disk;
 
@@ -32,6 +33,10 @@ pub use summary::{
     Warning, WarningKind,
 };
 pub use timings::{Stage, StageTiming, Timings};
+pub use verify::{
+    Examined, Finding, FindingKind, Place, Verdict, Verification, VerifyOptions, verify,
+    verify_bytes, verify_volume,
+};
 pub use verity::{BadBlock, BlockKind, Verity, VerityCheck, check_verity};
 pub use virtual_disk::{
     DiskOptions, DiskReport, convert_disk, convert_disk_file, create_disk, create_disk_file,
