@@ -6,6 +6,7 @@ mod disk;
 mod inspect;
 mod output;
 mod progress;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -43,6 +44,7 @@ fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Convert(args) => convert::run(*args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Verify(args) => verify::run(&args),
         Command::Disk(args) => disk::run(args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
