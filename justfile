@@ -18,13 +18,13 @@ test *ARGS:
 giants:
     TAR2VHD_GIANTS=1 cargo test --test giants
 
-# Time conversions of generated layers, or of those whose name contains FILTER.
+# Time conversions of generated layers and scratch disks, or those whose name contains FILTER.
 bench FILTER="":
-    cargo bench --bench convert -- {{ FILTER }}
+    cargo bench --bench convert --bench scratch -- {{ FILTER }}
 
 # Check what the benches time, once, without timing it.
 bench-check:
-    cargo bench --bench convert -- --test
+    cargo bench --bench convert --bench scratch -- --test
 
 # Fuzz TARGET (convert, footer or all) for SECONDS each.
 fuzz TARGET="all" SECONDS="60":
