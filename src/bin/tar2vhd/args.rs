@@ -1,5 +1,6 @@
 //! The command line.
 
+pub(crate) mod disk;
 mod scratch;
 
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Parser, Subcommand, ValueEnum, ValueHint};
 use tar2vhd::{Compression, Digest, DiskFormat};
 
+pub(crate) use disk::Disk;
 pub(crate) use scratch::{Runhcs, Scratch, ScratchUuid};
 
 /// Converts container image layers to ext4 disk images.
@@ -28,6 +30,7 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     Convert(Box<Convert>),
     Inspect(Inspect),
+    Disk(Disk),
     Scratch(Scratch),
     Runhcs(Runhcs),
     /// Print a script that completes command lines.

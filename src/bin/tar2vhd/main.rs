@@ -2,6 +2,7 @@
 
 mod args;
 mod convert;
+mod disk;
 mod inspect;
 mod output;
 mod progress;
@@ -48,6 +49,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Convert(args) => convert::run(*args)?,
         Command::Inspect(args) => inspect::run(&args)?,
+        Command::Disk(args) => disk::run(args)?,
         Command::Scratch(args) => scratch::run(args)?,
         // It ends as its callers expect.
         Command::Runhcs(args) => return Ok(runhcs::run(args.arguments)),

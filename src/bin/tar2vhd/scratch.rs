@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::Failure;
 use crate::args::{Scratch, ScratchUuid};
 use crate::convert::{Signals, source_date_epoch};
-use crate::output::{self, escape, human};
+use crate::output::{self, human};
 
 pub(crate) fn run(args: Scratch) -> Result<(), Failure> {
     let mut options = ScratchOptions::new()
@@ -62,12 +62,8 @@ pub(crate) fn run(args: Scratch) -> Result<(), Failure> {
 
 /// One JSON object on a line of its own.
 fn report(summary: &DiskSummary, args: &Scratch) -> Vec<u8> {
-    let path = &args.output;
     let object = json!({
-        // Programs hand it on as it is, so it is escaped only if it must be.
-        "path": path
-            .to_str()
-            .map_or_else(|| escape(path.as_os_str().as_encoded_bytes()), str::to_owned),
+        "path": output::path(&args.output),
         "format": DiskFormat::from(args.format).as_str(),
         "size": summary.size,
         "virtualSize": summary.virtual_size,
