@@ -11,6 +11,7 @@ mod layer;
 mod options;
 mod scratch;
 mod summary;
+mod verify;
 mod verity;
 mod virtual_disk;
 
@@ -22,13 +23,17 @@ pub use disk::{
 pub use error::{Error, ErrorKind, Result};
 pub use inspect::{Checks, FileSystem, Inspection, Tally, inspect, inspect_bytes};
 pub use options::{
-    CancelToken, DiskFormat, LowerEntry, LowerLayers, LowerMetadata, Options, Progress,
+    CancelToken, DiskFormat, Inflater, LowerEntry, LowerLayers, LowerMetadata, Options, Progress,
     ScratchOptions,
 };
 pub use scratch::{scratch, scratch_file};
 pub use summary::{
     Blob, Compression, Digest, DiskSummary, EntryCounts, ParseDigestError, Summary, VeritySummary,
     Warning, WarningKind,
+};
+pub use verify::{
+    Examined, Finding, FindingKind, Place, Verdict, Verification, VerifyOptions, verify,
+    verify_bytes, verify_volume,
 };
 pub use verity::{BadBlock, BlockKind, Verity, VerityCheck, check_verity};
 pub use virtual_disk::{

@@ -23,3 +23,5 @@ mod signals;
 mod skip;
 #[cfg(test)]
 mod usage;
+#[cfg(test)]
+mod verify;

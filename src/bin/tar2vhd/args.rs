@@ -30,6 +30,7 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     Convert(Box<Convert>),
     Inspect(Inspect),
+    Verify(Verify),
     Disk(Disk),
     Scratch(Scratch),
     Runhcs(Runhcs),
@@ -85,6 +86,10 @@ pub(crate) struct Convert {
     /// The largest zstd window, which is memory, to accept.
     #[arg(long, value_name = "SIZE", default_value = "128MiB", value_parser = size)]
     pub max_window: u64,
+
+    /// What inflates gzip.
+    #[arg(long, value_name = "DECODER", value_enum, default_value_t)]
+    pub inflater: Inflater,
 
     /// The OCI or Docker media type that the layer has to be of.
     #[arg(long, value_name = "TYPE", value_parser = media_type)]
@@ -191,6 +196,29 @@ pub(crate) struct Inspect {
     pub json: bool,
 }
 
+/// Check a disk to the bottom.
+///
+/// DISK is a VHD, a VHDX or a raw image with an ext4 file system, made by whatever program.
+/// Its structures are checked and held against one another, like e2fsck -fn does; nothing is
+/// written. Exit status 0 says that nothing is wrong, 1 that something is, or could not be
+/// checked.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Verify {
+    /// The disk.
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub disk: PathBuf,
+
+    /// Check every block against the dm-verity tree behind the file system, of this root hash.
+    #[arg(long, value_name = "HEX", value_parser = root_hash)]
+    pub root_hash: Option<Digest>,
+
+    /// Print one JSON object.
+    ///
+    /// In its paths a backslash is written \\, and a byte that is not UTF-8 \xNN.
+    #[arg(long)]
+    pub json: bool,
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     /// A fixed VHD: the file system and a footer.
@@ -214,6 +242,24 @@ impl From<Format> for DiskFormat {
             Format::Vhdx => Self::Vhdx,
             Format::VhdxFixed => Self::VhdxFixed,
             Format::Raw => Self::Raw,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Inflater {
+    /// The fastest.
+    #[default]
+    Own,
+    /// Another implementation, without unsafe code of ours.
+    ZlibRs,
+}
+
+impl From<Inflater> for tar2vhd::Inflater {
+    fn from(inflater: Inflater) -> Self {
+        match inflater {
+            Inflater::Own => Self::Own,
+            Inflater::ZlibRs => Self::ZlibRs,
         }
     }
 }
@@ -290,6 +336,13 @@ fn size(text: &str) -> Result<u64, String> {
     number
         .checked_mul(1 << shift)
         .ok_or_else(|| "that is more than 64 bits hold".into())
+}
+
+/// 64 hexadecimal digits, as veritysetup has them.
+fn root_hash(text: &str) -> Result<Digest, String> {
+    format!("sha256:{}", text.to_lowercase())
+        .parse()
+        .map_err(|e: tar2vhd::ParseDigestError| e.to_string())
 }
 
 fn media_type(text: &str) -> Result<MediaType, String> {

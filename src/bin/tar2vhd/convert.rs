@@ -105,6 +105,7 @@ fn options(args: &Convert) -> Result<Options, Failure> {
         .max_size(args.max_size)
         .max_entries(args.max_entries)
         .max_window(args.max_window)
+        .inflater(args.inflater.into())
         .bottom_layer(args.bottom_layer)
         .align(args.align.unwrap_or(0))
         .inline_data(args.inline_data)

@@ -8,6 +8,7 @@ mod output;
 mod progress;
 mod runhcs;
 mod scratch;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -49,6 +50,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Convert(args) => convert::run(*args)?,
         Command::Inspect(args) => inspect::run(&args)?,
+        Command::Verify(args) => verify::run(&args)?,
         Command::Disk(args) => disk::run(args)?,
         Command::Scratch(args) => scratch::run(args)?,
         // It ends as its callers expect.
