@@ -16,7 +16,7 @@ pub use disk::{Discard, DiskFile, DiskOutput, MemoryDisk, SeekDisk};
 pub use error::{Error, ErrorKind, Result};
 pub use inspect::{Checks, FileSystem, Inspection, Tally, VhdFooter, inspect, inspect_bytes};
 pub use options::{
-    CancelToken, DiskFormat, LowerEntry, LowerLayers, LowerMetadata, Options, Progress,
+    CancelToken, DiskFormat, LowerEntry, LowerLayers, LowerMetadata, Options, Profile, Progress,
 };
 pub use summary::{
     Blob, Compression, Digest, DiskSummary, EntryCounts, ParseDigestError, Summary, VeritySummary,

@@ -5,7 +5,7 @@ use uuid::Builder;
 
 use crate::disk::DiskIds;
 use crate::ext4::finish::Identity;
-use crate::options::Options;
+use crate::options::{Options, Profile};
 use crate::summary::Digest;
 
 /// Raised whenever other bytes come out for the same input; CHANGELOG.md notes it.
@@ -28,6 +28,10 @@ pub(super) fn of(diff_id: Digest, options: &Options, answers: [u8; 32]) -> Ident
         ..
     } = options;
     hash.update([whiteouts, bottom_layer, inline_data, keep_zeros].map(|flag| u8::from(*flag)));
+    if options.profile == Profile::Hcsshim {
+        // Its file systems have no identity; the disks around them have.
+        hash.update(b"hcsshim");
+    }
     let hash: [u8; 32] = hash.finalize().into();
     let (uuid, seed) = hash.split_at(16);
     let mut words = seed

@@ -1,6 +1,7 @@
 //! The pipeline: a layer in, a disk out, a summary back.
 
 mod blocks;
+mod hcsshim;
 mod identity;
 mod links;
 mod metadata;
@@ -16,11 +17,13 @@ use rayon::ThreadPoolBuilder;
 use crate::disk::{DiskFile, DiskOutput};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ext4::format::{BLOCK_SIZE, MAX_BLOCKS};
+use crate::ext4::profile::{self, DEFAULT, HCSSHIM};
 use crate::ext4::writer::{Config, Writer};
-use crate::options::Options;
+use crate::options::{Options, Profile};
 use crate::summary::{Blob, DiskSummary, Summary, WarningKind};
 use crate::verity::{Hashes, Verity};
 use blocks::{Blocks, Outputs};
+use hcsshim::Hcsshim;
 use pipeline::Read as LayerRead;
 use place::{Place, Rules};
 
@@ -74,13 +77,21 @@ fn run(
     };
     if threads == 1 {
         let blocks = Blocks::inline(outputs, options)?;
-        let read = pipeline::inline(input, options, place(blocks, options))?;
-        return finish(read, options, threads);
+        let read = match options.profile {
+            Profile::Default => pipeline::inline(input, options, place(blocks, options)),
+            Profile::Hcsshim => pipeline::inline(input, options, hcsshim(blocks, options)?),
+        };
+        return finish(read?, options, threads);
     }
     std::thread::scope(|scope| {
         let blocks = Blocks::threaded(scope, outputs, options, threads)?;
-        let read = pipeline::threaded(scope, input, options, place(blocks, options))?;
-        finish(read, options, threads)
+        let read = match options.profile {
+            Profile::Default => pipeline::threaded(scope, input, options, place(blocks, options)),
+            Profile::Hcsshim => {
+                pipeline::threaded(scope, input, options, hcsshim(blocks, options)?)
+            }
+        };
+        finish(read?, options, threads)
     })
 }
 
@@ -102,19 +113,27 @@ pub fn convert_file(
 }
 
 fn place<'a>(blocks: Blocks<'a>, options: &'a Options) -> Place<'a, Blocks<'a>> {
-    let config = Config {
-        max_blocks: (options.max_size / BLOCK_SIZE as u64).min(MAX_BLOCKS),
-        keep_zeros: options.keep_zeros,
-        inline_data: options.inline_data,
-        time: options.time,
-    };
     let rules = Rules {
         whiteouts: options.whiteouts,
         bottom_layer: options.bottom_layer,
         max_entries: options.max_entries,
         lower: options.lower.as_deref(),
     };
-    Place::new(Writer::new(blocks, config), rules)
+    Place::new(Writer::new(blocks, config(&DEFAULT, options)), rules)
+}
+
+fn hcsshim<'a>(blocks: Blocks<'a>, options: &Options) -> Result<Hcsshim<Blocks<'a>>> {
+    Hcsshim::new(Writer::new(blocks, config(&HCSSHIM, options)), options)
+}
+
+fn config(profile: &'static profile::Profile, options: &Options) -> Config {
+    Config {
+        max_blocks: (options.max_size / BLOCK_SIZE as u64).min(MAX_BLOCKS),
+        profile,
+        keep_zeros: options.keep_zeros,
+        inline_data: options.inline_data,
+        time: options.time,
+    }
 }
 
 /// Everything is read: writes what only the end tells.
@@ -149,7 +168,10 @@ fn finish(read: LayerRead<Blocks<'_>>, options: &Options, threads: usize) -> Res
         disk: DiskSummary {
             size: disk.size,
             virtual_size: disk.virtual_size,
-            uuid: identity.uuid,
+            uuid: match options.profile {
+                Profile::Default => identity.uuid,
+                Profile::Hcsshim => [0; 16],
+            },
             blocks: blocks.into(),
             inodes,
         },

@@ -11,16 +11,13 @@ use super::checksum;
 use super::dir::{self, Directory};
 use super::extent::{ExtentRoot, ExtentTree};
 use super::format::{
-    BG_INODE_ZEROED, BITS_PER_BLOCK, BLOCK_SIZE, CHECKSUM_CRC32C, COMPAT_DIR_INDEX,
-    COMPAT_EXT_ATTR, COMPAT_SPARSE_SUPER2, DEFAULT_MOUNT_OPTS, EXTRA_ISIZE, FIRST_INO,
-    FLAGS_SIGNED_HASH, GroupDescriptor, HASH_HALF_MD4, I_BLOCK_SIZE, INCOMPAT_CSUM_SEED,
-    INCOMPAT_EA_INODE, INCOMPAT_EXTENTS, INCOMPAT_FILETYPE, INCOMPAT_FLEX_BG, INCOMPAT_INLINE_DATA,
-    INCOMPAT_LARGEDIR, INODE_SIZE, INODES_PER_BLOCK, RO_COMPAT_DIR_NLINK, RO_COMPAT_EXTRA_ISIZE,
-    RO_COMPAT_HUGE_FILE, RO_COMPAT_LARGE_FILE, RO_COMPAT_METADATA_CSUM, RO_COMPAT_READONLY,
+    BITS_PER_BLOCK, BLOCK_SIZE, CHECKSUM_CRC32C, FIRST_INO, GroupDescriptor, I_BLOCK_SIZE,
+    INCOMPAT_EA_INODE, INCOMPAT_INLINE_DATA, INCOMPAT_LARGEDIR, INODE_SIZE, INODES_PER_BLOCK,
     SUPER_MAGIC, SUPERBLOCK_OFFSET, Superblock, XATTR_REFCOUNT_MAX,
 };
 use super::geometry::Geometry;
 use super::hash::half_md4;
+use super::hcsshim;
 use super::inode::{Body, Finish, Node, encode};
 use super::sets::{Sets, Stored};
 use super::tree::{Ino, Tree};
@@ -69,17 +66,26 @@ const ENTRIES_AT_A_TIME: usize = 1 << 16;
 /// Blocks of the inode tables that one task makes, and tasks at a time.
 const TABLE_SPAN: u32 = 64;
 const TABLE_SPANS: u32 = 16;
-/// Groups that share metadata as flex_bg has it: all there can be.
-const LOG_GROUPS_PER_FLEX: u8 = 20;
 
 impl<S: BlockSink> Writer<S> {
     /// Writes everything that is left and the superblock last.
     pub(crate) fn finish(mut self, identity: &Identity) -> Result<Finished<S>> {
         let opaque = xattr::opaque_mark();
-        let references = self.place_xattrs(&opaque)?;
+        let profile = self.config.profile;
+        let references = match profile.xattrs_come_first {
+            true => {
+                self.write_late_blocks()?;
+                References::new()
+            }
+            false => self.place_xattrs(&opaque)?,
+        };
         self.free_unused_values(&references);
         let (dirs, levels) = self.write_directories(identity)?;
-        let geometry = Geometry::new(self.area.next, self.tree.last_ino(), self.config.max_blocks)?;
+        let (end, last_ino) = (self.area.next, self.tree.last_ino());
+        let geometry = match profile.small_groups {
+            true => Geometry::new(end, last_ino, self.config.max_blocks)?,
+            false => Geometry::hcsshim(end, last_ino, self.config.max_blocks)?,
+        };
         self.write_inode_tables(&geometry, &dirs, &references, &opaque)?;
         let mut descriptors = self.write_bitmaps(&geometry)?;
         let totals = Totals::of(&descriptors);
@@ -196,12 +202,14 @@ impl<S: BlockSink> Writer<S> {
         let mut done = Vec::new();
         done.resize_with(self.tree.dir_count(), DirBlocks::default);
         let mut levels = 0;
-        let all: Vec<_> = self
-            .tree
-            .nodes()
-            .filter(|(_, node)| node.is_dir())
-            .collect();
-        let all: Vec<_> = all.into_iter().map(|(ino, _)| ino).collect();
+        let profile = self.config.profile;
+        let all: Vec<_> = match profile.hashed_directories {
+            true => {
+                let dirs = self.tree.nodes().filter(|(_, node)| node.is_dir());
+                dirs.map(|(ino, _)| ino).collect()
+            }
+            false => hcsshim::directory_order(&self.tree),
+        };
         let mut next = 0;
         while next < all.len() {
             let mut entries = 0;
@@ -213,7 +221,10 @@ impl<S: BlockSink> Writer<S> {
             let Self { tree, area, .. } = self;
             let made: Vec<_> = all[first..next]
                 .par_iter()
-                .map(|ino| directory(tree, *ino, &identity.hash_seed))
+                .map(|ino| match profile.hashed_directories {
+                    true => directory(tree, *ino, &identity.hash_seed),
+                    false => plain_directory(tree, *ino),
+                })
                 .collect();
             let mut extra = Vec::new();
             for (ino, dir) in all[first..next].iter().zip(&made) {
@@ -225,7 +236,10 @@ impl<S: BlockSink> Writer<S> {
                 levels = levels.max(dir.indirect_levels());
                 let start = area.reserve(dir.blocks())?;
                 write_blocks(&mut area.sink, start, dir)?;
-                let mut extents = ExtentTree::new(checksum::inode_seed(checksum::SEED, ino.get()));
+                let mut extents = match profile.checksums {
+                    true => ExtentTree::new(checksum::inode_seed(checksum::SEED, ino.get())),
+                    false => ExtentTree::unchecked(),
+                };
                 // Up to 2^32 blocks were reserved, so the count fits.
                 extents.push(0, dir.blocks() as u32, start, &mut |node| area.append(node))?;
                 let before = area.next;
@@ -257,6 +271,7 @@ impl<S: BlockSink> Writer<S> {
         references: &References,
         opaque: &Attribute,
     ) -> Result<()> {
+        let profile = self.config.profile;
         let Self {
             tree, sets, area, ..
         } = self;
@@ -274,8 +289,11 @@ impl<S: BlockSink> Writer<S> {
                     Body::Directory(index) => Some(&dirs[index as usize]),
                     _ => None,
                 };
-                let finish = finish_of(tree, sets, ino, node, directory, references, opaque)?;
-                slot.copy_from_slice(&encode(ino.get(), node, &finish));
+                let finish = match profile.xattrs_come_first {
+                    true => finish_of_hcsshim(sets, node, directory),
+                    false => finish_of(tree, sets, ino, node, directory, references, opaque)?,
+                };
+                slot.copy_from_slice(&encode(profile, ino.get(), node, &finish));
             }
             Ok(table)
         };
@@ -293,6 +311,7 @@ impl<S: BlockSink> Writer<S> {
 
     /// Writes the bitmaps and answers the descriptors.
     fn write_bitmaps(&mut self, geometry: &Geometry) -> Result<Vec<GroupDescriptor>> {
+        let profile = self.config.profile;
         let reserved = super::geometry::reserved_descriptor_blocks(self.config.max_blocks);
         let mut free = std::mem::take(&mut self.freed);
         free.push((
@@ -338,7 +357,11 @@ impl<S: BlockSink> Writer<S> {
             let unused = end_ino.saturating_sub((last_ino + 1).max(first_ino));
             let mut inode_bitmap = Bitmap::full();
             let bits = geometry.inodes_per_group;
-            inode_bitmap.clear(bits - unused..bits);
+            let padding = match profile.padded_bitmaps {
+                true => bits,
+                false => BITS_PER_BLOCK,
+            };
+            inode_bitmap.clear(bits - unused..padding);
             let freed = within(&free_ino, first_ino, end_ino);
             freed
                 .iter()
@@ -357,15 +380,25 @@ impl<S: BlockSink> Writer<S> {
                 bg_free_blocks_count_lo: (free_blocks as u16).into(),
                 bg_free_inodes_count_lo: ((unused + freed.len() as u32) as u16).into(),
                 bg_used_dirs_count_lo: (within(&dir_ino, first_ino, end_ino).len() as u16).into(),
-                bg_flags: BG_INODE_ZEROED.into(),
+                bg_flags: profile.group_flags.into(),
                 bg_exclude_bitmap_lo: 0.into(),
-                bg_block_bitmap_csum_lo: checksum::bitmap(checksum::SEED, block_bits).into(),
-                bg_inode_bitmap_csum_lo: checksum::bitmap(checksum::SEED, inode_bits).into(),
-                bg_itable_unused_lo: (unused as u16).into(),
+                bg_block_bitmap_csum_lo: 0.into(),
+                bg_inode_bitmap_csum_lo: 0.into(),
+                bg_itable_unused_lo: match profile.unused_inodes {
+                    true => unused as u16,
+                    false => 0,
+                }
+                .into(),
                 bg_checksum: 0.into(),
             };
-            let bytes = zerocopy::transmute_ref!(&descriptor);
-            descriptor.bg_checksum = checksum::descriptor(checksum::SEED, group, bytes).into();
+            if profile.checksums {
+                descriptor.bg_block_bitmap_csum_lo =
+                    checksum::bitmap(checksum::SEED, block_bits).into();
+                descriptor.bg_inode_bitmap_csum_lo =
+                    checksum::bitmap(checksum::SEED, inode_bits).into();
+                let bytes = zerocopy::transmute_ref!(&descriptor);
+                descriptor.bg_checksum = checksum::descriptor(checksum::SEED, group, bytes).into();
+            }
             descriptors.push(descriptor);
         }
         Ok(descriptors)
@@ -379,8 +412,8 @@ impl<S: BlockSink> Writer<S> {
         totals: &Totals,
         levels: usize,
     ) -> [u8; BLOCK_SIZE] {
-        let mut incompat =
-            INCOMPAT_FILETYPE | INCOMPAT_EXTENTS | INCOMPAT_FLEX_BG | INCOMPAT_CSUM_SEED;
+        let profile = self.config.profile;
+        let mut incompat = profile.incompat | profile.announced(self.config.inline_data);
         for (_, node) in self.tree.nodes() {
             match node.body {
                 Body::XattrValue { .. } => incompat |= INCOMPAT_EA_INODE,
@@ -402,38 +435,37 @@ impl<S: BlockSink> Writer<S> {
         sb.s_blocks_per_group = geometry.blocks_per_group.into();
         sb.s_clusters_per_group = geometry.blocks_per_group.into();
         sb.s_inodes_per_group = geometry.inodes_per_group.into();
-        (sb.s_wtime, sb.s_wtime_hi) = (time.into(), time_hi);
-        (sb.s_lastcheck, sb.s_lastcheck_hi) = (time.into(), time_hi);
-        (sb.s_mkfs_time, sb.s_mkfs_time_hi) = (time.into(), time_hi);
-        sb.s_max_mnt_count = u16::MAX.into();
+        sb.s_max_mnt_count = profile.max_mnt_count.into();
         sb.s_magic = SUPER_MAGIC.into();
         sb.s_state = STATE_CLEAN.into();
         sb.s_errors = ERRORS_CONTINUE.into();
         sb.s_rev_level = DYNAMIC_REVISION.into();
         sb.s_first_ino = FIRST_INO.into();
         sb.s_inode_size = (INODE_SIZE as u16).into();
-        sb.s_feature_compat = (COMPAT_EXT_ATTR | COMPAT_DIR_INDEX | COMPAT_SPARSE_SUPER2).into();
+        sb.s_feature_compat = profile.compat.into();
         sb.s_feature_incompat = incompat.into();
-        sb.s_feature_ro_compat = (RO_COMPAT_LARGE_FILE
-            | RO_COMPAT_HUGE_FILE
-            | RO_COMPAT_DIR_NLINK
-            | RO_COMPAT_EXTRA_ISIZE
-            | RO_COMPAT_METADATA_CSUM
-            | RO_COMPAT_READONLY)
-            .into();
-        sb.s_uuid = identity.uuid;
-        sb.s_hash_seed = identity.hash_seed.map(Into::into);
-        sb.s_def_hash_version = HASH_HALF_MD4;
-        sb.s_default_mount_opts = DEFAULT_MOUNT_OPTS.into();
-        sb.s_min_extra_isize = EXTRA_ISIZE.into();
-        sb.s_want_extra_isize = EXTRA_ISIZE.into();
-        sb.s_flags = FLAGS_SIGNED_HASH.into();
-        sb.s_log_groups_per_flex = LOG_GROUPS_PER_FLEX;
-        sb.s_checksum_type = CHECKSUM_CRC32C;
-        sb.s_checksum_seed = checksum::SEED.into();
+        sb.s_feature_ro_compat = profile.ro_compat.into();
+        if profile.identified {
+            (sb.s_wtime, sb.s_wtime_hi) = (time.into(), time_hi);
+            (sb.s_lastcheck, sb.s_lastcheck_hi) = (time.into(), time_hi);
+            (sb.s_mkfs_time, sb.s_mkfs_time_hi) = (time.into(), time_hi);
+            sb.s_uuid = identity.uuid;
+            sb.s_hash_seed = identity.hash_seed.map(Into::into);
+        }
+        sb.s_def_hash_version = profile.def_hash_version;
+        sb.s_default_mount_opts = profile.default_mount_opts.into();
+        sb.s_min_extra_isize = profile.extra_isize.into();
+        sb.s_want_extra_isize = profile.extra_isize.into();
+        sb.s_flags = profile.flags.into();
+        sb.s_log_groups_per_flex = profile.log_groups_per_flex;
+        sb.s_lpf_ino = profile.lpf_ino.into();
         let mut bytes = [0; size_of::<Superblock>()];
-        bytes.copy_from_slice(sb.as_bytes());
-        sb.s_checksum = checksum::superblock(&bytes).into();
+        if profile.checksums {
+            sb.s_checksum_type = CHECKSUM_CRC32C;
+            sb.s_checksum_seed = checksum::SEED.into();
+            bytes.copy_from_slice(sb.as_bytes());
+            sb.s_checksum = checksum::superblock(&bytes).into();
+        }
         let mut block = [0; BLOCK_SIZE];
         block[SUPERBLOCK_OFFSET..SUPERBLOCK_OFFSET + bytes.len()].copy_from_slice(sb.as_bytes());
         block
@@ -531,11 +563,41 @@ fn finish_of<'a>(
     let place = placement(tree, ino, node, &set, opaque)?;
     Ok(Finish {
         directory: directory.map(|dir| (&dir.root, dir.count, dir.indexed)),
-        xattr_part: place.inode_part(inline_tail(node)),
+        xattr_part: place.inode_part(inline_tail(node)).to_vec(),
         xattr_block: node.xattr_block,
         xattr_blocks: set.value_blocks() + value_blocks + u32::from(node.xattr_block != 0),
         references: references.get(&ino.get()).copied().unwrap_or_default(),
     })
+}
+
+/// The same where blocks of attributes have their places already.
+fn finish_of_hcsshim<'a>(sets: &Sets, node: &Node, directory: Option<&'a DirBlocks>) -> Finish<'a> {
+    let set = match sets.get(node.xattrs) {
+        Some(Stored::Live(bytes)) => Set::decode(bytes),
+        _ => Set::default(),
+    };
+    Finish {
+        directory: directory.map(|dir| (&dir.root, dir.count, dir.indexed)),
+        xattr_part: hcsshim::inode_part(&set, inline_tail(node)),
+        xattr_block: node.xattr_block,
+        xattr_blocks: u32::from(node.xattr_block != 0),
+        references: 0,
+    }
+}
+
+/// The blocks of a directory that is a list, in the order of inode numbers.
+fn plain_directory(tree: &Tree, ino: Ino) -> Directory<'_> {
+    let parent = tree.dir(ino).map_or(ino, |dir| dir.parent).get();
+    let mut children = tree.children(ino);
+    children.sort_unstable_by_key(|(name, child)| (*child, *name));
+    let entry = |(name, child): (_, Ino)| dir::Entry {
+        hash: (0, 0),
+        ino: child.get(),
+        file_type: tree.node(child).entry_type(),
+        name,
+    };
+    let entries = children.into_iter().map(entry).collect();
+    Directory::plain(ino.get(), parent, entries)
 }
 
 /// The blocks of a directory: in the order of the entries while one block holds them.

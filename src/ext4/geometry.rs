@@ -72,6 +72,28 @@ impl Geometry {
         }
     }
 
+    /// hcsshim's geometry: groups of 32,768 blocks.
+    pub(crate) fn hcsshim(end: u32, last_ino: u32, max_blocks: u64) -> Result<Self> {
+        let (groups, inodes_per_group) = super::hcsshim::groups(end, last_ino)?;
+        let table = groups * (inodes_per_group / INODES_PER_BLOCK);
+        let used = u64::from(end) + u64::from(table) + 2 * u64::from(groups);
+        let blocks = used.max(u64::from(groups - 1) * u64::from(BITS_PER_BLOCK) + 1);
+        if blocks > max_blocks.min(MAX_BLOCKS) {
+            return Err(Error::limit(format!(
+                "the file system needs {blocks} blocks of 4 KiB, more than the {max_blocks} \
+                 that the maximum size allows"
+            )));
+        }
+        Ok(Self {
+            blocks: blocks as u32,
+            groups,
+            blocks_per_group: BITS_PER_BLOCK,
+            inodes_per_group,
+            inode_tables: end,
+            bitmaps: end + table,
+        })
+    }
+
     /// The first block that nothing uses.
     pub(crate) fn used_end(&self) -> u32 {
         self.bitmaps + 2 * self.groups

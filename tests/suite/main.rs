@@ -12,6 +12,8 @@ mod formats;
 #[cfg(all(test, target_os = "linux"))]
 mod giants;
 #[cfg(test)]
+mod hcsshim;
+#[cfg(test)]
 mod inspect;
 #[cfg(test)]
 mod overlay;

@@ -61,6 +61,16 @@ pub(crate) struct Convert {
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
 
+    /// Whose file system to write.
+    #[arg(long, value_enum, default_value_t)]
+    pub profile: Profile,
+
+    /// Reproduce what hcsshim gets wrong, with a warning each, instead of refusing it.
+    ///
+    /// What would be a damaged file system stays refused.
+    #[arg(long)]
+    pub faithful: bool,
+
     /// Keep .wh. names as plain files, not as overlayfs's whiteouts.
     #[arg(long)]
     pub no_whiteouts: bool,
@@ -187,6 +197,24 @@ impl From<Format> for DiskFormat {
             Format::Vhdx => Self::Vhdx,
             Format::VhdxFixed => Self::VhdxFixed,
             Format::Raw => Self::Raw,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Profile {
+    /// What a good ext4 is today.
+    #[default]
+    Default,
+    /// Byte for byte hcsshim's, as policies of confidential containers name it.
+    Hcsshim,
+}
+
+impl From<Profile> for tar2vhd::Profile {
+    fn from(profile: Profile) -> Self {
+        match profile {
+            Profile::Default => Self::Default,
+            Profile::Hcsshim => Self::Hcsshim,
         }
     }
 }
