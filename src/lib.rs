@@ -5,9 +5,11 @@ mod convert;
 mod disk;
 mod error;
 mod ext4;
+mod identity;
 mod inspect;
 mod layer;
 mod options;
+mod scratch;
 mod summary;
 mod verity;
 
@@ -17,7 +19,9 @@ pub use error::{Error, ErrorKind, Result};
 pub use inspect::{Checks, FileSystem, Inspection, Tally, VhdFooter, inspect, inspect_bytes};
 pub use options::{
     CancelToken, DiskFormat, LowerEntry, LowerLayers, LowerMetadata, Options, Profile, Progress,
+    ScratchOptions,
 };
+pub use scratch::{scratch, scratch_file};
 pub use summary::{
     Blob, Compression, Digest, DiskSummary, EntryCounts, ParseDigestError, Summary, VeritySummary,
     Warning, WarningKind,

@@ -428,14 +428,139 @@ impl Options {
                 "an alignment of {align} bytes, not a multiple of {BLOCK}"
             ));
         }
-        if self.time > MAX_TIME {
-            let time = self.time;
-            return wrong(format!(
-                "a time of {time} seconds; a superblock holds {MAX_TIME}"
-            ));
-        }
-        Ok(())
+        check_time(self.time)
     }
+}
+
+/// What an empty file system to be written to is to be.
+///
+/// ```
+/// let options = tar2vhd::ScratchOptions::new().size(1 << 30).label("scratch");
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct ScratchOptions {
+    pub(crate) size: u64,
+    pub(crate) block_size: u32,
+    pub(crate) format: DiskFormat,
+    pub(crate) journal: bool,
+    pub(crate) label: String,
+    pub(crate) uuid: Option<[u8; 16]>,
+    pub(crate) inodes: u64,
+    pub(crate) compat: bool,
+    pub(crate) time: u64,
+    pub(crate) fsync: bool,
+    pub(crate) cancel: CancelToken,
+}
+
+impl Default for ScratchOptions {
+    fn default() -> Self {
+        Self {
+            size: 20 << 30,
+            block_size: 1 << 20,
+            format: DiskFormat::Vhdx,
+            journal: false,
+            label: String::new(),
+            uuid: None,
+            inodes: 0,
+            compat: false,
+            time: 0,
+            fsync: true,
+            cancel: CancelToken::new(),
+        }
+    }
+}
+
+impl ScratchOptions {
+    /// The defaults: a dynamic VHDX of 20 GiB in blocks of 1 MiB, without a journal.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Bytes of the disk that a guest sees: a multiple of 4,096, at least 1 MiB, at most
+    /// 64 TiB, or 2,040 GiB as VHD; default 20 GiB.
+    ///
+    /// A last group of 128 MiB that would hold little stays unused.
+    pub fn size(mut self, bytes: u64) -> Self {
+        self.size = bytes;
+        self
+    }
+
+    /// Bytes of a block of a dynamic disk, the unit in which its file grows: a power of two,
+    /// of a VHDX from 1 to 256 MiB, of a VHD from 4 KiB to 256 MiB; default 1 MiB.
+    pub fn block_size(mut self, bytes: u32) -> Self {
+        self.block_size = bytes;
+        self
+    }
+
+    /// What the file system is wrapped in; default [`DiskFormat::Vhdx`].
+    pub fn format(mut self, format: DiskFormat) -> Self {
+        self.format = format;
+        self
+    }
+
+    /// Whether there is a journal, as large as mke2fs makes it; default no. It needs 8 MiB at
+    /// least.
+    pub fn journal(mut self, journal: bool) -> Self {
+        self.journal = journal;
+        self
+    }
+
+    /// The label: at most 16 bytes, none of them zero; default none.
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = label.into();
+        self
+    }
+
+    /// The UUID, in the order of its text; by default it follows from the other options, so
+    /// that equal options give equal bytes, and equal UUIDs.
+    pub fn uuid(mut self, uuid: [u8; 16]) -> Self {
+        self.uuid = Some(uuid);
+        self
+    }
+
+    /// How many inodes there are at least; 0, the default, for one for every 16 KiB of the
+    /// disk, 32 KiB if it is larger than 4 TiB, 64 KiB if larger than 16 TiB.
+    pub fn inodes(mut self, inodes: u64) -> Self {
+        self.inodes = inodes;
+        self
+    }
+
+    /// Leaves out what kernels before 4.14 may lack, which is `metadata_csum_seed`; default no.
+    pub fn compat(mut self, compat: bool) -> Self {
+        self.compat = compat;
+        self
+    }
+
+    /// The time of the file system and the disk in seconds since 1970; default 0.
+    pub fn time(mut self, seconds: u64) -> Self {
+        self.time = seconds;
+        self
+    }
+
+    /// Whether [`scratch_file`](crate::scratch_file) waits until the file and its directory
+    /// are on stable storage; default yes.
+    pub fn fsync(mut self, fsync: bool) -> Self {
+        self.fsync = fsync;
+        self
+    }
+
+    /// Lets another thread stop the work.
+    pub fn cancel(mut self, token: CancelToken) -> Self {
+        self.cancel = token;
+        self
+    }
+}
+
+/// Refuses a time that a superblock does not hold.
+pub(crate) fn check_time(time: u64) -> Result<()> {
+    if time > MAX_TIME {
+        return Err(Error::new(
+            ErrorKind::InvalidOptions,
+            format!("a time of {time} seconds; a superblock holds {MAX_TIME}"),
+        ));
+    }
+    Ok(())
 }
 
 /// Superblock, descriptors, the root directory, its inode and bitmaps, and as many blocks as

@@ -2,11 +2,11 @@
 
 use std::thread::Scope;
 
-use super::identity;
-use crate::disk::{Container, DiskOutput, Stream};
+use crate::disk::{Container, DiskOutput, Stream, Wrapped};
 use crate::error::{Error, Result};
 use crate::ext4::format::BLOCK_SIZE;
 use crate::ext4::writer::BlockSink;
+use crate::identity;
 use crate::options::{CancelToken, Options};
 use crate::summary::VeritySummary;
 use crate::verity::{Hashes, hash_device_blocks};
@@ -23,11 +23,10 @@ pub(super) struct Outputs<'a> {
 
 /// Blocks to bytes of the disk.
 pub(super) struct Blocks<'scope> {
-    stream: Stream<'scope>,
+    disk: Wrapped<'scope>,
     /// Blocks on their way to the hash tree.
     hashed: Option<Stream<'scope>>,
     outputs: Outputs<'scope>,
-    container: Container,
     cancel: CancelToken,
 }
 
@@ -70,31 +69,19 @@ impl<'scope> Blocks<'scope> {
         options: &Options,
     ) -> Result<Self> {
         let most = most_bytes(outputs, options);
+        let container = Container::new(options.format, most, None, options.time)?;
         Ok(Self {
-            stream,
+            disk: Wrapped::new(stream, container, outputs.disk),
             hashed,
             outputs,
-            container: Container::new(options.format, most, options.time)?,
             cancel: options.cancel.clone(),
         })
     }
 
-    /// Writes bytes of the disk that are not hashed.
-    fn put(&mut self, mut offset: u64, mut data: &[u8]) -> Result<()> {
-        while !data.is_empty() {
-            let (place, len) = self.container.place(offset, data.len())?;
-            let (now, later) = data.split_at(len);
-            self.stream.write(place, now)?;
-            offset += len as u64;
-            data = later;
-        }
-        Ok(())
-    }
-
     /// Ends a disk whose file system has so many blocks.
-    pub(super) fn finish(mut self, blocks: u32, uuid: [u8; 16], options: &Options) -> Result<Disk> {
-        let mut size = u64::from(blocks) * BLOCK_SIZE as u64;
-        let verity = self.write_tree(u64::from(blocks))?;
+    pub(super) fn finish(mut self, blocks: u64, uuid: [u8; 16], options: &Options) -> Result<Disk> {
+        let mut size = blocks * BLOCK_SIZE as u64;
+        let verity = self.write_tree(blocks)?;
         if let Some(verity) = &verity
             && self.outputs.hash_device.is_none()
         {
@@ -111,20 +98,10 @@ impl<'scope> Blocks<'scope> {
                     options.align
                 ))
             })?;
-        let Self {
-            mut stream,
-            container,
-            outputs,
-            ..
-        } = self;
-        let rest = container.finish(virtual_size, &identity::of_disk(uuid, virtual_size))?;
-        for (offset, structure) in &rest.structures {
-            stream.write(*offset, structure)?;
-        }
-        stream.finish()?;
-        set_len(outputs.disk, rest.len)?;
+        let ids = identity::of_disk(uuid, virtual_size);
+        let size = self.disk.finish(virtual_size, virtual_size, &ids)?;
         Ok(Disk {
-            size: rest.len,
+            size,
             virtual_size,
             verity,
         })
@@ -146,7 +123,7 @@ impl<'scope> Blocks<'scope> {
         match self.outputs.hash_device {
             None => tree.write(|part| {
                 self.cancel.check()?;
-                self.put(offset, part)?;
+                self.disk.put(offset, part)?;
                 offset += part.len() as u64;
                 Ok(())
             })?,
@@ -159,7 +136,9 @@ impl<'scope> Blocks<'scope> {
                     Ok(())
                 })?;
                 stream.finish()?;
-                set_len(device, offset)?;
+                device.set_len(offset).map_err(|error| {
+                    Error::output("cannot set the size of the hash device", error)
+                })?;
             }
         }
         Ok(Some(VeritySummary {
@@ -186,19 +165,13 @@ fn most_bytes(outputs: Outputs<'_>, options: &Options) -> u64 {
     }
 }
 
-fn set_len(output: &dyn DiskOutput, len: u64) -> Result<()> {
-    output
-        .set_len(len)
-        .map_err(|error| Error::output("cannot set the size of the disk", error))
-}
-
 impl BlockSink for Blocks<'_> {
-    fn write(&mut self, block: u32, data: &[u8]) -> Result<()> {
+    fn write(&mut self, block: u64, data: &[u8]) -> Result<()> {
         self.cancel.check()?;
-        let offset = u64::from(block) * BLOCK_SIZE as u64;
+        let offset = block * BLOCK_SIZE as u64;
         if let Some(hashed) = &mut self.hashed {
             hashed.write(offset, data)?;
         }
-        self.put(offset, data)
+        self.disk.put(offset, data)
     }
 }

@@ -2,7 +2,6 @@
 
 mod blocks;
 mod hcsshim;
-mod identity;
 mod links;
 mod metadata;
 mod pipeline;
@@ -19,6 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ext4::format::{BLOCK_SIZE, MAX_BLOCKS};
 use crate::ext4::profile::{self, DEFAULT, HCSSHIM};
 use crate::ext4::writer::{Config, Writer};
+use crate::identity;
 use crate::options::{Options, Profile};
 use crate::summary::{Blob, DiskSummary, Summary, WarningKind};
 use crate::verity::{Hashes, Verity};
@@ -133,6 +133,8 @@ fn config(profile: &'static profile::Profile, options: &Options) -> Config {
         keep_zeros: options.keep_zeros,
         inline_data: options.inline_data,
         time: options.time,
+        seeded_by: None,
+        writable: None,
     }
 }
 
@@ -146,7 +148,7 @@ fn finish(read: LayerRead<Blocks<'_>>, options: &Options, threads: usize) -> Res
         warnings,
     } = read;
     check_expected(options, &layer, &compressed)?;
-    let identity = identity::of(layer.digest, options, placed.answers);
+    let identity = identity::of_layer(layer.digest, options, placed.answers);
     // Not the caller's own thread, also when it is one: a thread joins a pool once and for all.
     let pool = ThreadPoolBuilder::new().num_threads(threads).build();
     let pool = pool.map_err(|error| {
@@ -172,7 +174,7 @@ fn finish(read: LayerRead<Blocks<'_>>, options: &Options, threads: usize) -> Res
                 Profile::Default => identity.uuid,
                 Profile::Hcsshim => [0; 16],
             },
-            blocks: blocks.into(),
+            blocks,
             inodes,
         },
         verity: disk.verity,

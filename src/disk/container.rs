@@ -33,8 +33,14 @@ pub(crate) struct Rest {
 const VHD_EPOCH: u64 = 946_684_800;
 
 impl Container {
-    /// A disk of at most `max_size` bytes, made at a time in seconds since 1970.
-    pub(crate) fn new(format: DiskFormat, max_size: u64, time: u64) -> Result<Self> {
+    /// A disk of at most `max_size` bytes, made at a time in seconds since 1970. A block size
+    /// is for formats that have blocks.
+    pub(crate) fn new(
+        format: DiskFormat,
+        max_size: u64,
+        block_size: Option<u32>,
+        time: u64,
+    ) -> Result<Self> {
         let stamp = u32::try_from(time.saturating_sub(VHD_EPOCH)).unwrap_or(u32::MAX);
         let max_size = max_size / SECTOR * SECTOR;
         let vhd = |parameters: vhd::Parameters| {
@@ -44,15 +50,20 @@ impl Container {
         match format {
             DiskFormat::Raw => Ok(Self::Raw),
             DiskFormat::Vhd => vhd(vhd::Parameters::fixed(max_size, [0; 16])),
-            DiskFormat::VhdDynamic => vhd(vhd::Parameters::dynamic(max_size, [0; 16])),
+            DiskFormat::VhdDynamic => {
+                let parameters = vhd::Parameters::dynamic(max_size, [0; 16]);
+                vhd(match block_size {
+                    Some(size) => parameters.block_size(size),
+                    None => parameters,
+                })
+            }
             DiskFormat::Vhdx | DiskFormat::VhdxFixed => {
                 // The table of blocks has its place before them: small blocks waste less at
                 // the end, large ones keep the table of a large disk small.
-                let block_size = if max_size <= 1 << 40 {
-                    1 << 20
-                } else {
-                    32 << 20
-                };
+                let block_size = block_size.unwrap_or(match max_size {
+                    ..=ONE_TIB => 1 << 20,
+                    _ => 32 << 20,
+                });
                 let parameters = vhdx::Parameters::new(max_size)
                     .fixed(format == DiskFormat::VhdxFixed)
                     .block_size(block_size)
@@ -84,8 +95,9 @@ impl Container {
         Ok((place, len.min(left)))
     }
 
-    /// Ends the disk.
-    pub(crate) fn finish(self, virtual_size: u64, ids: &DiskIds) -> Result<Rest> {
+    /// Ends the disk. Where nothing was placed it reads as zero before `zero_end`, and behind
+    /// it what it holds is undefined.
+    pub(crate) fn finish(self, virtual_size: u64, zero_end: u64, ids: &DiskIds) -> Result<Rest> {
         match self {
             Self::Raw => Ok(Rest {
                 structures: Vec::new(),
@@ -108,7 +120,8 @@ impl Container {
                     .map_err(out_of_range)?;
                 layout.set_identity(vhdx_ids(ids));
                 // What the file system takes for zero must read so, not just happen to.
-                for block in 0..layout.blocks() {
+                let blocks = zero_end.div_ceil(layout.block_size().into());
+                for block in 0..blocks.min(layout.blocks()) {
                     if layout.offset_of(block).is_none() {
                         let zero = vhdx::BlockState::Zero;
                         layout.set(block..block + 1, zero).map_err(out_of_range)?;
@@ -123,6 +136,9 @@ impl Container {
         }
     }
 }
+
+/// Up to here, small blocks do not make large tables.
+const ONE_TIB: u64 = 1 << 40;
 
 /// The unit of all these sizes.
 const SECTOR: u64 = 512;

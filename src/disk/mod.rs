@@ -8,9 +8,11 @@ mod platform;
 mod publish;
 mod stream;
 mod volume;
+mod wrapped;
 
 pub(crate) use container::{Container, DiskIds};
 pub use output::{DiskOutput, MemoryDisk, SeekDisk};
 pub use publish::{Discard, DiskFile};
 pub(crate) use stream::Stream;
 pub(crate) use volume::Volume;
+pub(crate) use wrapped::Wrapped;

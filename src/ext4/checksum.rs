@@ -2,13 +2,18 @@
 //!
 //! Source: Linux, Documentation/filesystems/ext4, "Checksums".
 
-use super::format::{BLOCK_SIZE, DESCRIPTOR_SIZE, INODE_SIZE};
+use super::format::{BLOCK_SIZE, INODE_SIZE};
 
-/// The seed of every checksum but the superblock's.
+/// The seed of every checksum but the superblock's, where the superblock names it.
 ///
 /// Without one in the superblock the seed follows from the UUID, which follows from the diff
 /// ID, which is known only after blocks with checksums have gone out.
 pub(crate) const SEED: u32 = 0x7461_7232;
+
+/// The seed where the superblock names none.
+pub(crate) fn uuid_seed(uuid: &[u8; 16]) -> u32 {
+    crc32c(!0, uuid)
+}
 
 /// CRC-32C as the kernel chains it: no inversion before or after.
 pub(crate) fn crc32c(seed: u32, data: &[u8]) -> u32 {
@@ -21,13 +26,13 @@ pub(crate) fn superblock(bytes: &[u8; 1024]) -> u32 {
 }
 
 /// Of a group descriptor whose own checksum field is zero.
-pub(crate) fn descriptor(seed: u32, group: u32, bytes: &[u8; DESCRIPTOR_SIZE]) -> u16 {
+pub(crate) fn descriptor(seed: u32, group: u32, bytes: &[u8]) -> u16 {
     crc32c(crc32c(seed, &group.to_le_bytes()), bytes) as u16
 }
 
-/// Of the bits of a bitmap that its group has; the descriptor keeps the lower half.
-pub(crate) fn bitmap(seed: u32, bits: &[u8]) -> u16 {
-    crc32c(seed, bits) as u16
+/// Of the bits of a bitmap that its group has; a short descriptor keeps the lower half.
+pub(crate) fn bitmap(seed: u32, bits: &[u8]) -> u32 {
+    crc32c(seed, bits)
 }
 
 /// The seed of everything that belongs to an inode; generations are zero here.

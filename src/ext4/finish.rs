@@ -2,8 +2,10 @@
 //! superblock, which are known only when all entries are.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use rayon::prelude::*;
+use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::bitmap::Bitmap;
@@ -11,14 +13,18 @@ use super::checksum;
 use super::dir::{self, Directory};
 use super::extent::{ExtentRoot, ExtentTree};
 use super::format::{
-    BITS_PER_BLOCK, BLOCK_SIZE, CHECKSUM_CRC32C, FIRST_INO, GroupDescriptor, I_BLOCK_SIZE,
-    INCOMPAT_EA_INODE, INCOMPAT_INLINE_DATA, INCOMPAT_LARGEDIR, INODE_SIZE, INODES_PER_BLOCK,
-    SUPER_MAGIC, SUPERBLOCK_OFFSET, Superblock, XATTR_REFCOUNT_MAX,
+    BG_BLOCK_UNINIT, BG_INODE_UNINIT, BITS_PER_BLOCK, BLOCK_SIZE, CHECKSUM_CRC32C,
+    COMPAT_HAS_JOURNAL, DESCRIPTOR_SIZE, FIRST_INO, GroupDescriptor, GroupDescriptorHigh,
+    I_BLOCK_SIZE, INCOMPAT_64BIT, INCOMPAT_CSUM_SEED, INCOMPAT_EA_INODE, INCOMPAT_INLINE_DATA,
+    INCOMPAT_LARGEDIR, INODE_SIZE, INODES_PER_BLOCK, JOURNAL_BACKUP_BLOCKS, JOURNAL_INO,
+    RO_COMPAT_READONLY, RO_COMPAT_SPARSE_SUPER, SUPER_MAGIC, SUPERBLOCK_OFFSET, Superblock,
+    WIDE_DESCRIPTOR_SIZE, XATTR_REFCOUNT_MAX,
 };
 use super::geometry::Geometry;
 use super::hash::half_md4;
 use super::hcsshim;
 use super::inode::{Body, Finish, Node, encode};
+use super::journal;
 use super::sets::{Sets, Stored};
 use super::tree::{Ino, Tree};
 use super::writer::{BlockSink, Writer};
@@ -36,7 +42,9 @@ pub(crate) struct Identity {
 /// A file system that is whole.
 pub(crate) struct Finished<S> {
     pub sink: S,
-    pub blocks: u32,
+    pub blocks: u64,
+    /// The block from which on nothing matters but copies of the superblock.
+    pub used_end: u64,
     /// Inodes in use, the reserved ones not counted but for the root.
     pub inodes: u64,
 }
@@ -66,6 +74,8 @@ const ENTRIES_AT_A_TIME: usize = 1 << 16;
 /// Blocks of the inode tables that one task makes, and tasks at a time.
 const TABLE_SPAN: u32 = 64;
 const TABLE_SPANS: u32 = 16;
+/// Bytes of group descriptors that are written at a time: whole blocks of them.
+const DESCRIPTORS_AT_A_TIME: usize = 1 << 20;
 
 impl<S: BlockSink> Writer<S> {
     /// Writes everything that is left and the superblock last.
@@ -81,25 +91,45 @@ impl<S: BlockSink> Writer<S> {
         };
         self.free_unused_values(&references);
         let (dirs, levels) = self.write_directories(identity)?;
-        let (end, last_ino) = (self.area.next, self.tree.last_ino());
-        let geometry = match profile.small_groups {
-            true => Geometry::new(end, last_ino, self.config.max_blocks)?,
-            false => Geometry::hcsshim(end, last_ino, self.config.max_blocks)?,
+        let journal_blocks = self.config.writable.and_then(|writable| writable.journal);
+        let journal = match journal_blocks {
+            Some(blocks) => Some(journal::write(
+                &mut self.area,
+                blocks,
+                self.seed,
+                identity.uuid,
+            )?),
+            None => None,
         };
-        self.write_inode_tables(&geometry, &dirs, &references, &opaque)?;
-        let mut descriptors = self.write_bitmaps(&geometry)?;
-        let totals = Totals::of(&descriptors);
-        let mut block_of = descriptors.as_bytes().to_vec();
-        block_of.resize(geometry.descriptor_blocks() as usize * BLOCK_SIZE, 0);
-        self.area.sink.write(1, &block_of)?;
-        descriptors.clear();
-        let block = self.superblock(identity, &geometry, &totals, levels);
+        let (end, last_ino) = (self.area.next, self.tree.last_ino());
+        let geometry = match &self.config.writable {
+            Some(writable) => writable.geometry(end, last_ino)?,
+            None if profile.small_groups => Geometry::new(end, last_ino, self.config.max_blocks)?,
+            None => Geometry::hcsshim(end, last_ino, self.config.max_blocks)?,
+        };
+        self.write_inode_tables(&geometry, &dirs, &references, journal.as_ref(), &opaque)?;
+        let totals = self.write_groups(&geometry)?;
+        let mut superblock = self.superblock(identity, &geometry, &totals, levels);
+        if let Some(journal) = &journal {
+            superblock.s_feature_compat |= COMPAT_HAS_JOURNAL;
+            superblock.s_journal_inum = JOURNAL_INO.into();
+            superblock.s_jnl_backup_type = JOURNAL_BACKUP_BLOCKS;
+            superblock.s_jnl_blocks = journal::backup(journal).map(Into::into);
+        }
+        for group in &geometry.backups {
+            superblock.s_block_group_nr = (*group as u16).into();
+            let block = superblock_block(&mut superblock, 0);
+            self.area.sink.write(geometry.start(*group), &block)?;
+        }
+        superblock.s_block_group_nr = 0.into();
+        let block = superblock_block(&mut superblock, SUPERBLOCK_OFFSET);
         self.area.sink.write(0, &block)?;
         let in_use = |(_, node): &(Ino, &Node)| !matches!(node.body, Body::Freed);
         let inodes = self.tree.nodes().filter(in_use).count() as u64;
         Ok(Finished {
             sink: self.area.sink,
             blocks: geometry.blocks,
+            used_end: geometry.used_end,
             inodes,
         })
     }
@@ -153,7 +183,7 @@ impl<S: BlockSink> Writer<S> {
                 } else {
                     1
                 };
-                let Some(block) = place.block(self.area.next, users) else {
+                let Some(block) = place.block(self.seed, self.area.next, users) else {
                     continue;
                 };
                 let number = self.area.append(&block)?;
@@ -218,11 +248,13 @@ impl<S: BlockSink> Writer<S> {
                 entries += self.tree.dir(all[next]).map_or(0, |dir| dir.names as usize);
                 next += 1;
             }
-            let Self { tree, area, .. } = self;
+            let Self {
+                tree, area, seed, ..
+            } = self;
             let made: Vec<_> = all[first..next]
                 .par_iter()
                 .map(|ino| match profile.hashed_directories {
-                    true => directory(tree, *ino, &identity.hash_seed),
+                    true => directory(tree, *ino, *seed, &identity.hash_seed),
                     false => plain_directory(tree, *ino),
                 })
                 .collect();
@@ -237,15 +269,15 @@ impl<S: BlockSink> Writer<S> {
                 let start = area.reserve(dir.blocks())?;
                 write_blocks(&mut area.sink, start, dir)?;
                 let mut extents = match profile.checksums {
-                    true => ExtentTree::new(checksum::inode_seed(checksum::SEED, ino.get())),
+                    true => ExtentTree::new(checksum::inode_seed(*seed, ino.get())),
                     false => ExtentTree::unchecked(),
                 };
                 // Up to 2^32 blocks were reserved, so the count fits.
                 extents.push(0, dir.blocks() as u32, start, &mut |node| area.append(node))?;
-                let before = area.next;
+                let before = area.taken;
                 let root = extents.finish(|node| area.append(node))?;
-                if area.next > before {
-                    extra.push((*ino, area.next - before));
+                if area.taken > before {
+                    extra.push((*ino, area.taken - before));
                 }
                 if let Body::Directory(index) = tree.node(*ino).body {
                     let (count, indexed) = (dir.blocks(), dir.is_indexed());
@@ -269,11 +301,16 @@ impl<S: BlockSink> Writer<S> {
         geometry: &Geometry,
         dirs: &[DirBlocks],
         references: &References,
+        journal: Option<&Node>,
         opaque: &Attribute,
     ) -> Result<()> {
         let profile = self.config.profile;
         let Self {
-            tree, sets, area, ..
+            tree,
+            sets,
+            area,
+            seed,
+            ..
         } = self;
         let blocks = geometry.groups * geometry.table_blocks();
         let span = |first: u32| -> Result<Vec<u8>> {
@@ -282,6 +319,9 @@ impl<S: BlockSink> Writer<S> {
             for (i, slot) in table.chunks_exact_mut(INODE_SIZE).enumerate() {
                 let ino = first * INODES_PER_BLOCK + i as u32 + 1;
                 let Some((ino, node)) = tree.get(ino) else {
+                    if let Some(node) = journal.filter(|_| ino == JOURNAL_INO) {
+                        slot.copy_from_slice(&encode(profile, *seed, ino, node, &Finish::PLAIN));
+                    }
                     continue;
                 };
                 let directory = match node.body {
@@ -293,7 +333,7 @@ impl<S: BlockSink> Writer<S> {
                     true => finish_of_hcsshim(sets, node, directory),
                     false => finish_of(tree, sets, ino, node, directory, references, opaque)?,
                 };
-                slot.copy_from_slice(&encode(profile, ino.get(), node, &finish));
+                slot.copy_from_slice(&encode(profile, *seed, ino.get(), node, &finish));
             }
             Ok(table)
         };
@@ -303,23 +343,16 @@ impl<S: BlockSink> Writer<S> {
         for batch in starts.chunks(TABLE_SPANS as usize) {
             let tables: Result<Vec<_>> = batch.par_iter().map(|first| span(*first)).collect();
             for (first, table) in batch.iter().zip(tables?) {
-                area.sink.write(geometry.inode_tables + first, &table)?;
+                write_table(&mut area.sink, geometry, *first, &table)?;
             }
         }
         Ok(())
     }
 
-    /// Writes the bitmaps and answers the descriptors.
-    fn write_bitmaps(&mut self, geometry: &Geometry) -> Result<Vec<GroupDescriptor>> {
+    /// Writes bitmaps and descriptors, and answers what is free.
+    fn write_groups(&mut self, geometry: &Geometry) -> Result<Totals> {
         let profile = self.config.profile;
-        let reserved = super::geometry::reserved_descriptor_blocks(self.config.max_blocks);
-        let mut free = std::mem::take(&mut self.freed);
-        free.push((
-            1 + geometry.descriptor_blocks(),
-            reserved - geometry.descriptor_blocks(),
-        ));
-        free.push((geometry.used_end(), geometry.blocks - geometry.used_end()));
-        free.sort_unstable();
+        let free = self.take_free(geometry);
         let mut free_ino = Vec::new();
         let mut dir_ino = Vec::new();
         for (ino, node) in self.tree.nodes() {
@@ -330,88 +363,106 @@ impl<S: BlockSink> Writer<S> {
             }
         }
         let last_ino = self.tree.last_ino();
-        let mut descriptors = Vec::new();
-        let mut bitmaps = Vec::with_capacity(2 * BLOCK_SIZE);
+        let mut totals = Totals::default();
+        let mut table = Vec::new();
+        let mut written = 0;
         for group in 0..geometry.groups {
-            let first = u64::from(group) * u64::from(geometry.blocks_per_group);
-            let end = (first + u64::from(geometry.blocks_per_group)).min(geometry.blocks.into());
-            let (first, end) = (first as u32, end as u32);
-            let mut block_bitmap = Bitmap::full();
-            let mut free_blocks = 0;
-            // The last range that starts before the group may reach into it.
-            let from = free
-                .partition_point(|(start, _)| *start < first)
-                .saturating_sub(1);
-            for (start, len) in &free[from..] {
-                if *start >= end {
-                    break;
-                }
-                let (start, stop) = ((*start).max(first), (start + len).min(end));
-                if start < stop {
-                    block_bitmap.clear(start - first..stop - first);
-                    free_blocks += stop - start;
-                }
-            }
             let first_ino = group * geometry.inodes_per_group + 1;
             let end_ino = first_ino + geometry.inodes_per_group;
-            let unused = end_ino.saturating_sub((last_ino + 1).max(first_ino));
-            let mut inode_bitmap = Bitmap::full();
-            let bits = geometry.inodes_per_group;
-            let padding = match profile.padded_bitmaps {
-                true => bits,
-                false => BITS_PER_BLOCK,
-            };
-            inode_bitmap.clear(bits - unused..padding);
             let freed = within(&free_ino, first_ino, end_ino);
-            freed
-                .iter()
-                .for_each(|ino| inode_bitmap.clear(ino - first_ino..ino - first_ino + 1));
-            let place = geometry.bitmaps + 2 * group;
-            bitmaps.clear();
-            bitmaps.extend_from_slice(block_bitmap.bytes());
-            bitmaps.extend_from_slice(inode_bitmap.bytes());
-            self.area.sink.write(place, &bitmaps)?;
-            let block_bits = &block_bitmap.bytes()[..geometry.blocks_per_group as usize / 8];
-            let inode_bits = &inode_bitmap.bytes()[..bits as usize / 8];
-            let mut descriptor = GroupDescriptor {
-                bg_block_bitmap_lo: place.into(),
-                bg_inode_bitmap_lo: (place + 1).into(),
-                bg_inode_table_lo: (geometry.inode_tables + group * geometry.table_blocks()).into(),
-                bg_free_blocks_count_lo: (free_blocks as u16).into(),
-                bg_free_inodes_count_lo: ((unused + freed.len() as u32) as u16).into(),
-                bg_used_dirs_count_lo: (within(&dir_ino, first_ino, end_ino).len() as u16).into(),
-                bg_flags: profile.group_flags.into(),
-                bg_exclude_bitmap_lo: 0.into(),
-                bg_block_bitmap_csum_lo: 0.into(),
-                bg_inode_bitmap_csum_lo: 0.into(),
-                bg_itable_unused_lo: match profile.unused_inodes {
-                    true => unused as u16,
-                    false => 0,
+            let unused = end_ino.saturating_sub((last_ino + 1).max(first_ino));
+            let mut flags = profile.group_flags;
+            let (block_csum, free_blocks) = match group_blocks(geometry, group, &free) {
+                GroupBlocks::Untouched { free } => {
+                    flags |= BG_BLOCK_UNINIT;
+                    (0, free)
                 }
-                .into(),
-                bg_checksum: 0.into(),
+                GroupBlocks::Used { bitmap, free } => {
+                    let place = geometry.block_bitmaps.of(group);
+                    self.area.sink.write(place, bitmap.bytes())?;
+                    let bits = &bitmap.bytes()[..geometry.blocks_per_group as usize / 8];
+                    (self.bitmap_checksum(bits), free)
+                }
             };
-            if profile.checksums {
-                descriptor.bg_block_bitmap_csum_lo =
-                    checksum::bitmap(checksum::SEED, block_bits).into();
-                descriptor.bg_inode_bitmap_csum_lo =
-                    checksum::bitmap(checksum::SEED, inode_bits).into();
-                let bytes = zerocopy::transmute_ref!(&descriptor);
-                descriptor.bg_checksum = checksum::descriptor(checksum::SEED, group, bytes).into();
+            let inode_csum = if geometry.uninit && unused == geometry.inodes_per_group {
+                flags |= BG_INODE_UNINIT;
+                0
+            } else {
+                let mut bitmap = Bitmap::full();
+                let bits = geometry.inodes_per_group;
+                let padding = match profile.padded_bitmaps {
+                    true => bits,
+                    false => BITS_PER_BLOCK,
+                };
+                bitmap.clear(bits - unused..padding);
+                freed
+                    .iter()
+                    .for_each(|ino| bitmap.clear(ino - first_ino..ino - first_ino + 1));
+                let place = geometry.inode_bitmaps.of(group);
+                self.area.sink.write(place, bitmap.bytes())?;
+                self.bitmap_checksum(&bitmap.bytes()[..bits as usize / 8])
+            };
+            let free_inodes = unused + freed.len() as u32;
+            totals.free_blocks += u64::from(free_blocks);
+            totals.free_inodes += free_inodes;
+            let descriptor = Descriptor {
+                block_bitmap: geometry.block_bitmaps.of(group),
+                inode_bitmap: geometry.inode_bitmaps.of(group),
+                inode_table: geometry.inode_tables.of(group),
+                free_blocks,
+                free_inodes,
+                used_dirs: within(&dir_ino, first_ino, end_ino).len() as u32,
+                unused: if profile.unused_inodes { unused } else { 0 },
+                flags,
+                block_csum,
+                inode_csum,
+            };
+            let seed = profile.checksums.then_some(self.seed);
+            let bytes = descriptor.encode(seed, group, geometry.descriptor_size);
+            table.extend_from_slice(&bytes[..geometry.descriptor_size]);
+            if group + 1 == geometry.groups || table.len() == DESCRIPTORS_AT_A_TIME {
+                table.resize(table.len().next_multiple_of(BLOCK_SIZE), 0);
+                let copies = geometry.backups.iter().map(|group| geometry.start(*group));
+                for start in std::iter::once(0).chain(copies) {
+                    self.area.sink.write(start + 1 + written, &table)?;
+                }
+                written += (table.len() / BLOCK_SIZE) as u64;
+                table.clear();
             }
-            descriptors.push(descriptor);
         }
-        Ok(descriptors)
+        Ok(totals)
     }
 
-    /// Block 0, with the superblock in it.
+    fn bitmap_checksum(&self, bits: &[u8]) -> u32 {
+        match self.config.profile.checksums {
+            true => checksum::bitmap(self.seed, bits),
+            false => 0,
+        }
+    }
+
+    /// What is free, in ascending order.
+    fn take_free(&mut self, geometry: &Geometry) -> Vec<Range<u64>> {
+        let mut free = geometry.free.clone();
+        let left = [
+            std::mem::take(&mut self.freed),
+            std::mem::take(&mut self.area.skipped),
+        ];
+        for (start, len) in left.into_iter().flatten() {
+            free.push(start.into()..u64::from(start) + u64::from(len));
+        }
+        free.retain(|range| !range.is_empty());
+        free.sort_unstable_by_key(|range| range.start);
+        free
+    }
+
+    /// The superblock, but for its checksum.
     fn superblock(
         &self,
         identity: &Identity,
         geometry: &Geometry,
         totals: &Totals,
         levels: usize,
-    ) -> [u8; BLOCK_SIZE] {
+    ) -> Superblock {
         let profile = self.config.profile;
         let mut incompat = profile.incompat | profile.announced(self.config.inline_data);
         for (_, node) in self.tree.nodes() {
@@ -427,14 +478,21 @@ impl<S: BlockSink> Writer<S> {
         let (time, time_hi) = (self.config.time as u32, (self.config.time >> 32) as u8);
         let mut sb = Superblock::new_zeroed();
         sb.s_inodes_count = (geometry.inodes_per_group * geometry.groups).into();
-        sb.s_blocks_count_lo = geometry.blocks.into();
-        sb.s_free_blocks_count_lo = totals.free_blocks.into();
+        (sb.s_blocks_count_lo, sb.s_blocks_count_hi) = halves(geometry.blocks);
+        (sb.s_free_blocks_count_lo, sb.s_free_blocks_count_hi) = halves(totals.free_blocks);
         sb.s_free_inodes_count = totals.free_inodes.into();
         sb.s_log_block_size = BLOCK_SIZE.trailing_zeros().saturating_sub(10).into();
         sb.s_log_cluster_size = sb.s_log_block_size;
         sb.s_blocks_per_group = geometry.blocks_per_group.into();
         sb.s_clusters_per_group = geometry.blocks_per_group.into();
         sb.s_inodes_per_group = geometry.inodes_per_group.into();
+        if profile.identified {
+            (sb.s_wtime, sb.s_wtime_hi) = (time.into(), time_hi);
+            (sb.s_lastcheck, sb.s_lastcheck_hi) = (time.into(), time_hi);
+            (sb.s_mkfs_time, sb.s_mkfs_time_hi) = (time.into(), time_hi);
+            sb.s_uuid = identity.uuid;
+            sb.s_hash_seed = identity.hash_seed.map(Into::into);
+        }
         sb.s_max_mnt_count = profile.max_mnt_count.into();
         sb.s_magic = SUPER_MAGIC.into();
         sb.s_state = STATE_CLEAN.into();
@@ -443,15 +501,25 @@ impl<S: BlockSink> Writer<S> {
         sb.s_first_ino = FIRST_INO.into();
         sb.s_inode_size = (INODE_SIZE as u16).into();
         sb.s_feature_compat = profile.compat.into();
-        sb.s_feature_incompat = incompat.into();
-        sb.s_feature_ro_compat = profile.ro_compat.into();
-        if profile.identified {
-            (sb.s_wtime, sb.s_wtime_hi) = (time.into(), time_hi);
-            (sb.s_lastcheck, sb.s_lastcheck_hi) = (time.into(), time_hi);
-            (sb.s_mkfs_time, sb.s_mkfs_time_hi) = (time.into(), time_hi);
-            sb.s_uuid = identity.uuid;
-            sb.s_hash_seed = identity.hash_seed.map(Into::into);
+        let mut ro_compat = profile.ro_compat;
+        match &self.config.writable {
+            None => ro_compat |= RO_COMPAT_READONLY,
+            Some(writable) => {
+                ro_compat |= RO_COMPAT_SPARSE_SUPER;
+                incompat |= INCOMPAT_64BIT;
+                sb.s_desc_size = (geometry.descriptor_size as u16).into();
+                sb.s_backup_bgs = writable.backups().map(Into::into);
+                sb.s_volume_name = writable.label;
+                (sb.s_r_blocks_count_lo, sb.s_r_blocks_count_hi) =
+                    halves(writable.reserved_blocks());
+            }
         }
+        if profile.checksums && self.config.seeded_by.is_none() {
+            incompat |= INCOMPAT_CSUM_SEED;
+            sb.s_checksum_seed = self.seed.into();
+        }
+        sb.s_feature_incompat = incompat.into();
+        sb.s_feature_ro_compat = ro_compat.into();
         sb.s_def_hash_version = profile.def_hash_version;
         sb.s_default_mount_opts = profile.default_mount_opts.into();
         sb.s_min_extra_isize = profile.extra_isize.into();
@@ -459,17 +527,28 @@ impl<S: BlockSink> Writer<S> {
         sb.s_flags = profile.flags.into();
         sb.s_log_groups_per_flex = profile.log_groups_per_flex;
         sb.s_lpf_ino = profile.lpf_ino.into();
-        let mut bytes = [0; size_of::<Superblock>()];
         if profile.checksums {
             sb.s_checksum_type = CHECKSUM_CRC32C;
-            sb.s_checksum_seed = checksum::SEED.into();
-            bytes.copy_from_slice(sb.as_bytes());
-            sb.s_checksum = checksum::superblock(&bytes).into();
         }
-        let mut block = [0; BLOCK_SIZE];
-        block[SUPERBLOCK_OFFSET..SUPERBLOCK_OFFSET + bytes.len()].copy_from_slice(sb.as_bytes());
-        block
+        sb
     }
+}
+
+/// A block with the superblock in it, checksum included where there are checksums.
+fn superblock_block(sb: &mut Superblock, offset: usize) -> [u8; BLOCK_SIZE] {
+    let mut bytes = [0; size_of::<Superblock>()];
+    bytes.copy_from_slice(sb.as_bytes());
+    if sb.s_checksum_type == CHECKSUM_CRC32C {
+        sb.s_checksum = checksum::superblock(&bytes).into();
+    }
+    let mut block = [0; BLOCK_SIZE];
+    block[offset..offset + bytes.len()].copy_from_slice(sb.as_bytes());
+    block
+}
+
+/// A number in two fields, the low one first.
+fn halves(number: u64) -> (U32, U32) {
+    ((number as u32).into(), ((number >> 32) as u32).into())
 }
 
 /// s_state: unmounted cleanly.
@@ -480,23 +559,125 @@ const ERRORS_CONTINUE: u16 = 1;
 const DYNAMIC_REVISION: u32 = 1;
 
 /// What is free in all groups together.
+#[derive(Default)]
 struct Totals {
-    free_blocks: u32,
+    free_blocks: u64,
     free_inodes: u32,
 }
 
-impl Totals {
-    fn of(descriptors: &[GroupDescriptor]) -> Self {
-        let sum = |count: fn(&GroupDescriptor) -> u16| {
-            descriptors
-                .iter()
-                .map(|descriptor| u32::from(count(descriptor)))
-                .sum()
+/// The blocks of a group.
+enum GroupBlocks {
+    /// Nothing but the copy of superblock and descriptors is in use.
+    Untouched {
+        free: u32,
+    },
+    Used {
+        bitmap: Box<Bitmap>,
+        free: u32,
+    },
+}
+
+/// What of a group is in use, given all that is free.
+fn group_blocks(geometry: &Geometry, group: u32, free: &[Range<u64>]) -> GroupBlocks {
+    let first = geometry.start(group);
+    let end = (first + u64::from(geometry.blocks_per_group)).min(geometry.blocks);
+    let from = free.partition_point(|range| range.end <= first);
+    let to = free.partition_point(|range| range.start < end);
+    let pieces = free[from..to]
+        .iter()
+        .map(|range| (range.start.max(first) - first) as u32..(range.end.min(end) - first) as u32);
+    let free = pieces.clone().map(|piece| piece.end - piece.start).sum();
+    // e2fsck wants a bitmap of the last group in any case.
+    let is_last = group + 1 == geometry.groups;
+    if geometry.uninit && !is_last && u64::from(free) == end - first - geometry.base(group) {
+        return GroupBlocks::Untouched { free };
+    }
+    let mut bitmap = Box::new(Bitmap::full());
+    pieces.for_each(|piece| bitmap.clear(piece));
+    GroupBlocks::Used { bitmap, free }
+}
+
+/// Writes a part of the inode tables, which starts at a block counted over all of them.
+fn write_table(
+    sink: &mut impl BlockSink,
+    geometry: &Geometry,
+    mut first: u32,
+    mut table: &[u8],
+) -> Result<()> {
+    while !table.is_empty() {
+        let (group, within) = (
+            first / geometry.table_blocks(),
+            first % geometry.table_blocks(),
+        );
+        let left = (geometry.table_blocks() - within) as usize * BLOCK_SIZE;
+        let (now, later) = table.split_at(left.min(table.len()));
+        sink.write(geometry.inode_tables.of(group) + u64::from(within), now)?;
+        first += (now.len() / BLOCK_SIZE) as u32;
+        table = later;
+    }
+    Ok(())
+}
+
+/// What a group descriptor says.
+struct Descriptor {
+    block_bitmap: u64,
+    inode_bitmap: u64,
+    inode_table: u64,
+    free_blocks: u32,
+    free_inodes: u32,
+    used_dirs: u32,
+    /// Inodes at the end of the table that were never used.
+    unused: u32,
+    flags: u16,
+    block_csum: u32,
+    inode_csum: u32,
+}
+
+impl Descriptor {
+    /// The descriptor as the disk has it, with its checksum if there is a seed, of which the first `size` bytes count.
+    fn encode(&self, seed: Option<u32>, group: u32, size: usize) -> [u8; WIDE_DESCRIPTOR_SIZE] {
+        let (block_bitmap, inode_bitmap, inode_table) = (
+            halves(self.block_bitmap),
+            halves(self.inode_bitmap),
+            halves(self.inode_table),
+        );
+        let high = |number: u32| U16::from((number >> 16) as u16);
+        let descriptor = GroupDescriptor {
+            bg_block_bitmap_lo: block_bitmap.0,
+            bg_inode_bitmap_lo: inode_bitmap.0,
+            bg_inode_table_lo: inode_table.0,
+            bg_free_blocks_count_lo: (self.free_blocks as u16).into(),
+            bg_free_inodes_count_lo: (self.free_inodes as u16).into(),
+            bg_used_dirs_count_lo: (self.used_dirs as u16).into(),
+            bg_flags: self.flags.into(),
+            bg_exclude_bitmap_lo: 0.into(),
+            bg_block_bitmap_csum_lo: (self.block_csum as u16).into(),
+            bg_inode_bitmap_csum_lo: (self.inode_csum as u16).into(),
+            bg_itable_unused_lo: (self.unused as u16).into(),
+            bg_checksum: 0.into(),
         };
-        Self {
-            free_blocks: sum(|descriptor| descriptor.bg_free_blocks_count_lo.get()),
-            free_inodes: sum(|descriptor| descriptor.bg_free_inodes_count_lo.get()),
+        let upper = GroupDescriptorHigh {
+            bg_block_bitmap_hi: block_bitmap.1,
+            bg_inode_bitmap_hi: inode_bitmap.1,
+            bg_inode_table_hi: inode_table.1,
+            bg_free_blocks_count_hi: high(self.free_blocks),
+            bg_free_inodes_count_hi: high(self.free_inodes),
+            bg_used_dirs_count_hi: high(self.used_dirs),
+            bg_itable_unused_hi: high(self.unused),
+            bg_exclude_bitmap_hi: 0.into(),
+            bg_block_bitmap_csum_hi: high(self.block_csum),
+            bg_inode_bitmap_csum_hi: high(self.inode_csum),
+            bg_reserved: 0.into(),
+        };
+        let mut bytes = [0; WIDE_DESCRIPTOR_SIZE];
+        let (low, rest) = bytes.split_at_mut(DESCRIPTOR_SIZE);
+        low.copy_from_slice(descriptor.as_bytes());
+        rest.copy_from_slice(upper.as_bytes());
+        if let Some(seed) = seed {
+            let sum = checksum::descriptor(seed, group, &bytes[..size]);
+            bytes[DESCRIPTOR_SIZE - 2..DESCRIPTOR_SIZE].copy_from_slice(&sum.to_le_bytes());
         }
+        bytes
     }
 }
 
@@ -601,9 +782,9 @@ fn plain_directory(tree: &Tree, ino: Ino) -> Directory<'_> {
 }
 
 /// The blocks of a directory: in the order of the entries while one block holds them.
-fn directory<'a>(tree: &'a Tree, ino: Ino, hash_seed: &[u32; 4]) -> Directory<'a> {
+fn directory<'a>(tree: &'a Tree, ino: Ino, seed: u32, hash_seed: &[u32; 4]) -> Directory<'a> {
     let parent = tree.dir(ino).map_or(ino, |dir| dir.parent).get();
-    let seed = checksum::inode_seed(checksum::SEED, ino.get());
+    let seed = checksum::inode_seed(seed, ino.get());
     let children = tree.children(ino);
     let size = children
         .iter()
@@ -640,7 +821,7 @@ fn write_blocks(sink: &mut impl BlockSink, start: u32, dir: &Directory<'_>) -> R
             let numbered = buffer.par_chunks_exact_mut(BLOCK_SIZE).enumerate();
             numbered.for_each(|(i, block)| dir.fill(first + i, block));
         }
-        sink.write(start + first as u32, &buffer)?;
+        sink.write(u64::from(start) + first as u64, &buffer)?;
     }
     Ok(())
 }

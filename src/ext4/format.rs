@@ -2,6 +2,7 @@
 //!
 //! Source: Linux, Documentation/filesystems/ext4, named by section.
 
+use zerocopy::big_endian;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -22,6 +23,8 @@ pub(crate) const LINK_MAX: u32 = 65_000;
 
 /// The root directory's inode ("Special inodes").
 pub(crate) const ROOT_INO: u32 = 2;
+/// The journal's inode.
+pub(crate) const JOURNAL_INO: u32 = 8;
 /// The first inode that is not reserved.
 pub(crate) const FIRST_INO: u32 = 11;
 
@@ -36,18 +39,21 @@ pub(crate) const HASH_HALF_MD4: u8 = 1;
 /// s_default_mount_opts: user_xattr, acl.
 pub(crate) const DEFAULT_MOUNT_OPTS: u32 = 0x4 | 0x8;
 
+pub(crate) const COMPAT_HAS_JOURNAL: u32 = 0x4;
 pub(crate) const COMPAT_EXT_ATTR: u32 = 0x8;
 pub(crate) const COMPAT_DIR_INDEX: u32 = 0x20;
 pub(crate) const COMPAT_SPARSE_SUPER2: u32 = 0x200;
 
 pub(crate) const INCOMPAT_FILETYPE: u32 = 0x2;
 pub(crate) const INCOMPAT_EXTENTS: u32 = 0x40;
+pub(crate) const INCOMPAT_64BIT: u32 = 0x80;
 pub(crate) const INCOMPAT_FLEX_BG: u32 = 0x200;
 pub(crate) const INCOMPAT_EA_INODE: u32 = 0x400;
 pub(crate) const INCOMPAT_CSUM_SEED: u32 = 0x2000;
 pub(crate) const INCOMPAT_LARGEDIR: u32 = 0x4000;
 pub(crate) const INCOMPAT_INLINE_DATA: u32 = 0x8000;
 
+pub(crate) const RO_COMPAT_SPARSE_SUPER: u32 = 0x1;
 pub(crate) const RO_COMPAT_LARGE_FILE: u32 = 0x2;
 pub(crate) const RO_COMPAT_HUGE_FILE: u32 = 0x8;
 pub(crate) const RO_COMPAT_DIR_NLINK: u32 = 0x20;
@@ -55,6 +61,11 @@ pub(crate) const RO_COMPAT_EXTRA_ISIZE: u32 = 0x40;
 pub(crate) const RO_COMPAT_METADATA_CSUM: u32 = 0x400;
 pub(crate) const RO_COMPAT_READONLY: u32 = 0x1000;
 
+/// bg_flags: no inode of the group is in use, and its bitmap is not there.
+pub(crate) const BG_INODE_UNINIT: u16 = 0x1;
+/// bg_flags: nothing of the group is in use but what is at its fixed place, and the bitmap
+/// of blocks is not there.
+pub(crate) const BG_BLOCK_UNINIT: u16 = 0x2;
 /// bg_flags: the inode table was zeroed, so that no mount does it.
 pub(crate) const BG_INODE_ZEROED: u16 = 0x4;
 
@@ -208,6 +219,26 @@ pub(crate) struct GroupDescriptor {
 pub(crate) const DESCRIPTOR_SIZE: usize = size_of::<GroupDescriptor>();
 const _: () = assert!(DESCRIPTOR_SIZE == 32);
 
+/// What a descriptor of 64 bytes has more than one of 32.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub(crate) struct GroupDescriptorHigh {
+    pub bg_block_bitmap_hi: U32,
+    pub bg_inode_bitmap_hi: U32,
+    pub bg_inode_table_hi: U32,
+    pub bg_free_blocks_count_hi: U16,
+    pub bg_free_inodes_count_hi: U16,
+    pub bg_used_dirs_count_hi: U16,
+    pub bg_itable_unused_hi: U16,
+    pub bg_exclude_bitmap_hi: U32,
+    pub bg_block_bitmap_csum_hi: U16,
+    pub bg_inode_bitmap_csum_hi: U16,
+    pub bg_reserved: U32,
+}
+/// Bytes of a group descriptor with the feature 64bit.
+pub(crate) const WIDE_DESCRIPTOR_SIZE: usize = DESCRIPTOR_SIZE + size_of::<GroupDescriptorHigh>();
+const _: () = assert!(WIDE_DESCRIPTOR_SIZE == 64);
+
 /// "Index Nodes": the 128 bytes of old and 32 of the extra fields. Extended attributes
 /// fill the rest of the 256.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -299,6 +330,34 @@ pub(crate) struct ExtentIndex {
     pub ei_unused: U16,
 }
 const _: () = assert!(size_of::<ExtentIndex>() == EXTENT_ENTRY_SIZE);
+
+/// "Journal (jbd2)", the superblock, big-endian as all of the journal.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub(crate) struct JournalSuperblock {
+    pub h_magic: big_endian::U32,
+    pub h_blocktype: big_endian::U32,
+    pub h_sequence: big_endian::U32,
+    pub s_blocksize: big_endian::U32,
+    pub s_maxlen: big_endian::U32,
+    pub s_first: big_endian::U32,
+    pub s_sequence: big_endian::U32,
+    pub s_start: big_endian::U32,
+    pub s_errno: big_endian::U32,
+    pub s_feature_compat: big_endian::U32,
+    pub s_feature_incompat: big_endian::U32,
+    pub s_feature_ro_compat: big_endian::U32,
+    pub s_uuid: [u8; 16],
+    pub s_nr_users: big_endian::U32,
+    pub s_rest: [u8; 956],
+}
+const _: () = assert!(size_of::<JournalSuperblock>() == 1024);
+/// h_magic.
+pub(crate) const JOURNAL_MAGIC: u32 = 0xC03B_3998;
+/// h_blocktype: a superblock with features.
+pub(crate) const JOURNAL_SUPERBLOCK: u32 = 4;
+/// s_jnl_backup_type: s_jnl_blocks has what the journal's inode has.
+pub(crate) const JOURNAL_BACKUP_BLOCKS: u8 = 1;
 
 /// "Linear (Classic) Directories": an entry without its name, struct ext4_dir_entry_2.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]

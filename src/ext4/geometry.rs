@@ -1,4 +1,7 @@
-//! How many block groups, and of what size: decided last, when the contents are known.
+//! How many block groups, of what size, and where what belongs to each of them lies: decided
+//! last, when the contents are known.
+
+use std::ops::Range;
 
 use super::format::{BITS_PER_BLOCK, BLOCK_SIZE, DESCRIPTOR_SIZE, INODES_PER_BLOCK, MAX_BLOCKS};
 use crate::error::{Error, Result};
@@ -12,17 +15,62 @@ pub(crate) fn reserved_descriptor_blocks(max_blocks: u64) -> u32 {
     groups.div_ceil(DESCRIPTORS_PER_BLOCK).max(1) as u32
 }
 
-/// The sizes that everything after the contents follows from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Runs of blocks of one length, one for each group in their order, which are adjacent but
+/// where they step over something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Row {
+    /// The groups from which on the runs are adjacent, with the first one's block.
+    pieces: Vec<(u32, u64)>,
+    /// From a run to the next.
+    stride: u32,
+}
+
+impl Row {
+    /// Runs without a step.
+    pub(crate) fn adjacent(start: u64, stride: u32) -> Self {
+        Self {
+            pieces: vec![(0, start)],
+            stride,
+        }
+    }
+
+    /// Runs that start anew at the groups named; the first is group 0.
+    pub(crate) fn new(pieces: Vec<(u32, u64)>, stride: u32) -> Self {
+        Self { pieces, stride }
+    }
+
+    /// The first block of a group's run.
+    pub(crate) fn of(&self, group: u32) -> u64 {
+        let after = self.pieces.partition_point(|(first, _)| *first <= group);
+        let (first, start) = after
+            .checked_sub(1)
+            .and_then(|piece| self.pieces.get(piece))
+            .copied()
+            .unwrap_or_default();
+        start + u64::from(group - first) * u64::from(self.stride)
+    }
+}
+
+/// The sizes that everything after the contents follows from, and the places.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Geometry {
-    pub blocks: u32,
+    pub blocks: u64,
     pub groups: u32,
     pub blocks_per_group: u32,
     pub inodes_per_group: u32,
-    /// The first block of the inode tables, which are adjacent, in order of their groups.
-    pub inode_tables: u32,
-    /// The first block of the bitmaps: each group's block bitmap, then its inode bitmap.
-    pub bitmaps: u32,
+    /// Bytes of a group descriptor.
+    pub descriptor_size: usize,
+    pub block_bitmaps: Row,
+    pub inode_bitmaps: Row,
+    pub inode_tables: Row,
+    /// The groups beside the first that start with a copy of superblock and descriptors.
+    pub backups: Vec<u32>,
+    /// Whether groups that nothing uses say so, and have no bitmaps.
+    pub uninit: bool,
+    /// What is free beside what the contents leave, in ascending order.
+    pub free: Vec<Range<u64>>,
+    /// The block after the last that is in use, backups not counted.
+    pub used_end: u64,
 }
 
 impl Geometry {
@@ -62,12 +110,21 @@ impl Geometry {
                 )));
             }
             return Ok(Self {
-                blocks: blocks as u32,
+                blocks,
                 groups: groups as u32,
                 blocks_per_group: blocks_per_group as u32,
                 inodes_per_group: inodes_per_group as u32,
-                inode_tables: inode_tables as u32,
-                bitmaps: bitmaps as u32,
+                descriptor_size: DESCRIPTOR_SIZE,
+                block_bitmaps: Row::adjacent(bitmaps, 2),
+                inode_bitmaps: Row::adjacent(bitmaps + 1, 2),
+                inode_tables: Row::adjacent(inode_tables, table as u32),
+                backups: Vec::new(),
+                uninit: false,
+                free: vec![
+                    1 + groups.div_ceil(DESCRIPTORS_PER_BLOCK)..1 + reserved,
+                    used..blocks,
+                ],
+                used_end: used,
             });
         }
     }
@@ -75,33 +132,53 @@ impl Geometry {
     /// hcsshim's geometry: groups of 32,768 blocks.
     pub(crate) fn hcsshim(end: u32, last_ino: u32, max_blocks: u64) -> Result<Self> {
         let (groups, inodes_per_group) = super::hcsshim::groups(end, last_ino)?;
-        let table = groups * (inodes_per_group / INODES_PER_BLOCK);
-        let used = u64::from(end) + u64::from(table) + 2 * u64::from(groups);
-        let blocks = used.max(u64::from(groups - 1) * u64::from(BITS_PER_BLOCK) + 1);
+        let (count, table) = (u64::from(groups), inodes_per_group / INODES_PER_BLOCK);
+        let inode_tables = u64::from(end);
+        let bitmaps = inode_tables + count * u64::from(table);
+        let used = bitmaps + 2 * count;
+        let blocks = used.max((count - 1) * u64::from(BITS_PER_BLOCK) + 1);
         if blocks > max_blocks.min(MAX_BLOCKS) {
             return Err(Error::limit(format!(
                 "the file system needs {blocks} blocks of 4 KiB, more than the {max_blocks} \
                  that the maximum size allows"
             )));
         }
+        let reserved = u64::from(reserved_descriptor_blocks(max_blocks));
         Ok(Self {
-            blocks: blocks as u32,
+            blocks,
             groups,
             blocks_per_group: BITS_PER_BLOCK,
             inodes_per_group,
-            inode_tables: end,
-            bitmaps: end + table,
+            descriptor_size: DESCRIPTOR_SIZE,
+            block_bitmaps: Row::adjacent(bitmaps, 2),
+            inode_bitmaps: Row::adjacent(bitmaps + 1, 2),
+            inode_tables: Row::adjacent(inode_tables, table),
+            backups: Vec::new(),
+            uninit: false,
+            free: vec![
+                1 + count.div_ceil(DESCRIPTORS_PER_BLOCK)..1 + reserved,
+                used..blocks,
+            ],
+            used_end: used,
         })
     }
 
-    /// The first block that nothing uses.
-    pub(crate) fn used_end(&self) -> u32 {
-        self.bitmaps + 2 * self.groups
+    /// Blocks that the descriptors of all groups take.
+    pub(crate) fn descriptor_blocks(&self) -> u64 {
+        (u64::from(self.groups) * self.descriptor_size as u64).div_ceil(BLOCK_SIZE as u64)
     }
 
-    /// Blocks that the descriptors of all groups take.
-    pub(crate) fn descriptor_blocks(&self) -> u32 {
-        u64::from(self.groups).div_ceil(DESCRIPTORS_PER_BLOCK) as u32
+    /// The first block of a group.
+    pub(crate) fn start(&self, group: u32) -> u64 {
+        u64::from(group) * u64::from(self.blocks_per_group)
+    }
+
+    /// Blocks at the start of a group that superblock and descriptors, or their copies, take.
+    pub(crate) fn base(&self, group: u32) -> u64 {
+        match group == 0 || self.backups.contains(&group) {
+            true => 1 + self.descriptor_blocks(),
+            false => 0,
+        }
     }
 
     /// Blocks of one group's inode table.
@@ -132,9 +209,13 @@ mod tests {
             assert!(g.inodes_per_group <= BITS_PER_BLOCK, "{what}");
             assert!(g.blocks_per_group <= BITS_PER_BLOCK, "{what}");
             assert_eq!(g.blocks_per_group % 8, 0, "{what}");
-            assert_eq!(g.blocks.div_ceil(g.blocks_per_group), g.groups, "{what}");
+            assert_eq!(
+                g.blocks.div_ceil(g.blocks_per_group.into()),
+                u64::from(g.groups),
+                "{what}"
+            );
             assert!(g.table_blocks() + 4 <= g.blocks_per_group, "{what}");
-            assert!(g.blocks >= g.used_end(), "{what}");
+            assert!(g.blocks >= g.used_end, "{what}");
         }
     }
 
@@ -142,7 +223,7 @@ mod tests {
     fn many_inodes_take_small_groups() {
         let g = Geometry::new(400, 70_010, MAX).unwrap();
         assert_eq!(g.groups, 3);
-        assert!(u64::from(g.blocks) * 4096 < 20_000_000, "{g:?}");
+        assert!(g.blocks * 4096 < 20_000_000, "{g:?}");
     }
 
     #[test]

@@ -278,7 +278,7 @@ impl<S: BlockSink> Writer<S> {
         let encoded = rest.encode();
         if is_final || (self.sets.find(&encoded).is_none() && self.sets.must_seal(&encoded)) {
             self.late_blocks.remove(&ino);
-            self.area.sink.write(place, &bytes)?;
+            self.area.sink.write(place.into(), &bytes)?;
         } else {
             let set = self.intern(&rest, false);
             self.late_blocks.insert(ino, set);
@@ -303,7 +303,7 @@ impl<S: BlockSink> Writer<S> {
         late.sort_unstable();
         for (place, set) in late {
             let (bytes, _) = block(&self.live_set(set))?;
-            self.area.sink.write(place, &bytes)?;
+            self.area.sink.write(place.into(), &bytes)?;
         }
         Ok(())
     }
@@ -388,4 +388,115 @@ pub(super) fn groups(blocks: u32, last_ino: u32) -> Result<(u32, u32)> {
         )));
     }
     Ok((groups, best))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_right_where_bit_31_is_clear() {
+        for (seconds, right) in [
+            (0, true),
+            (0x7fff_ffff, true),
+            (0x8000_0000, false),
+            (0xffff_ffff, false),
+            (0x1_0000_0000, true),
+            (0x1_8000_0000, false),
+            (0x3_7fff_ffff, true),
+            (-1, false),
+            (-0x8000_0000, false),
+        ] {
+            let (held, _) = Timestamp::new(seconds, 7);
+            assert_eq!(timestamp(seconds, 7) == held, right, "{seconds}");
+        }
+        // Out of range.
+        assert_eq!(timestamp(i64::MIN, 7).raw(), 0x8000_0000);
+        assert_eq!(timestamp(i64::MAX, 7).raw(), 0x3_7fff_ffff);
+    }
+
+    #[test]
+    fn inherited_times_stay_unless_they_are_wrong() {
+        for (seconds, nanos) in [(0, 0), (1_600_000_000, 999_999_999), (0x1_0000_0000, 1)] {
+            let time = timestamp(seconds, nanos);
+            assert_eq!(inherited(time), time);
+        }
+        // -1 is all ones, which is read as the last second and more nanoseconds than it has.
+        assert_eq!(timestamp(-1, 0).raw(), u64::MAX);
+        assert_eq!(inherited(timestamp(-1, 0)).raw(), 0x3_7fff_ffff);
+        assert_eq!(
+            inherited(timestamp(0x8000_0000, 0)),
+            timestamp(-0x8000_0000, 0)
+        );
+    }
+
+    fn attributes(names: &[&str]) -> Vec<Attribute> {
+        names
+            .iter()
+            .map(|name| attribute(name.as_bytes(), b""))
+            .collect()
+    }
+
+    fn sorted(names: &[&str]) -> Option<Vec<String>> {
+        let mut list = attributes(names);
+        sort_as_hcsshim(&mut list)?;
+        let name = |a: &Attribute| String::from_utf8_lossy(&full_name(a)).into_owned();
+        Some(list.iter().map(name).collect())
+    }
+
+    #[test]
+    fn attributes_are_sorted_by_a_comparison_that_contradicts_itself() {
+        assert_eq!(sorted(&["user.b", "user.a"]).unwrap(), ["user.a", "user.b"]);
+        // Both are less than the other: the one that comes later moves forward.
+        assert_eq!(
+            sorted(&["user.aa", "user.b"]).unwrap(),
+            ["user.b", "user.aa"]
+        );
+        assert_eq!(
+            sorted(&["user.b", "user.aa"]).unwrap(),
+            ["user.aa", "user.b"]
+        );
+        let chain: Vec<_> = (1..=13)
+            .map(|n| format!("user.{}", "x".repeat(n)))
+            .collect();
+        let chain: Vec<_> = chain.iter().map(String::as_str).collect();
+        let mut backwards = chain.clone();
+        backwards.reverse();
+        assert_eq!(sorted(&backwards).unwrap(), chain);
+        let mut contradiction = chain;
+        contradiction[3] = "user.zz";
+        assert_eq!(sorted(&contradiction), None);
+    }
+
+    #[test]
+    fn names_are_put_together_as_they_were() {
+        for name in [
+            "user.a",
+            "user.",
+            "trusted.overlay.opaque",
+            "system.posix_acl_access",
+            "system.posix_acl_accessory",
+            "system.richacl",
+            "system.data",
+            "com.apple.x",
+        ] {
+            assert_eq!(full_name(&attribute(name.as_bytes(), b"")), name.as_bytes());
+        }
+    }
+
+    #[test]
+    fn groups_are_as_few_as_can_be() {
+        assert_eq!(groups(10, 11).unwrap(), (1, 16));
+        assert_eq!(groups(10, 17).unwrap(), (1, 32));
+        // 32,768 blocks hold no more than 30,718 and 32,768 inodes with their tables.
+        assert_eq!(groups(30_718, 32_768).unwrap(), (1, 32_768));
+        assert_eq!(groups(30_719, 32_768).unwrap().0, 2);
+        // Where hcsshim's numbers wrap around there may be too few inodes: that is no image.
+        for last_ino in [1_000_000, 2_000_000, 3_000_000, 50_000_000] {
+            if let Ok((groups, inodes)) = groups(1000, last_ino) {
+                assert!(groups * inodes >= last_ino);
+            }
+        }
+        assert!(groups(1000, 50_000_000).is_err());
+    }
 }

@@ -193,12 +193,24 @@ pub(crate) struct Finish<'a> {
     pub references: u32,
 }
 
+impl Finish<'_> {
+    /// Of an inode that is no directory and has no attributes.
+    pub(crate) const PLAIN: Self = Finish {
+        directory: None,
+        xattr_part: Vec::new(),
+        xattr_block: 0,
+        xattr_blocks: 0,
+        references: 0,
+    };
+}
+
 /// Bytes of i_block a fast symbolic link may fill; one stays zero.
 pub(crate) const FAST_SYMLINK_MAX: usize = I_BLOCK_SIZE - 1;
 
-/// The inode as the disk has it, checksum included.
+/// The inode as the disk has it, with its checksum of that seed, if there is one.
 pub(crate) fn encode(
     profile: &Profile,
+    seed: u32,
     ino: u32,
     node: &Node,
     finish: &Finish<'_>,
@@ -310,7 +322,7 @@ pub(crate) fn encode(
     if !profile.checksums {
         return bytes;
     }
-    let sum = checksum::inode(checksum::SEED, ino, &bytes);
+    let sum = checksum::inode(seed, ino, &bytes);
     inode.i_checksum_lo = (sum as u16).into();
     inode.i_checksum_hi = ((sum >> 16) as u16).into();
     let fields = INODE_SIZE - finish.xattr_part.len();

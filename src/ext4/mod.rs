@@ -13,9 +13,11 @@ pub(crate) mod geometry;
 pub(crate) mod hash;
 pub(crate) mod hcsshim;
 pub(crate) mod inode;
+mod journal;
 pub(crate) mod profile;
 mod sets;
 pub(crate) mod tree;
+pub(crate) mod writable;
 pub(crate) mod writer;
 pub(crate) mod xattr;
 

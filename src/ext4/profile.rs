@@ -6,10 +6,9 @@
 
 use super::format::{
     BG_INODE_ZEROED, COMPAT_DIR_INDEX, COMPAT_EXT_ATTR, COMPAT_SPARSE_SUPER2, DEFAULT_MOUNT_OPTS,
-    EXTRA_ISIZE, FIRST_INO, FLAGS_SIGNED_HASH, HASH_HALF_MD4, INCOMPAT_CSUM_SEED, INCOMPAT_EXTENTS,
-    INCOMPAT_FILETYPE, INCOMPAT_FLEX_BG, INCOMPAT_INLINE_DATA, INODE_SIZE, RO_COMPAT_DIR_NLINK,
-    RO_COMPAT_EXTRA_ISIZE, RO_COMPAT_HUGE_FILE, RO_COMPAT_LARGE_FILE, RO_COMPAT_METADATA_CSUM,
-    RO_COMPAT_READONLY,
+    EXTRA_ISIZE, FIRST_INO, FLAGS_SIGNED_HASH, HASH_HALF_MD4, INCOMPAT_EXTENTS, INCOMPAT_FILETYPE,
+    INCOMPAT_FLEX_BG, INCOMPAT_INLINE_DATA, INODE_SIZE, RO_COMPAT_DIR_NLINK, RO_COMPAT_EXTRA_ISIZE,
+    RO_COMPAT_HUGE_FILE, RO_COMPAT_LARGE_FILE, RO_COMPAT_METADATA_CSUM,
 };
 
 /// The decisions and numbers of a kind of file system.
@@ -43,7 +42,8 @@ pub(crate) struct Profile {
     pub old_device_numbers: bool,
     /// The file system has a UUID, a hash seed and times.
     pub identified: bool,
-    /// s_feature_compat and its sisters; further incompatible ones where they are used.
+    /// s_feature_compat and its sisters; more are set where they are used, and read-only
+    /// unless the file system is to be written to.
     pub compat: u32,
     pub incompat: u32,
     pub ro_compat: u32,
@@ -74,13 +74,12 @@ pub(crate) static DEFAULT: Profile = Profile {
     old_device_numbers: true,
     identified: true,
     compat: COMPAT_EXT_ATTR | COMPAT_DIR_INDEX | COMPAT_SPARSE_SUPER2,
-    incompat: INCOMPAT_FILETYPE | INCOMPAT_EXTENTS | INCOMPAT_FLEX_BG | INCOMPAT_CSUM_SEED,
+    incompat: INCOMPAT_FILETYPE | INCOMPAT_EXTENTS | INCOMPAT_FLEX_BG,
     ro_compat: RO_COMPAT_LARGE_FILE
         | RO_COMPAT_HUGE_FILE
         | RO_COMPAT_DIR_NLINK
         | RO_COMPAT_EXTRA_ISIZE
-        | RO_COMPAT_METADATA_CSUM
-        | RO_COMPAT_READONLY,
+        | RO_COMPAT_METADATA_CSUM,
     inline_data_announced: false,
     max_mnt_count: u16::MAX,
     def_hash_version: HASH_HALF_MD4,
@@ -109,10 +108,7 @@ pub(crate) static HCSSHIM: Profile = Profile {
     identified: false,
     compat: COMPAT_EXT_ATTR | COMPAT_SPARSE_SUPER2,
     incompat: INCOMPAT_FILETYPE | INCOMPAT_EXTENTS | INCOMPAT_FLEX_BG,
-    ro_compat: RO_COMPAT_LARGE_FILE
-        | RO_COMPAT_HUGE_FILE
-        | RO_COMPAT_EXTRA_ISIZE
-        | RO_COMPAT_READONLY,
+    ro_compat: RO_COMPAT_LARGE_FILE | RO_COMPAT_HUGE_FILE | RO_COMPAT_EXTRA_ISIZE,
     inline_data_announced: true,
     max_mnt_count: 0,
     def_hash_version: 0,

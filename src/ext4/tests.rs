@@ -14,7 +14,7 @@ use crate::error::Result;
 struct Memory(Vec<u8>);
 
 impl BlockSink for Memory {
-    fn write(&mut self, block: u32, data: &[u8]) -> Result<()> {
+    fn write(&mut self, block: u64, data: &[u8]) -> Result<()> {
         let at = block as usize * BLOCK_SIZE;
         assert_eq!(data.len() % BLOCK_SIZE, 0);
         self.0.resize(self.0.len().max(at + data.len()), 0);
@@ -29,6 +29,8 @@ const CONFIG: Config = Config {
     keep_zeros: false,
     inline_data: false,
     time: 0,
+    seeded_by: None,
+    writable: None,
 };
 const IDENTITY: Identity = Identity {
     uuid: [7; 16],

@@ -4,6 +4,7 @@
 //! is one sequential stream until [`finish`](Writer::finish).
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use sha2::{Digest as _, Sha256};
 
@@ -15,13 +16,14 @@ use super::inode::{Attributes, Body, FAST_SYMLINK_MAX, Node};
 use super::profile::Profile;
 use super::sets::{Sets, Stored};
 use super::tree::{Ino, Replaced, Tree};
+use super::writable::Writable;
 use super::xattr::{self, Placement, Reserved, Set, Value};
 use crate::error::{Error, Result};
 
 /// Takes blocks in: those never written read as zero.
 pub(crate) trait BlockSink {
     /// Writes whole blocks from a block number on.
-    fn write(&mut self, block: u32, data: &[u8]) -> Result<()>;
+    fn write(&mut self, block: u64, data: &[u8]) -> Result<()>;
 }
 
 /// What shapes the bytes beside the contents.
@@ -36,35 +38,64 @@ pub(crate) struct Config {
     pub inline_data: bool,
     /// The time of the file system itself, in seconds since 1970.
     pub time: u64,
+    /// The UUID, if the checksums are to be seeded by it and not by what the superblock says.
+    pub seeded_by: Option<[u8; 16]>,
+    /// Makes a file system to be written to, of this size.
+    pub writable: Option<Writable>,
 }
 
 /// The part of the disk that is given out in ascending order.
 pub(super) struct Area<S> {
     pub sink: S,
     pub next: u32,
+    /// How many blocks were given out.
+    pub taken: u32,
     max_blocks: u64,
+    /// What is not given out, in ascending order; `next` is in none of it.
+    gaps: Vec<Range<u64>>,
+    /// What was not given out, because what came did not fit before a gap.
+    pub skipped: Vec<(u32, u32)>,
 }
 
 impl<S: BlockSink> Area<S> {
     /// Writes whole blocks to the next place and says where that is.
     pub(super) fn append(&mut self, data: &[u8]) -> Result<u32> {
         let start = self.reserve((data.len() / BLOCK_SIZE) as u64)?;
-        self.sink.write(start, data)?;
+        self.sink.write(start.into(), data)?;
         Ok(start)
     }
 
     /// Takes the next blocks without writing them.
     pub(super) fn reserve(&mut self, blocks: u64) -> Result<u32> {
-        let start = self.next;
-        let end = u64::from(start) + blocks;
+        let mut start = u64::from(self.next);
+        for gap in &self.gaps {
+            if gap.start < start || start + blocks <= gap.start {
+                continue;
+            }
+            let skipped = gap.start - start;
+            self.skipped.push((start as u32, skipped as u32));
+            start = gap.end;
+        }
+        let end = start + blocks;
         if end > self.max_blocks {
             return Err(Error::limit(format!(
                 "the file system would take more than the maximum size of {} bytes",
                 self.max_blocks * BLOCK_SIZE as u64
             )));
         }
-        self.next = end as u32;
-        Ok(start)
+        self.next = match self.gaps.iter().find(|gap| gap.start == end) {
+            Some(gap) => gap.end as u32,
+            None => end as u32,
+        };
+        self.taken += blocks as u32;
+        Ok(start as u32)
+    }
+
+    /// How many of `blocks` the next place holds one after the other.
+    pub(super) fn adjacent(&self, blocks: u32) -> u32 {
+        let next = u64::from(self.next);
+        let gap = self.gaps.iter().find(|gap| gap.start >= next);
+        gap.map_or(blocks, |gap| u64::from(blocks).min(gap.start - next) as u32)
     }
 }
 
@@ -77,12 +108,16 @@ pub(crate) struct File {
     /// Whether data, not just a hole, came for the block that is not full yet.
     dirty: bool,
     start: u32,
+    /// How many blocks were given out before its first.
+    taken: u32,
     extents: ExtentTree,
     inline: Option<Vec<u8>>,
 }
 
 /// A file system that is being written.
 pub(crate) struct Writer<S> {
+    /// Of all checksums but the superblock's.
+    pub(super) seed: u32,
     pub(super) area: Area<S>,
     pub(super) config: Config,
     pub(super) tree: Tree,
@@ -105,12 +140,20 @@ impl<S: BlockSink> Writer<S> {
     /// An empty file system: a root of 0755, 0:0 and time 0.
     pub(crate) fn new(sink: S, config: Config) -> Self {
         let max_blocks = config.max_blocks.min(MAX_BLOCKS);
-        let next = 1 + reserved_descriptor_blocks(max_blocks);
+        let (descriptors, gaps) = match &config.writable {
+            Some(writable) => (writable.descriptor_blocks(), writable.copies()),
+            None => (reserved_descriptor_blocks(max_blocks), Vec::new()),
+        };
+        let seed = config.seeded_by.as_ref().map(checksum::uuid_seed);
         Self {
+            seed: seed.unwrap_or(checksum::SEED),
             area: Area {
                 sink,
-                next,
+                next: 1 + descriptors,
+                taken: 0,
                 max_blocks,
+                gaps,
+                skipped: Vec::new(),
             },
             config: Config {
                 max_blocks,
@@ -133,6 +176,17 @@ impl<S: BlockSink> Writer<S> {
     /// Makes a directory without a name, which [`link`](Self::link) gives it in `parent`.
     pub(crate) fn make_dir(&mut self, parent: Ino, attributes: Attributes) -> Result<Ino> {
         self.tree.add_dir(parent, attributes)
+    }
+
+    /// Makes the directory that a check of the file system puts into what it finds, unless the
+    /// name is taken.
+    pub(crate) fn make_lost_and_found(&mut self, attributes: Attributes) -> Result<()> {
+        const NAME: &[u8] = b"lost+found";
+        if self.tree.lookup(Ino::ROOT, NAME).is_none() {
+            let ino = self.make_dir(Ino::ROOT, attributes)?;
+            self.link(Ino::ROOT, NAME, ino)?;
+        }
+        Ok(())
     }
 
     /// Makes a symbolic link without a name; the target has 1 to 4,095 bytes.
@@ -186,14 +240,15 @@ impl<S: BlockSink> Writer<S> {
             at: 0,
             dirty: false,
             start: self.area.next,
+            taken: self.area.taken,
             extents: self.extent_tree(ino),
             inline: self.is_inline(size).then(Vec::new),
         }
     }
 
-    pub(super) fn extent_tree(&self, ino: Ino) -> ExtentTree {
+    fn extent_tree(&self, ino: Ino) -> ExtentTree {
         match self.config.profile.checksums {
-            true => ExtentTree::new(checksum::inode_seed(checksum::SEED, ino.get())),
+            true => ExtentTree::new(checksum::inode_seed(self.seed, ino.get())),
             false => ExtentTree::unchecked(),
         }
     }
@@ -305,6 +360,8 @@ impl<S: BlockSink> Writer<S> {
             } else {
                 leading(rest, |block| !is_zero(block))
             };
+            let blocks = self.area.adjacent((len / BLOCK_SIZE) as u32);
+            let len = blocks as usize * BLOCK_SIZE;
             if len > 0 {
                 let physical = self.area.append(&rest[..len])?;
                 let logical = (file.at / BLOCK_SIZE as u64) as u32;
@@ -342,7 +399,7 @@ impl<S: BlockSink> Writer<S> {
                 start: file.start,
             }
         };
-        let blocks = self.area.next - file.start;
+        let blocks = self.area.taken - file.taken;
         let node = self.tree.node_mut(file.ino);
         (node.size, node.blocks, node.body) = (file.size, blocks, body);
         Ok(file.ino)
@@ -374,11 +431,23 @@ impl<S: BlockSink> Writer<S> {
         }
     }
 
-    pub(super) fn free_blocks(&mut self, start: u32, blocks: u32) {
-        match self.freed.last_mut() {
-            _ if blocks == 0 => {}
-            Some((last, len)) if *last + *len == start => *len += blocks,
-            _ => self.freed.push((start, blocks)),
+    /// Frees blocks that were given out one after the other.
+    pub(super) fn free_blocks(&mut self, mut start: u32, mut blocks: u32) {
+        while blocks > 0 {
+            let gap = self.area.gaps.iter().find(|gap| gap.end > start.into());
+            let len = gap.map_or(blocks, |gap| {
+                u64::from(blocks).min(gap.start.saturating_sub(start.into())) as u32
+            });
+            match self.freed.last_mut() {
+                _ if len == 0 => {}
+                Some((last, before)) if *last + *before == start => *before += len,
+                _ => self.freed.push((start, len)),
+            }
+            blocks -= len;
+            start = match gap {
+                Some(gap) if blocks > 0 => gap.end as u32,
+                _ => break,
+            };
         }
     }
 
@@ -536,7 +605,9 @@ impl<S: BlockSink> Writer<S> {
         }
         loop {
             let next = self.area.next;
-            if let Some(block) = Placement::in_block(&set).and_then(|place| place.block(next, 1)) {
+            if let Some(block) =
+                Placement::in_block(&set).and_then(|place| place.block(self.seed, next, 1))
+            {
                 let block = self.area.append(&block)?;
                 return Ok(self.sets.seal(&set, &encoded, block));
             }
@@ -559,7 +630,7 @@ impl<S: BlockSink> Writer<S> {
             len,
             physical: start,
         });
-        let hash = checksum::crc32c(checksum::SEED, bytes);
+        let hash = checksum::crc32c(self.seed, bytes);
         let attributes = Attributes {
             mode: 0o600,
             ..Attributes::default()

@@ -347,7 +347,7 @@ impl<'a> Placement<'a> {
     }
 
     /// The block, when there is one, with its checksum for the place it goes to.
-    pub(crate) fn block(&self, number: u32, refcount: u32) -> Option<[u8; BLOCK_SIZE]> {
+    pub(crate) fn block(&self, seed: u32, number: u32, refcount: u32) -> Option<[u8; BLOCK_SIZE]> {
         if self.in_block.is_empty() {
             return None;
         }
@@ -373,7 +373,7 @@ impl<'a> Placement<'a> {
         let list = self.in_block.iter().copied();
         let values = EmptyValues::HaveNone;
         put_entries(&mut block, XATTR_HEADER_SIZE, list, values, Attribute::hash);
-        let sum = checksum::xattr_block(checksum::SEED, number, &block);
+        let sum = checksum::xattr_block(seed, number, &block);
         block[16..20].copy_from_slice(&sum.to_le_bytes());
         Some(block)
     }
@@ -489,7 +489,7 @@ mod tests {
         );
         let full = set(&[(1, b"name", BLOCK_ROOM - 20)]);
         let placement = Placement::new(&full, Reserved::default()).unwrap();
-        let block = placement.block(9, 1).unwrap();
+        let block = placement.block(checksum::SEED, 9, 1).unwrap();
         // The list ends with four zero bytes before the first value.
         assert_eq!(block[XATTR_HEADER_SIZE + 20..][..4], [0; 4]);
         assert_eq!(block[XATTR_HEADER_SIZE + 24], 7);

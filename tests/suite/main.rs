@@ -22,6 +22,8 @@ mod properties;
 #[cfg(test)]
 mod reproducible;
 #[cfg(test)]
+mod scratch;
+#[cfg(test)]
 mod semantics_entries;
 #[cfg(test)]
 mod semantics_metadata;

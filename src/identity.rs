@@ -5,14 +5,15 @@ use uuid::Builder;
 
 use crate::disk::DiskIds;
 use crate::ext4::finish::Identity;
-use crate::options::{Options, Profile};
+use crate::options::{Options, Profile, ScratchOptions};
 use crate::summary::Digest;
 
 /// Raised whenever other bytes come out for the same input; CHANGELOG.md notes it.
 const LAYOUT_VERSION: u32 = 1;
 
-/// The identity of a file system: from the diff ID and everything else that shapes its bytes.
-pub(super) fn of(diff_id: Digest, options: &Options, answers: [u8; 32]) -> Identity {
+/// The identity of a layer's file system: from the diff ID and everything else that shapes
+/// its bytes.
+pub(crate) fn of_layer(diff_id: Digest, options: &Options, answers: [u8; 32]) -> Identity {
     let mut hash = Sha256::new();
     hash.update(b"tar2vhd ext4");
     hash.update(LAYOUT_VERSION.to_le_bytes());
@@ -32,7 +33,45 @@ pub(super) fn of(diff_id: Digest, options: &Options, answers: [u8; 32]) -> Ident
         // Its file systems have no identity; the disks around them have.
         hash.update(b"hcsshim");
     }
-    let hash: [u8; 32] = hash.finalize().into();
+    of_hash(&hash.finalize().into())
+}
+
+/// The identity of an empty file system: from everything that shapes its bytes.
+pub(crate) fn of_scratch(options: &ScratchOptions) -> Identity {
+    let ScratchOptions {
+        size,
+        inodes,
+        journal,
+        compat,
+        label,
+        uuid,
+        time,
+        // What the file system is wrapped in does not change it.
+        format: _,
+        block_size: _,
+        fsync: _,
+        cancel: _,
+    } = options;
+    let mut hash = Sha256::new();
+    hash.update(b"tar2vhd scratch");
+    hash.update(LAYOUT_VERSION.to_le_bytes());
+    for number in [size, inodes, time] {
+        hash.update(number.to_le_bytes());
+    }
+    hash.update([u8::from(*journal), u8::from(*compat)]);
+    hash.update(label);
+    hash.update([0]);
+    if let Some(uuid) = uuid {
+        hash.update(uuid);
+    }
+    let identity = of_hash(&hash.finalize().into());
+    Identity {
+        uuid: uuid.unwrap_or(identity.uuid),
+        ..identity
+    }
+}
+
+fn of_hash(hash: &[u8; 32]) -> Identity {
     let (uuid, seed) = hash.split_at(16);
     let mut words = seed
         .chunks_exact(4)
@@ -44,7 +83,7 @@ pub(super) fn of(diff_id: Digest, options: &Options, answers: [u8; 32]) -> Ident
 }
 
 /// The ids of a disk around a file system.
-pub(super) fn of_disk(uuid: [u8; 16], virtual_size: u64) -> DiskIds {
+pub(crate) fn of_disk(uuid: [u8; 16], virtual_size: u64) -> DiskIds {
     let id = |what: &str| {
         let mut hash = Sha256::new();
         hash.update(b"tar2vhd disk ");

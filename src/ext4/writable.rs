@@ -1,0 +1,237 @@
+//! A file system to be written to: of a size that is known from the start, with free inodes
+//! and blocks, and copies of the superblock.
+
+use std::ops::Range;
+
+use super::format::{BITS_PER_BLOCK, BLOCK_SIZE, INODES_PER_BLOCK, WIDE_DESCRIPTOR_SIZE};
+use super::geometry::{Geometry, Row};
+use super::journal;
+use crate::error::{Error, ErrorKind, Result};
+
+/// The sizes of such a file system, all known before its contents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Writable {
+    pub blocks: u64,
+    groups: u32,
+    inodes_per_group: u32,
+    /// The groups that start with a copy of superblock and descriptors, 0 for none.
+    backups: [u32; 2],
+    /// Blocks of the journal, if there is one.
+    pub(super) journal: Option<u32>,
+    /// s_volume_name.
+    pub(super) label: [u8; 16],
+}
+
+/// The largest disk that any of the formats holds.
+pub(crate) const SIZE_MAX: u64 = 64 << 40;
+/// The smallest that is worth making.
+pub(crate) const SIZE_MIN: u64 = 1 << 20;
+
+/// Bytes of the disk for each inode, as mke2fs has it for its types default, big and huge.
+fn inode_ratio(size: u64) -> u64 {
+    match size.div_ceil(1 << 40) {
+        0..=4 => 16 << 10,
+        5..=16 => 32 << 10,
+        _ => 64 << 10,
+    }
+}
+
+impl Writable {
+    /// The file system of a disk of `size` bytes with at least so many inodes, 0 for one for
+    /// every 16 KiB, and fewer above 4 TiB.
+    pub(crate) fn new(size: u64, inodes: u64, journal: bool, label: &str) -> Result<Self> {
+        let wrong = |message: String| Error::new(ErrorKind::InvalidOptions, message);
+        if !(SIZE_MIN..=SIZE_MAX).contains(&size) {
+            return Err(wrong(format!(
+                "a size of {size} bytes; a writable file system has {SIZE_MIN} to {SIZE_MAX}"
+            )));
+        }
+        if !size.is_multiple_of(BLOCK_SIZE as u64) {
+            return Err(wrong(format!(
+                "a size of {size} bytes, not a multiple of {BLOCK_SIZE}"
+            )));
+        }
+        let mut s_volume_name = [0; 16];
+        let too_long = || {
+            let len = label.len();
+            wrong(format!("a label of {len} bytes; a superblock holds 16"))
+        };
+        let place = s_volume_name.get_mut(..label.len()).ok_or_else(too_long)?;
+        place.copy_from_slice(label.as_bytes());
+        if label.contains('\0') {
+            return Err(wrong("a label with a zero byte".into()));
+        }
+        let per_group = u64::from(BITS_PER_BLOCK);
+        let mut blocks = size / BLOCK_SIZE as u64;
+        let copy = |blocks: u64| {
+            let bytes = blocks.div_ceil(per_group) * WIDE_DESCRIPTOR_SIZE as u64;
+            1 + bytes.div_ceil(BLOCK_SIZE as u64)
+        };
+        // What would be a last group with room for little but a copy is left unused.
+        let rest = blocks % per_group;
+        if blocks > per_group && rest < copy(blocks) + LAST_GROUP_MIN {
+            blocks -= rest;
+        }
+        let groups = blocks.div_ceil(per_group);
+        let wanted = match inodes {
+            0 => size / inode_ratio(size),
+            inodes => inodes,
+        };
+        let inodes_per_group = wanted
+            .max(INODES_MIN)
+            .div_ceil(groups)
+            .next_multiple_of(INODES_PER_BLOCK.into());
+        let most = per_group.min(u64::from(u32::MAX) / groups / 16 * 16);
+        if inodes_per_group > most {
+            return Err(wrong(format!(
+                "{inodes} inodes; a disk of {size} bytes has {} at most",
+                most * groups
+            )));
+        }
+        let journal_blocks = journal::blocks(blocks);
+        if journal && journal_blocks.is_none() {
+            return Err(wrong(format!(
+                "a size of {size} bytes; a file system with a journal has 8 MiB at least"
+            )));
+        }
+        let last = groups as u32 - 1;
+        Ok(Self {
+            blocks,
+            groups: groups as u32,
+            inodes_per_group: inodes_per_group as u32,
+            backups: match last {
+                0 => [0, 0],
+                1 => [1, 0],
+                _ => [1, last],
+            },
+            journal: journal_blocks.filter(|_| journal),
+            label: s_volume_name,
+        })
+    }
+
+    /// s_backup_bgs: the groups that start with a copy of superblock and descriptors, 0 for
+    /// none.
+    pub(crate) fn backups(&self) -> [u32; 2] {
+        self.backups
+    }
+
+    /// Blocks of the descriptors of all groups.
+    pub(super) fn descriptor_blocks(&self) -> u32 {
+        (self.groups as usize * WIDE_DESCRIPTOR_SIZE).div_ceil(BLOCK_SIZE) as u32
+    }
+
+    /// Where the copies lie: nothing else goes there.
+    pub(super) fn copies(&self) -> Vec<Range<u64>> {
+        let copy = |group: &u32| {
+            let start = u64::from(*group) * u64::from(BITS_PER_BLOCK);
+            start..start + 1 + u64::from(self.descriptor_blocks())
+        };
+        let groups = self.backups.iter().filter(|group| **group > 0);
+        groups.map(copy).collect()
+    }
+
+    /// Blocks that are kept for root, 5 of 100 as mke2fs does.
+    pub(super) fn reserved_blocks(&self) -> u64 {
+        self.blocks / 20
+    }
+
+    /// Places what follows the contents, which end before `end` with inodes up to `last_ino`.
+    ///
+    /// What is written comes first and close together, so that a disk of blocks has few of
+    /// them; all groups are one to flex_bg.
+    pub(super) fn geometry(&self, end: u32, last_ino: u32) -> Result<Geometry> {
+        let &Self {
+            blocks,
+            groups,
+            inodes_per_group,
+            ..
+        } = self;
+        if u64::from(last_ino) > u64::from(groups) * u64::from(inodes_per_group) {
+            return Err(Error::limit(format!(
+                "{last_ino} inodes are needed, and the file system has {}",
+                u64::from(groups) * u64::from(inodes_per_group)
+            )));
+        }
+        let copies = self.copies();
+        let mut cursor = Cursor {
+            next: end.into(),
+            copies: &copies,
+            skipped: Vec::new(),
+        };
+        let block_bitmaps = cursor.row(groups, 1);
+        let inode_bitmaps = cursor.row(groups, 1);
+        let inode_tables = cursor.row(groups, inodes_per_group / INODES_PER_BLOCK);
+        let used_end = cursor.next;
+        if used_end > blocks {
+            return Err(Error::limit(format!(
+                "contents, inode tables and bitmaps take {used_end} blocks of 4 KiB, and the \
+                 file system has {blocks}"
+            )));
+        }
+        let mut free = cursor.skipped;
+        let mut at = used_end;
+        for copy in copies.iter().filter(|copy| copy.start >= used_end) {
+            free.push(at..copy.start);
+            at = copy.end;
+        }
+        free.push(at..blocks);
+        Ok(Geometry {
+            blocks,
+            groups,
+            blocks_per_group: BITS_PER_BLOCK,
+            inodes_per_group,
+            descriptor_size: WIDE_DESCRIPTOR_SIZE,
+            block_bitmaps,
+            inode_bitmaps,
+            inode_tables,
+            backups: copies
+                .iter()
+                .zip(self.backups)
+                .map(|(_, group)| group)
+                .collect(),
+            uninit: true,
+            free,
+            used_end,
+        })
+    }
+}
+
+/// Blocks beside the copy that make a last group worth having.
+const LAST_GROUP_MIN: u64 = 64;
+/// The reserved inodes, lost+found and a few to use.
+const INODES_MIN: u64 = 16;
+
+/// Gives out blocks one after the other, but for the copies.
+struct Cursor<'a> {
+    next: u64,
+    copies: &'a [Range<u64>],
+    skipped: Vec<Range<u64>>,
+}
+
+impl Cursor<'_> {
+    /// A run of `len` blocks for each of `groups`.
+    fn row(&mut self, groups: u32, len: u32) -> Row {
+        let mut pieces = Vec::new();
+        let mut group = 0;
+        while group < groups {
+            let left = groups - group;
+            let copy = self.copies.iter().find(|copy| copy.start >= self.next);
+            let runs = copy.map_or(left, |copy| {
+                let fit = (copy.start - self.next) / u64::from(len);
+                fit.min(left.into()) as u32
+            });
+            if runs > 0 {
+                pieces.push((group, self.next));
+                group += runs;
+                self.next += u64::from(runs) * u64::from(len);
+            }
+            if group < groups
+                && let Some(copy) = copy
+            {
+                self.skipped.push(self.next..copy.start);
+                self.next = copy.end;
+            }
+        }
+        Row::new(pieces, len)
+    }
+}

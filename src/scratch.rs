@@ -1,0 +1,155 @@
+//! A scratch disk: an empty file system that a guest mounts and writes to.
+
+use std::path::Path;
+
+use rayon::ThreadPoolBuilder;
+
+use crate::disk::{Container, DiskFile, DiskOutput, Stream, Wrapped};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ext4::format::BLOCK_SIZE;
+use crate::ext4::inode::{Attributes, Timestamp};
+use crate::ext4::profile::DEFAULT;
+use crate::ext4::tree::Ino;
+use crate::ext4::writable::Writable;
+use crate::ext4::writer::{BlockSink, Config, Writer};
+use crate::identity;
+use crate::options::{CancelToken, DiskFormat, ScratchOptions, check_time};
+use crate::summary::DiskSummary;
+
+/// Makes a disk with an empty ext4 file system, to be mounted and written to.
+///
+/// It holds `lost+found` and no more. All its tables count as initialised, so that a mount
+/// writes nothing but what it must, and the parts of a dynamic disk that are all zero take no
+/// place in the file. The same options give the same bytes.
+///
+/// ```
+/// use tar2vhd::{MemoryDisk, ScratchOptions};
+///
+/// let disk = MemoryDisk::new();
+/// let summary = tar2vhd::scratch(&disk, &ScratchOptions::new())?;
+/// assert_eq!(summary.virtual_size, 20 << 30);
+/// assert!(disk.into_vec().len() <= 8 << 20);
+/// # Ok::<(), tar2vhd::Error>(())
+/// ```
+///
+/// # Errors
+/// [`ErrorKind::InvalidOptions`] if an option is out of range, and what the output says.
+pub fn scratch(output: &dyn DiskOutput, options: &ScratchOptions) -> Result<DiskSummary> {
+    check(options)?;
+    let writable = Writable::new(
+        options.size,
+        options.inodes,
+        options.journal,
+        &options.label,
+    )?;
+    let identity = identity::of_scratch(options);
+    let config = Config {
+        profile: &DEFAULT,
+        max_blocks: writable.blocks,
+        keep_zeros: false,
+        inline_data: false,
+        time: options.time,
+        seeded_by: options.compat.then_some(identity.uuid),
+        writable: Some(writable),
+    };
+    let container = Container::new(
+        options.format,
+        options.size,
+        Some(options.block_size),
+        options.time,
+    )?;
+    let sink = Blocks {
+        disk: Wrapped::new(Stream::inline(output), container, output),
+        cancel: &options.cancel,
+    };
+    let mut writer = Writer::new(sink, config);
+    let (now, _) = Timestamp::new(options.time.try_into().unwrap_or(i64::MAX), 0);
+    writer.set_attributes(Ino::ROOT, owned_by_root(0o755, now));
+    writer.make_lost_and_found(owned_by_root(0o700, now))?;
+    // One thread is quick to start, and enough for two directories.
+    let pool = ThreadPoolBuilder::new().num_threads(1).build();
+    let pool = pool.map_err(|error| {
+        Error::new(ErrorKind::Output, "cannot start a thread").with_source(error)
+    })?;
+    let finished = pool
+        .install(|| writer.finish(&identity))
+        .map_err(too_small)?;
+    let zero_end = finished.used_end * BLOCK_SIZE as u64;
+    let ids = identity::of_disk(identity.uuid, options.size);
+    Ok(DiskSummary {
+        size: finished.sink.disk.finish(options.size, zero_end, &ids)?,
+        virtual_size: options.size,
+        uuid: identity.uuid,
+        blocks: finished.blocks,
+        inodes: finished.inodes,
+    })
+}
+
+/// Makes a scratch disk in a file, which appears whole or not at all.
+///
+/// An existing regular file is replaced when all is done; after an error it is as it was.
+///
+/// # Errors
+/// As [`scratch`], and if the file cannot be created or published.
+pub fn scratch_file(path: impl AsRef<Path>, options: &ScratchOptions) -> Result<DiskSummary> {
+    check(options)?;
+    let file = DiskFile::create(path)?;
+    let summary = scratch(&file, options)?;
+    file.publish(options.fsync)?;
+    Ok(summary)
+}
+
+/// Refuses what no disk can be.
+fn check(options: &ScratchOptions) -> Result<()> {
+    let wrong = |message: String| Err(Error::new(ErrorKind::InvalidOptions, message));
+    let ScratchOptions {
+        size, block_size, ..
+    } = options;
+    let (smallest, is_vhd) = match options.format {
+        DiskFormat::Vhd | DiskFormat::VhdDynamic => (4 << 10, true),
+        DiskFormat::Vhdx | DiskFormat::VhdxFixed | DiskFormat::Raw => (1 << 20, false),
+    };
+    let most = vhd_format::vhd::MAX_VIRTUAL_SIZE;
+    if is_vhd && *size > most {
+        return wrong(format!(
+            "a size of {size} bytes; a VHD holds {most} at most"
+        ));
+    }
+    if !block_size.is_power_of_two() || !(smallest..=256 << 20).contains(block_size) {
+        return wrong(format!(
+            "blocks of {block_size} bytes; they have a power of two from {smallest} to 256 MiB"
+        ));
+    }
+    check_time(options.time)
+}
+
+fn owned_by_root(mode: u16, time: Timestamp) -> Attributes {
+    Attributes {
+        mode,
+        atime: time,
+        ctime: time,
+        mtime: time,
+        ..Attributes::default()
+    }
+}
+
+/// The options alone decide whether what every file system has finds room.
+fn too_small(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::Limit => Error::new(ErrorKind::InvalidOptions, error.to_string()),
+        _ => error,
+    }
+}
+
+/// Blocks of the file system to bytes of the disk.
+struct Blocks<'a> {
+    disk: Wrapped<'a>,
+    cancel: &'a CancelToken,
+}
+
+impl BlockSink for Blocks<'_> {
+    fn write(&mut self, block: u64, data: &[u8]) -> Result<()> {
+        self.cancel.check()?;
+        self.disk.put(block * BLOCK_SIZE as u64, data)
+    }
+}
