@@ -5,7 +5,7 @@ use std::path::Path;
 
 use vhd_format::Disk;
 
-use crate::disk::Volume;
+use crate::disk::{DiskInfo, Volume};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ext4::format::{SUPER_MAGIC, SUPERBLOCK_OFFSET, Superblock};
 use crate::options::DiskFormat;
@@ -14,34 +14,14 @@ use crate::options::DiskFormat;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Inspection {
-    /// Bytes of the disk file, with all structures of its format.
-    pub size: u64,
     /// What the file system is wrapped in.
-    pub format: DiskFormat,
-    /// The footer of a VHD, unless it is damaged.
-    pub footer: Option<VhdFooter>,
+    pub disk: DiskInfo,
     /// The file system.
     pub file_system: FileSystem,
     /// What was verified.
     pub checks: Checks,
     /// What is wrong, one line each; the first 100 of them.
     pub problems: Vec<String>,
-}
-
-/// The footer of a VHD.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct VhdFooter {
-    /// Bytes of the disk a guest sees.
-    pub virtual_size: u64,
-    /// Cylinders, heads and sectors per track.
-    pub geometry: (u16, u8, u8),
-    /// When the disk was made, in seconds since 1970.
-    pub created: u64,
-    /// The application that made it, such as `win `.
-    pub creator: [u8; 4],
-    /// What tells it from other disks, in the order of the bytes on disk.
-    pub unique_id: [u8; 16],
 }
 
 /// What the superblock of an ext4 file system says.
@@ -150,7 +130,7 @@ impl Checks {
 /// [`ErrorKind::Unsupported`] if the disk is of another kind, [`ErrorKind::Input`] if the
 /// file cannot be read.
 pub fn inspect(path: impl AsRef<Path>) -> Result<Inspection> {
-    inspect_volume(&Volume::open_file(path.as_ref())?)
+    inspect_volume(&Volume::map(path.as_ref())?)
 }
 
 /// Looks into a disk as [`inspect`] does, in memory.
@@ -163,7 +143,7 @@ pub fn inspect_bytes(disk: impl AsRef<[u8]> + Send + Sync + 'static) -> Result<I
 
 fn inspect_volume(volume: &Volume) -> Result<Inspection> {
     let mut findings = Findings::default();
-    let footer = check_footer(volume, &mut findings);
+    check_footer(volume, &mut findings);
     check_structures(volume, &mut findings);
     let (file_system, superblock) = describe(volume)?;
     checks::check(volume, &superblock, &file_system, &mut findings);
@@ -171,9 +151,7 @@ fn inspect_volume(volume: &Volume) -> Result<Inspection> {
         checks::read_root(volume, &mut findings);
     }
     Ok(Inspection {
-        size: volume.file_size(),
-        format: volume.format(),
-        footer,
+        disk: volume.info()?,
         file_system,
         checks: findings.checks,
         problems: findings.problems,
@@ -213,9 +191,6 @@ impl Findings {
     }
 }
 
-/// 2000-01-01T00:00:00Z in seconds since 1970: where a VHD's time starts.
-const YEAR_2000: u64 = 946_684_800;
-
 const SECTOR: u64 = vhd_format::vhd::SECTOR_SIZE;
 /// Bytes of the footers of old programs, whose last byte is missing.
 const SHORT_FOOTER: u64 = SECTOR - 1;
@@ -225,15 +200,14 @@ fn invalid(message: impl Into<String>) -> Error {
 }
 
 /// Holds the footer of a VHD against the file.
-fn check_footer(volume: &Volume, findings: &mut Findings) -> Option<VhdFooter> {
+fn check_footer(volume: &Volume, findings: &mut Findings) {
     if let Some(damage) = volume.footer_damage() {
         findings.check(|checks| &mut checks.footer, false, || damage.to_string());
     }
     let Disk::Vhd(disk) = volume.disk() else {
-        return None;
+        return;
     };
-    let footer = disk.footer();
-    let says = footer.virtual_size();
+    let says = disk.virtual_size();
     let has = match volume.format() {
         DiskFormat::Vhd => (volume.file_size() - SHORT_FOOTER) / SECTOR * SECTOR,
         _ => says,
@@ -243,18 +217,6 @@ fn check_footer(volume: &Volume, findings: &mut Findings) -> Option<VhdFooter> {
         says == has,
         || format!("the VHD footer tells of {says} bytes, where there are {has}"),
     );
-    let geometry = footer.geometry();
-    Some(VhdFooter {
-        virtual_size: says,
-        geometry: (
-            geometry.cylinders,
-            geometry.heads,
-            geometry.sectors_per_track,
-        ),
-        created: YEAR_2000 + u64::from(footer.time_stamp()),
-        creator: footer.creator_application(),
-        unique_id: footer.unique_id(),
-    })
 }
 
 /// Looks for what is wrong with the structures of a dynamic disk although it could be opened.
@@ -284,7 +246,7 @@ fn check_structures(volume: &Volume, findings: &mut Findings) {
 /// of all groups.
 fn describe(volume: &Volume) -> Result<(FileSystem, Superblock)> {
     const OFFSET: u64 = SUPERBLOCK_OFFSET as u64;
-    if volume.len() < OFFSET + size_of::<Superblock>() as u64 {
+    if volume.virtual_size() < OFFSET + size_of::<Superblock>() as u64 {
         return Err(invalid("too short for a file system"));
     }
     let mut bytes = [0; size_of::<Superblock>()];
@@ -321,10 +283,10 @@ fn describe(volume: &Volume) -> Result<(FileSystem, Superblock)> {
         return Err(bad("the first block", first_block.into()));
     }
     let bytes = blocks.checked_mul(block_size.into());
-    if bytes.is_none_or(|bytes| bytes > volume.len()) {
+    if bytes.is_none_or(|bytes| bytes > volume.virtual_size()) {
         return Err(invalid(format!(
             "the file system has {blocks} blocks of {block_size} bytes, but the disk is {} bytes long",
-            volume.len()
+            volume.virtual_size()
         )));
     }
     let bits_per_block = 8 * block_size;

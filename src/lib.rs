@@ -12,14 +12,18 @@ mod options;
 mod scratch;
 mod summary;
 mod verity;
+mod virtual_disk;
 
 pub use convert::{convert, convert_file, convert_with_hash_device};
-pub use disk::{Discard, DiskFile, DiskOutput, MemoryDisk, SeekDisk};
+pub use disk::{
+    BlockInfo, Discard, DiskFile, DiskInfo, DiskOutput, MemoryDisk, ParentInfo, PartInfo, SeekDisk,
+    VhdInfo, VhdxInfo, Volume,
+};
 pub use error::{Error, ErrorKind, Result};
-pub use inspect::{Checks, FileSystem, Inspection, Tally, VhdFooter, inspect, inspect_bytes};
+pub use inspect::{Checks, FileSystem, Inspection, Tally, inspect, inspect_bytes};
 pub use options::{
-    CancelToken, DiskFormat, LowerEntry, LowerLayers, LowerMetadata, Options, Profile, Progress,
-    ScratchOptions,
+    CancelToken, DiskFormat, Inflater, LowerEntry, LowerLayers, LowerMetadata, Options, Profile,
+    Progress, ScratchOptions,
 };
 pub use scratch::{scratch, scratch_file};
 pub use summary::{
@@ -27,6 +31,12 @@ pub use summary::{
     Warning, WarningKind,
 };
 pub use verity::{BadBlock, BlockKind, Verity, VerityCheck, check_verity};
+pub use virtual_disk::{
+    DiskOptions, DiskReport, convert_disk, convert_disk_file, create_disk, create_disk_file,
+};
+
+/// The formats of disks, for what [`Volume::disk`] shows.
+pub use vhd_format;
 
 /// The README's example is a test.
 #[cfg(doctest)]

@@ -75,6 +75,17 @@ impl Profile {
     }
 }
 
+/// What inflates gzip. Both accept the same streams and give the same bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Inflater {
+    /// The project's own, the fastest. Its inner loop is unsafe code.
+    #[default]
+    Own,
+    /// zlib-rs, through flate2.
+    ZlibRs,
+}
+
 /// How far a conversion has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -176,6 +187,7 @@ pub struct Options {
     pub(crate) max_entries: u64,
     pub(crate) max_window: u64,
     pub(crate) compression: Option<Compression>,
+    pub(crate) inflater: Inflater,
     pub(crate) bottom_layer: bool,
     pub(crate) allow_empty: bool,
     pub(crate) align: u64,
@@ -204,6 +216,7 @@ impl Default for Options {
             max_entries: 1 << 26,
             max_window: 128 << 20,
             compression: None,
+            inflater: Inflater::Own,
             bottom_layer: false,
             allow_empty: false,
             align: 0,
@@ -279,6 +292,12 @@ impl Options {
     /// The compression that the input must have; by default any is accepted.
     pub fn compression(mut self, compression: Compression) -> Self {
         self.compression = Some(compression);
+        self
+    }
+
+    /// What inflates gzip; default [`Inflater::Own`].
+    pub fn inflater(mut self, inflater: Inflater) -> Self {
+        self.inflater = inflater;
         self
     }
 

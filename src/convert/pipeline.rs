@@ -12,7 +12,7 @@ use super::check_empty;
 use super::place::{Placed, Placing};
 use crate::chunk::{Chunk, Pool};
 use crate::error::Result;
-use crate::layer::{BlobHasher, ChunkSource, Decoder, Entries, Entry};
+use crate::layer::{BlobHasher, ChunkSource, Decoder, DecoderConfig, Entries, Entry};
 use crate::options::{Options, Progress};
 use crate::summary::{Blob, Compression, Warnings};
 
@@ -120,7 +120,12 @@ pub(super) fn threaded<'scope, P: Placing<Sink: Send + 'scope> + Send + 'scope>(
 }
 
 fn decoder<'t, R: io::Read>(input: R, options: &Options) -> Result<Decoder<'t, R>> {
-    Decoder::new(input, options.compression, options.max_window, Pool::new())
+    let config = DecoderConfig {
+        expected: options.compression,
+        max_window: options.max_window,
+        inflater: options.inflater,
+    };
+    Decoder::new(input, config, Pool::new())
 }
 
 /// A thread's result; its panic goes on here.

@@ -12,7 +12,7 @@ use super::walk::{NAME_MAX, Walk, clean, split_last};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ext4::format::S_IFLNK;
 use crate::ext4::inode::{Attributes, Body, DEVICE_MAJOR_MAX, DEVICE_MINOR_MAX, Node};
-use crate::ext4::tree::{Ino, Replaced, Tree};
+use crate::ext4::tree::{Ino, Linked, Replaced, Tree};
 use crate::ext4::writer::{BlockSink, Writer};
 use crate::layer::{ChunkSource, Entries, Entry, EntryKind, Piece, Whiteout, classify};
 use crate::options::{LowerEntry, LowerLayers, LowerMetadata};
@@ -125,13 +125,6 @@ impl<'a, S: BlockSink> Place<'a, S> {
                 .ok_or_else(not_a_directory)?;
             return self.place_at(entry, dir, name, source);
         }
-        let inner = parent.split(|byte| *byte == b'/').map(classify);
-        if inner
-            .into_iter()
-            .any(|kind| !matches!(kind, Whiteout::No | Whiteout::Hidden))
-        {
-            return Err(Error::entry("a whiteout has nothing below it"));
-        }
         match classify(name) {
             Whiteout::Invalid => Err(Error::entry("a whiteout of no name, of `.` or of `..`")),
             Whiteout::No | Whiteout::Hidden => {
@@ -167,6 +160,7 @@ impl<'a, S: BlockSink> Place<'a, S> {
         let attributes = metadata::attributes(entry, &mut self.warnings);
         self.writer.set_attributes(ino, attributes);
         self.writer.set_implicit(ino, false);
+        self.writer.disinherit(ino);
         self.unite_xattrs(entry, ino, InodeKind::Directory)
     }
 
@@ -259,8 +253,8 @@ impl<'a, S: BlockSink> Place<'a, S> {
 
     /// Gives an inode a name.
     fn insert(&mut self, path: &[u8], dir: Ino, name: &[u8], ino: Ino) -> Result<()> {
-        let hides = self.writer.tree().hides(dir, name);
-        match self.writer.link(dir, name, ino)? {
+        let Linked { replaced, hides } = self.writer.link(dir, name, ino)?;
+        match replaced {
             Replaced::Nothing => {
                 if self.rules.whiteouts && classify(name) == Whiteout::Hidden {
                     self.hidden.push((dir, name.to_vec()));
@@ -340,6 +334,12 @@ impl<'a, S: BlockSink> Place<'a, S> {
             && last.spelled == path
         {
             return Ok(Some(last.ino));
+        }
+        if self.rules.whiteouts {
+            let mut components = path.split(|byte| *byte == b'/').map(classify);
+            if components.any(|kind| !matches!(kind, Whiteout::No | Whiteout::Hidden)) {
+                return Err(Error::entry("a whiteout has nothing below it"));
+            }
         }
         let mut walk = Walk::new(path);
         let mut lasting = true;
@@ -509,6 +509,7 @@ impl<'a, S: BlockSink> Place<'a, S> {
             let kind = InodeKind::Directory;
             let set = metadata::xattrs(&raw, kind, self.rules.whiteouts, &mut self.warnings)?;
             self.writer.unite_xattrs(ino, set)?;
+            self.writer.set_inherited(ino);
         }
         self.insert(&entry.path, dir, name, ino)?;
         Ok(ino)

@@ -1,5 +1,6 @@
 //! Paths: from what the tar spells to a directory of the tree, as in a chroot.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -10,7 +11,14 @@ pub(super) const NAME_MAX: usize = 255;
 
 /// A path without empty components, `.` and `..`, which is taken for the component before it
 /// and ends at the root.
-pub(super) fn clean(path: &[u8]) -> Vec<u8> {
+pub(super) fn clean(path: &[u8]) -> Cow<'_, [u8]> {
+    // As most are spelled: at most with "./" before them and a slash behind.
+    let inner = path.strip_prefix(b"./").unwrap_or(path);
+    let inner = inner.strip_suffix(b"/").unwrap_or(inner);
+    let mut components = inner.split(|byte| *byte == b'/');
+    if components.all(|component| !matches!(component, b"" | b"." | b"..")) {
+        return Cow::Borrowed(inner);
+    }
     let mut clean = Vec::with_capacity(path.len());
     for component in path.split(|byte| *byte == b'/') {
         match component {
@@ -24,7 +32,7 @@ pub(super) fn clean(path: &[u8]) -> Vec<u8> {
             }
         }
     }
-    clean
+    Cow::Owned(clean)
 }
 
 /// A clean path's parent and last component.
@@ -139,13 +147,16 @@ mod tests {
             ("", ""),
             ("/", ""),
             ("./", ""),
+            ("./a/b/", "a/b"),
+            (".//a", "a"),
+            ("a//", "a"),
             ("a//b/./c/", "a/b/c"),
             ("../../a", "a"),
             ("/a/../../b", "b"),
             ("a/b/..", "a"),
             ("...", "..."),
         ] {
-            assert_eq!(clean(path.as_bytes()), want.as_bytes(), "{path}");
+            assert_eq!(*clean(path.as_bytes()), *want.as_bytes(), "{path}");
         }
     }
 

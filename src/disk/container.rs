@@ -23,14 +23,23 @@ pub(crate) struct DiskIds {
     pub data: [u8; 16],
 }
 
-/// What is left to write: structures with their offsets, and the size of the file.
-pub(crate) struct Rest {
-    pub structures: Vec<(u64, Vec<u8>)>,
-    pub len: u64,
-}
-
 /// 2000-01-01, from where a VHD counts its seconds.
 const VHD_EPOCH: u64 = 946_684_800;
+
+/// What a disk is to be.
+pub(crate) struct Shape {
+    pub format: DiskFormat,
+    /// The most bytes that a guest will see, in whole sectors.
+    pub size: u64,
+    /// Of a format that has blocks.
+    pub block_size: Option<u32>,
+    /// Of a VHDX.
+    pub logical_sector_size: u32,
+    /// Of a VHDX.
+    pub physical_sector_size: u32,
+    /// When it was made, in seconds since 1970.
+    pub time: u64,
+}
 
 impl Container {
     /// A disk of at most `max_size` bytes, made at a time in seconds since 1970. A block size
@@ -41,32 +50,41 @@ impl Container {
         block_size: Option<u32>,
         time: u64,
     ) -> Result<Self> {
-        let stamp = u32::try_from(time.saturating_sub(VHD_EPOCH)).unwrap_or(u32::MAX);
-        let max_size = max_size / SECTOR * SECTOR;
+        Self::shaped(&Shape {
+            format,
+            size: max_size / SECTOR * SECTOR,
+            block_size,
+            logical_sector_size: 512,
+            physical_sector_size: 4096,
+            time,
+        })
+    }
+
+    pub(crate) fn shaped(shape: &Shape) -> Result<Self> {
+        let &Shape { format, size, .. } = shape;
+        let stamp = u32::try_from(shape.time.saturating_sub(VHD_EPOCH)).unwrap_or(u32::MAX);
         let vhd = |parameters: vhd::Parameters| {
             let layout = vhd::Layout::new(&parameters.time_stamp(stamp)).map_err(out_of_range)?;
             Ok(Self::Vhd(Box::new(layout)))
         };
         match format {
             DiskFormat::Raw => Ok(Self::Raw),
-            DiskFormat::Vhd => vhd(vhd::Parameters::fixed(max_size, [0; 16])),
+            DiskFormat::Vhd => vhd(vhd::Parameters::fixed(size, [0; 16])),
             DiskFormat::VhdDynamic => {
-                let parameters = vhd::Parameters::dynamic(max_size, [0; 16]);
-                vhd(match block_size {
-                    Some(size) => parameters.block_size(size),
-                    None => parameters,
-                })
+                let block_size = shape
+                    .block_size
+                    .unwrap_or(vhd::Parameters::DEFAULT_BLOCK_SIZE);
+                vhd(vhd::Parameters::dynamic(size, [0; 16]).block_size(block_size))
             }
             DiskFormat::Vhdx | DiskFormat::VhdxFixed => {
                 // The table of blocks has its place before them: small blocks waste less at
                 // the end, large ones keep the table of a large disk small.
-                let block_size = block_size.unwrap_or(match max_size {
-                    ..=ONE_TIB => 1 << 20,
-                    _ => 32 << 20,
-                });
-                let parameters = vhdx::Parameters::new(max_size)
+                let by_size = if size <= ONE_TIB { 1 << 20 } else { 32 << 20 };
+                let parameters = vhdx::Parameters::new(size)
                     .fixed(format == DiskFormat::VhdxFixed)
-                    .block_size(block_size)
+                    .block_size(shape.block_size.unwrap_or(by_size))
+                    .logical_sector_size(shape.logical_sector_size)
+                    .physical_sector_size(shape.physical_sector_size)
                     .creator("tar2vhd")
                     .identity(vhdx_ids(&NO_IDS));
                 let layout = vhdx::Layout::new(&parameters).map_err(out_of_range)?;
@@ -97,42 +115,51 @@ impl Container {
 
     /// Ends the disk. Where nothing was placed it reads as zero before `zero_end`, and behind
     /// it what it holds is undefined.
-    pub(crate) fn finish(self, virtual_size: u64, zero_end: u64, ids: &DiskIds) -> Result<Rest> {
+    pub(crate) fn finish(&mut self, virtual_size: u64, zero_end: u64, ids: &DiskIds) -> Result<()> {
         match self {
-            Self::Raw => Ok(Rest {
-                structures: Vec::new(),
-                len: virtual_size,
-            }),
-            Self::Vhd(mut layout) => {
+            Self::Raw => {}
+            Self::Vhd(layout) => {
                 layout
                     .set_virtual_size(virtual_size)
                     .map_err(out_of_range)?;
                 layout.set_unique_id(ids.disk);
-                let structures = layout.structures().collect();
-                Ok(Rest {
-                    structures,
-                    len: layout.file_size(),
-                })
             }
-            Self::Vhdx(mut layout) => {
+            Self::Vhdx(layout) => {
                 layout
                     .set_virtual_size(virtual_size)
                     .map_err(out_of_range)?;
                 layout.set_identity(vhdx_ids(ids));
-                // What the file system takes for zero must read so, not just happen to.
+                // What is taken for zero must read so, not just happen to.
+                let zero = vhdx::BlockState::Zero;
                 let blocks = zero_end.div_ceil(layout.block_size().into());
-                for block in 0..blocks.min(layout.blocks()) {
+                if blocks >= layout.blocks() {
+                    return layout.set_rest(zero).map_err(out_of_range);
+                }
+                for block in 0..blocks {
                     if layout.offset_of(block).is_none() {
-                        let zero = vhdx::BlockState::Zero;
                         layout.set(block..block + 1, zero).map_err(out_of_range)?;
                     }
                 }
-                let structures = layout.structures().collect();
-                Ok(Rest {
-                    structures,
-                    len: layout.file_size(),
-                })
             }
+        }
+        Ok(())
+    }
+
+    /// What is not the disk's own bytes, with its offsets in the file; of a disk that is ended.
+    pub(crate) fn structures(&self) -> Box<dyn Iterator<Item = (u64, Vec<u8>)> + '_> {
+        match self {
+            Self::Raw => Box::new(std::iter::empty()),
+            Self::Vhd(layout) => Box::new(layout.structures()),
+            Self::Vhdx(layout) => Box::new(layout.structures()),
+        }
+    }
+
+    /// The size of the file of a disk that is ended.
+    pub(crate) fn file_size(&self, virtual_size: u64) -> u64 {
+        match self {
+            Self::Raw => virtual_size,
+            Self::Vhd(layout) => layout.file_size(),
+            Self::Vhdx(layout) => layout.file_size(),
         }
     }
 }

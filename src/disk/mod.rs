@@ -2,17 +2,21 @@
 //! a file's blocks, whatever its format.
 
 mod container;
+mod info;
 mod map;
 mod output;
+mod parents;
 mod platform;
 mod publish;
 mod stream;
 mod volume;
 mod wrapped;
 
-pub(crate) use container::{Container, DiskIds};
+pub(crate) use container::{Container, DiskIds, Shape};
+pub use info::{BlockInfo, DiskInfo, ParentInfo, PartInfo, VhdInfo, VhdxInfo};
 pub use output::{DiskOutput, MemoryDisk, SeekDisk};
 pub use publish::{Discard, DiskFile};
 pub(crate) use stream::Stream;
-pub(crate) use volume::Volume;
+pub use volume::Volume;
+pub(crate) use volume::unreadable;
 pub(crate) use wrapped::Wrapped;

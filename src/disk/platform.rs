@@ -6,6 +6,7 @@ use std::path::Path;
 
 use tempfile::{Builder, NamedTempFile};
 
+pub(super) use holes::{next_data, next_hole};
 pub(super) use imp::{open_directory, sync_directory, write_all_at};
 pub(super) use unnamed::{give_name, unnamed_temporary};
 
@@ -186,5 +187,42 @@ mod unnamed {
     /// See [`unnamed_temporary`].
     pub(crate) fn give_name(_: &File, _: &Path) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod holes {
+    use std::fs::File;
+
+    use rustix::fs::{SeekFrom, seek};
+    use rustix::io::Errno;
+
+    /// Where the next data of a file is, from `offset` on: there at the latest, where the file
+    /// system cannot tell, and none if only a hole follows. Moves the file's own position.
+    pub(crate) fn next_data(file: &File, offset: u64) -> Option<u64> {
+        match seek(file, SeekFrom::Data(offset)) {
+            Err(Errno::NXIO) => None,
+            found => Some(found.unwrap_or(offset)),
+        }
+    }
+
+    /// Where the data at `offset` ends with a hole or the file, if the file system can tell.
+    pub(crate) fn next_hole(file: &File, offset: u64) -> Option<u64> {
+        seek(file, SeekFrom::Hole(offset)).ok()
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+mod holes {
+    use std::fs::File;
+
+    /// A file has data everywhere, as far as is known.
+    pub(crate) fn next_data(_: &File, offset: u64) -> Option<u64> {
+        Some(offset)
+    }
+
+    /// See [`next_data`].
+    pub(crate) fn next_hole(_: &File, _: u64) -> Option<u64> {
+        None
     }
 }

@@ -1,5 +1,6 @@
 //! A disk file, read as a guest would see it.
 
+use std::fmt;
 use std::fs::{File, Metadata};
 use std::io;
 use std::path::Path;
@@ -9,52 +10,97 @@ use ext4_view::Ext4Read;
 use vhd_format::vhd::{DiskType, Footer};
 use vhd_format::{AnyStorage, Disk, Format, ReadAt};
 
-use super::map;
+use super::{map, parents, platform};
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::DiskFormat;
 
-/// The bytes of a disk in a file of any format, for reading. Clones read the same disk.
+/// A disk in a file of any [`DiskFormat`], open for reading: the bytes that a guest would see.
+///
+/// Clones read the same disk.
+///
+/// ```
+/// use tar2vhd::{DiskFormat, DiskOptions, MemoryDisk, Volume};
+///
+/// let file = MemoryDisk::new();
+/// let options = DiskOptions::new().format(DiskFormat::Vhdx);
+/// tar2vhd::create_disk(1 << 30, &file, &options)?;
+///
+/// let volume = Volume::from_bytes(file.into_vec())?;
+/// let mut bytes = [1; 512];
+/// volume.read_at((1 << 30) - 512, &mut bytes)?;
+/// assert_eq!(bytes, [0; 512]);
+/// # Ok::<(), tar2vhd::Error>(())
+/// ```
 #[derive(Clone)]
-pub(crate) struct Volume {
+pub struct Volume {
     disk: Arc<Disk<AnyStorage>>,
     file_size: u64,
+    /// The file of a disk whose bytes stand in it as they are, to be asked for its holes.
+    plain: Option<Arc<File>>,
     /// What is wrong with the footer of a fixed VHD that could be opened without it.
     footer_damage: Option<Arc<vhd_format::Error>>,
 }
 
 impl Volume {
-    /// Opens the disk in a file by what the file holds.
+    /// Opens the disk in a file by what the file holds, and the parents of a differencing disk.
     ///
-    /// The file is mapped into memory where the system can do that, and must not be made
-    /// shorter meanwhile.
+    /// Parents are looked for where the disk says relative to itself, and then by their names
+    /// beside it; where it gives a whole path, that is not followed.
     ///
     /// # Errors
-    /// [`ErrorKind::Input`] if there is no such file or it cannot be read, else as
-    /// [`open`](Self::open).
-    pub(crate) fn open_file(path: &Path) -> Result<Self> {
+    /// [`ErrorKind::Input`] if a file cannot be read, is not there or not a file or a block
+    /// device, [`ErrorKind::InvalidDisk`] if one is damaged or not the parent that it should be,
+    /// [`ErrorKind::Unsupported`] if it requires what is not known here.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let (file, _) = open_file(path)?;
+        let plain = Arc::new(file);
+        Self::with_parents(Box::new(Arc::clone(&plain)), Some(plain), path)
+    }
+
+    /// Opens the disk in a file as [`open`](Self::open) does, for one who looks at it here and
+    /// there. The file is mapped into memory where the system can do that, and must not be
+    /// made shorter meanwhile.
+    pub(crate) fn map(path: &Path) -> Result<Self> {
         let (file, len) = open_file(path)?;
         // An address space can be too small, and not everything that is read can be mapped.
         let mapped = usize::try_from(len).map(|len| map::map(&file, len));
-        match mapped {
-            Ok(Ok(map)) if len > 0 => Self::open(Box::new(Bytes(map))),
-            _ => Self::open(Box::new(file)),
+        let plain = Arc::new(file);
+        let storage: AnyStorage = match mapped {
+            Ok(Ok(map)) if len > 0 => Box::new(Bytes(map)),
+            _ => Box::new(Arc::clone(&plain)),
+        };
+        Self::with_parents(storage, Some(plain), path)
+    }
+
+    fn with_parents(storage: AnyStorage, plain: Option<Arc<File>>, path: &Path) -> Result<Self> {
+        let mut volume = Self::from_storage(storage, plain)?;
+        if let Some(disk) = Arc::get_mut(&mut volume.disk) {
+            parents::attach(disk, path).map_err(|e| unreadable(&e))?;
         }
+        Ok(volume)
+    }
+
+    /// Opens the disk in a file as [`open`](Self::open) does, but no parents: what a
+    /// differencing disk has of them cannot be read.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_alone(path: impl AsRef<Path>) -> Result<Self> {
+        let (file, _) = open_file(path.as_ref())?;
+        let plain = Arc::new(file);
+        Self::from_storage(Box::new(Arc::clone(&plain)), Some(plain))
     }
 
     /// Opens the disk that these bytes are.
     ///
     /// # Errors
-    /// As [`open`](Self::open).
-    pub(crate) fn from_bytes(bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> Result<Self> {
-        Self::open(Box::new(Bytes(bytes)))
+    /// As [`open`](Self::open). What a differencing disk has of its parent cannot be read.
+    pub fn from_bytes(bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> Result<Self> {
+        Self::from_storage(Box::new(Bytes(bytes)), None)
     }
 
-    /// Opens the disk in `storage` by what that holds.
-    ///
-    /// # Errors
-    /// [`ErrorKind::InvalidDisk`] if it is damaged, [`ErrorKind::Unsupported`] if it requires
-    /// what is not known here, [`ErrorKind::Input`] if it cannot be read.
-    pub(crate) fn open(storage: AnyStorage) -> Result<Self> {
+    fn from_storage(storage: AnyStorage, plain: Option<Arc<File>>) -> Result<Self> {
         let storage = Arc::new(storage);
         let file_size = storage.size().map_err(Error::input)?;
         let mut footer_damage = None;
@@ -68,20 +114,26 @@ impl Volume {
                 Disk::Raw(vhd_format::Raw::open(rest).map_err(|e| unreadable(&e))?)
             }
         };
-        Ok(Self {
+        let mut volume = Self {
             disk: Arc::new(disk),
             file_size,
+            plain: None,
             footer_damage,
-        })
+        };
+        volume.plain =
+            plain.filter(|_| matches!(volume.format(), DiskFormat::Raw | DiskFormat::Vhd));
+        Ok(volume)
     }
 
-    /// The disk itself.
-    pub(crate) fn disk(&self) -> &Disk<AnyStorage> {
+    /// The disk itself, with all that is particular to its format.
+    #[must_use]
+    pub fn disk(&self) -> &Disk<AnyStorage> {
         &self.disk
     }
 
     /// The size of the disk's file in bytes.
-    pub(crate) fn file_size(&self) -> u64 {
+    #[must_use]
+    pub fn file_size(&self) -> u64 {
         self.file_size
     }
 
@@ -91,8 +143,22 @@ impl Volume {
         self.footer_damage.as_deref()
     }
 
+    /// Looks for what is wrong with the disk's structures although it could be opened, and
+    /// reports it piece by piece.
+    ///
+    /// # Errors
+    /// As [`read_at`](Self::read_at), and the check is not finished.
+    pub fn check(&self, mut report: impl FnMut(&vhd_format::Error)) -> Result<()> {
+        if let Some(damage) = self.footer_damage() {
+            report(damage);
+        }
+        let checked = self.disk().check(|damage| report(&damage));
+        checked.map_err(|e| unreadable(&e))
+    }
+
     /// The format of the file. A differencing disk has that of a dynamic one.
-    pub(crate) fn format(&self) -> DiskFormat {
+    #[must_use]
+    pub fn format(&self) -> DiskFormat {
         match self.disk() {
             Disk::Vhdx(disk) if disk.is_fixed() => DiskFormat::VhdxFixed,
             Disk::Vhdx(_) => DiskFormat::Vhdx,
@@ -104,44 +170,67 @@ impl Volume {
     }
 
     /// The size of the disk in bytes, as a guest sees it.
-    pub(crate) fn len(&self) -> u64 {
+    #[must_use]
+    pub fn virtual_size(&self) -> u64 {
         self.disk.virtual_size()
     }
 
     /// Fills `buffer` with the bytes of the disk from `offset` on.
     ///
     /// # Errors
-    /// If the disk ends first, or its file is damaged or cannot be read.
-    pub(crate) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+    /// [`ErrorKind::InvalidDisk`] if the disk ends first or its file is damaged,
+    /// [`ErrorKind::Input`] if that cannot be read.
+    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         self.disk()
             .read_at(offset, buffer)
             .map_err(|e| unreadable(&e))
     }
 
     /// `len` bytes of the disk from `offset` on: as many as the caller has reason to expect.
-    ///
-    /// # Errors
-    /// As [`read_at`](Self::read_at).
     pub(crate) fn read(&self, offset: u64, len: usize) -> Result<Vec<u8>> {
         let mut bytes = vec![0; len];
         self.read_at(offset, &mut bytes)?;
         Ok(bytes)
     }
 
+    /// Whether there is data at `offset`, which is in the disk, or zeros for certain, and up to
+    /// where that is known.
+    pub(crate) fn extent(&self, offset: u64) -> Result<(bool, u64)> {
+        let extent = self.disk.extent(offset).map_err(|e| unreadable(&e))?;
+        if let Some(file) = &self.plain {
+            let end = extent.end;
+            return Ok(match platform::next_data(file, offset) {
+                Some(data) if data > offset => (false, data.min(end)),
+                Some(_) => {
+                    let hole = platform::next_hole(file, offset).unwrap_or(end);
+                    (true, hole.clamp(offset + 1, end))
+                }
+                None => (false, end),
+            });
+        }
+        Ok((extent.data, extent.end))
+    }
+
     /// Whether `len` bytes from `offset` on are known to be zeros without a look at them.
-    ///
-    /// # Errors
-    /// As [`read_at`](Self::read_at).
     pub(crate) fn is_hole(&self, offset: u64, len: u64) -> Result<bool> {
         let mut position = offset;
         while position < offset.saturating_add(len) {
-            let extent = self.disk.extent(position).map_err(|e| unreadable(&e))?;
-            if extent.data {
+            let (data, end) = self.extent(position)?;
+            if data {
                 return Ok(false);
             }
-            position = extent.end;
+            position = end;
         }
         Ok(true)
+    }
+}
+
+impl fmt::Debug for Volume {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Volume")
+            .field("format", &self.format())
+            .field("virtual_size", &self.virtual_size())
+            .finish_non_exhaustive()
     }
 }
 
@@ -156,10 +245,7 @@ impl Ext4Read for Volume {
 }
 
 /// Opens a file that is to be read as a disk, and tells its size.
-///
-/// # Errors
-/// [`ErrorKind::Input`], also for what is neither a file nor a disk.
-pub(crate) fn open_file(path: &Path) -> Result<(File, u64)> {
+pub(super) fn open_file(path: &Path) -> Result<(File, u64)> {
     let name = path.display();
     let failed = |e| Error::new(ErrorKind::Input, format!("cannot read {name}")).with_source(e);
     // Opening a FIFO would wait for a writer.

@@ -41,14 +41,15 @@ impl<'scope> Wrapped<'scope> {
     /// Ends the disk, and says how many bytes its file has. Where nothing was put it reads as
     /// zero before `zero_end`; behind, nobody minds.
     pub(crate) fn finish(mut self, virtual_size: u64, zero_end: u64, ids: &DiskIds) -> Result<u64> {
-        let rest = self.container.finish(virtual_size, zero_end, ids)?;
-        for (offset, structure) in &rest.structures {
-            self.stream.write(*offset, structure)?;
+        self.container.finish(virtual_size, zero_end, ids)?;
+        for (offset, structure) in self.container.structures() {
+            self.stream.write(offset, &structure)?;
         }
         self.stream.finish()?;
+        let len = self.container.file_size(virtual_size);
         self.output
-            .set_len(rest.len)
+            .set_len(len)
             .map_err(|error| Error::output("cannot set the size of the disk", error))?;
-        Ok(rest.len)
+        Ok(len)
     }
 }

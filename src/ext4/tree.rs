@@ -3,7 +3,6 @@
 use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
-use hashbrown::hash_table::Entry as Slot;
 
 use super::format::{FIRST_INO, LINK_MAX, ROOT_INO};
 use super::inode::{Attributes, Body, Node};
@@ -61,6 +60,8 @@ pub(crate) struct Dir {
     dirent: u32,
     /// No entry has described it.
     pub implicit: bool,
+    /// No entry has described it, and it is as in the layers below.
+    pub inherited: bool,
     /// The layers below have no directory of its path.
     pub alone: bool,
     /// Hides what lower layers have here (trusted.overlay.opaque).
@@ -98,18 +99,42 @@ impl Names {
     }
 }
 
+/// A dirent in the index, with the hash of its parent and name: to compare names and to grow
+/// takes no look at the dirents, which lie all over the memory.
+#[derive(Clone, Copy)]
+struct Indexed {
+    hash: u32,
+    dirent: u32,
+}
+
+impl Indexed {
+    /// The table takes its place from the low bits and a tag from the high ones.
+    fn spread(hash: u32) -> u64 {
+        u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+}
+
 /// The tree of names and inodes.
 pub(crate) struct Tree {
     nodes: Vec<Node>,
     dirs: Vec<Dir>,
     dirents: Vec<Dirent>,
     names: Names,
-    /// Finds a dirent by parent and name. The hasher's keys are random so that no input can
-    /// aim at collisions; nothing that is written depends on them.
-    index: HashTable<u32>,
+    /// Finds a dirent by parent and name.
+    index: HashTable<Indexed>,
+    /// Its keys are random so that no input can aim at collisions; nothing that is written
+    /// depends on them.
     hasher: RandomState,
     /// Nodes that were freed since [`take_freed`](Self::take_freed), as they were.
     freed: Vec<(Ino, Node)>,
+}
+
+/// What giving an inode a name changed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Linked {
+    pub replaced: Replaced,
+    /// [`set_hides`](Tree::set_hides) was called of the name, whatever it stood for.
+    pub hides: bool,
 }
 
 /// What stood at a name before another inode took it.
@@ -136,6 +161,7 @@ impl Tree {
                 names: 0,
                 dirent: NONE,
                 implicit: false,
+                inherited: false,
                 alone: false,
                 opaque: false,
             }],
@@ -193,16 +219,21 @@ impl Tree {
         }
     }
 
-    fn hash(&self, parent: Ino, name: &[u8]) -> u64 {
-        self.hasher.hash_one((parent, name))
+    fn hash(&self, parent: Ino, name: &[u8]) -> u32 {
+        self.hasher.hash_one((parent, name)) as u32
     }
 
     fn find(&self, parent: Ino, name: &[u8]) -> Option<u32> {
-        let same = |i: &u32| {
-            let dirent = &self.dirents[*i as usize];
-            dirent.parent == parent && self.names.get(dirent.name) == name
+        self.find_hashed(self.hash(parent, name), parent, name)
+    }
+
+    fn find_hashed(&self, hash: u32, parent: Ino, name: &[u8]) -> Option<u32> {
+        let same = |indexed: &Indexed| {
+            let dirent = &self.dirents[indexed.dirent as usize];
+            indexed.hash == hash && dirent.parent == parent && self.names.get(dirent.name) == name
         };
-        self.index.find(self.hash(parent, name), same).copied()
+        let found = self.index.find(Indexed::spread(hash), same);
+        found.map(|indexed| indexed.dirent)
     }
 
     /// The inode of a name.
@@ -254,12 +285,6 @@ impl Tree {
         }
     }
 
-    /// Whether [`set_hides`](Self::set_hides) was called of a name, whatever it stands for.
-    pub(crate) fn hides(&self, parent: Ino, name: &[u8]) -> bool {
-        self.find(parent, name)
-            .is_some_and(|i| self.dirents[i as usize].hides)
-    }
-
     /// Whether nothing of the lower layers shows through a directory. The root's own mark
     /// does not count: overlayfs does not heed it.
     pub(crate) fn shows_nothing_below(&self, ino: Ino) -> bool {
@@ -288,6 +313,7 @@ impl Tree {
             names: 0,
             dirent: NONE,
             implicit: false,
+            inherited: false,
             alone,
             opaque: false,
         });
@@ -295,9 +321,14 @@ impl Tree {
     }
 
     /// Gives an inode a name; what the name stood for before loses it.
-    pub(crate) fn link(&mut self, parent: Ino, name: &[u8], ino: Ino) -> Result<Replaced> {
-        if !self.node(ino).is_dir() && self.lookup(parent, name) == Some(ino) {
-            return Ok(Replaced::Nothing);
+    pub(crate) fn link(&mut self, parent: Ino, name: &[u8], ino: Ino) -> Result<Linked> {
+        let hash = self.hash(parent, name);
+        let found = self.find_hashed(hash, parent, name);
+        let standing = found.map(|i| &self.dirents[i as usize]);
+        let hides = standing.is_some_and(|dirent| dirent.hides);
+        let linked = |replaced| Ok(Linked { replaced, hides });
+        if !self.node(ino).is_dir() && standing.is_some_and(|dirent| dirent.ino == ino) {
+            return linked(Replaced::Nothing);
         }
         // Before the old one goes: the inode may stand inside the tree that is replaced.
         if self.node(ino).is_dir() {
@@ -310,17 +341,16 @@ impl Tree {
             }
             self.node_mut(ino).links += 1;
         }
-        if let Some(i) = self.find(parent, name) {
+        if let Some(i) = found {
             self.name_dir(ino, i);
             let old = std::mem::replace(&mut self.dirents[i as usize].ino, ino);
-            return Ok(self.drop_name(parent, old));
+            return linked(self.drop_name(parent, old));
         }
         let i = self.dirents.len() as u32;
         if i == NONE {
             return Err(Error::limit("the file system has too many names"));
         }
         self.name_dir(ino, i);
-        let hash = self.hash(parent, name);
         let name = self.names.push(name);
         let previous = self.dir_mut(parent).map_or(NONE, |dir| {
             dir.names += 1;
@@ -333,19 +363,12 @@ impl Tree {
             hides: false,
             name,
         });
-        let Self {
-            dirents,
-            names,
-            hasher,
-            index,
-            ..
-        } = self;
-        let rehash = |i: &u32| {
-            let dirent = &dirents[*i as usize];
-            hasher.hash_one((dirent.parent, names.get(dirent.name)))
-        };
-        index.insert_unique(hash, i, rehash);
-        Ok(Replaced::Nothing)
+        let indexed = Indexed { hash, dirent: i };
+        self.index
+            .insert_unique(Indexed::spread(hash), indexed, |indexed| {
+                Indexed::spread(indexed.hash)
+            });
+        linked(Replaced::Nothing)
     }
 
     /// Tells a directory which of the names is its own.
@@ -358,25 +381,18 @@ impl Tree {
     /// Takes a name away.
     pub(crate) fn unlink(&mut self, parent: Ino, name: &[u8]) {
         let hash = self.hash(parent, name);
-        let Self {
-            dirents,
-            names,
-            hasher,
-            index,
-            ..
-        } = self;
-        let same = |i: &u32| {
-            let dirent = &dirents[*i as usize];
-            dirent.parent == parent && names.get(dirent.name) == name
-        };
-        let rehash = |i: &u32| {
-            let dirent = &dirents[*i as usize];
-            hasher.hash_one((dirent.parent, names.get(dirent.name)))
-        };
-        if let Slot::Occupied(slot) = index.entry(hash, same, rehash) {
-            let (i, _) = slot.remove();
+        if let Some(i) = self.find_hashed(hash, parent, name) {
+            self.unindex(hash, i);
             let old = std::mem::replace(&mut self.dirents[i as usize].ino, Ino::ROOT);
             self.drop_name(parent, old);
+        }
+    }
+
+    /// Takes a dirent out of the index.
+    fn unindex(&mut self, hash: u32, dirent: u32) {
+        let this = |indexed: &Indexed| indexed.dirent == dirent;
+        if let Ok(slot) = self.index.find_entry(Indexed::spread(hash), this) {
+            slot.remove();
         }
     }
 
@@ -399,9 +415,7 @@ impl Tree {
                     continue;
                 }
                 let hash = self.hash(dir, self.names.get(self.dirents[i as usize].name));
-                if let Ok(slot) = self.index.find_entry(hash, |other| *other == i) {
-                    slot.remove();
-                }
+                self.unindex(hash, i);
                 if self.node(child).is_dir() {
                     doomed.push(child);
                 } else {
@@ -454,13 +468,17 @@ mod tests {
         ino
     }
 
+    fn replaced(tree: &mut Tree, parent: Ino, name: &[u8], ino: Ino) -> Replaced {
+        tree.link(parent, name, ino).unwrap().replaced
+    }
+
     #[test]
     fn names_come_back_in_order() {
         let mut tree = Tree::new();
         let a = dir(&mut tree, Ino::ROOT, b"a");
         let f = fifo(&mut tree);
-        assert_eq!(tree.link(Ino::ROOT, b"f", f).unwrap(), Replaced::Nothing);
-        assert_eq!(tree.link(a, b"f", f).unwrap(), Replaced::Nothing);
+        assert_eq!(replaced(&mut tree, Ino::ROOT, b"f", f), Replaced::Nothing);
+        assert_eq!(replaced(&mut tree, a, b"f", f), Replaced::Nothing);
         assert_eq!(tree.children(Ino::ROOT), [(&b"a"[..], a), (b"f", f)]);
         assert_eq!(tree.lookup(a, b"f"), Some(f));
         assert_eq!(tree.lookup(a, b"g"), None);
@@ -476,7 +494,7 @@ mod tests {
         tree.link(b, b"kept", kept).unwrap();
         tree.link(b, b"lost", lost).unwrap();
         // The replacement itself stands in the tree that goes.
-        assert_eq!(tree.link(Ino::ROOT, b"a", kept).unwrap(), Replaced::Tree);
+        assert_eq!(replaced(&mut tree, Ino::ROOT, b"a", kept), Replaced::Tree);
         let freed: Vec<_> = tree.take_freed().into_iter().map(|(ino, _)| ino).collect();
         assert_eq!(freed, [a, lost, b]);
         assert_eq!(tree.node(kept).links, 1);

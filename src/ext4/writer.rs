@@ -15,7 +15,7 @@ use super::geometry::reserved_descriptor_blocks;
 use super::inode::{Attributes, Body, FAST_SYMLINK_MAX, Node};
 use super::profile::Profile;
 use super::sets::{Sets, Stored};
-use super::tree::{Ino, Replaced, Tree};
+use super::tree::{Ino, Linked, Tree};
 use super::writable::Writable;
 use super::xattr::{self, Placement, Reserved, Set, Value};
 use crate::error::{Error, Result};
@@ -406,10 +406,10 @@ impl<S: BlockSink> Writer<S> {
     }
 
     /// Gives an inode a name; what the name stood for before loses it.
-    pub(crate) fn link(&mut self, parent: Ino, name: &[u8], ino: Ino) -> Result<Replaced> {
-        let replaced = self.tree.link(parent, name, ino)?;
+    pub(crate) fn link(&mut self, parent: Ino, name: &[u8], ino: Ino) -> Result<Linked> {
+        let linked = self.tree.link(parent, name, ino)?;
         self.collect_freed();
-        Ok(replaced)
+        Ok(linked)
     }
 
     /// Takes a name away.
@@ -473,6 +473,22 @@ impl<S: BlockSink> Writer<S> {
     pub(crate) fn set_implicit(&mut self, ino: Ino, implicit: bool) {
         if let Some(dir) = self.tree.dir_mut(ino) {
             dir.implicit = implicit;
+        }
+    }
+
+    /// Says that a directory has mode, owner, times and attributes of the layers below.
+    pub(crate) fn set_inherited(&mut self, ino: Ino) {
+        if let Some(dir) = self.tree.dir_mut(ino) {
+            dir.inherited = true;
+        }
+    }
+
+    /// Drops the extended attributes that a directory has of the layers below.
+    pub(crate) fn disinherit(&mut self, ino: Ino) {
+        if let Some(dir) = self.tree.dir_mut(ino)
+            && std::mem::take(&mut dir.inherited)
+        {
+            self.tree.node_mut(ino).xattrs = 0;
         }
     }
 

@@ -216,7 +216,7 @@ impl Checker<'_> {
         let end = first
             .checked_mul(self.file_system.block_size.into())
             .and_then(|start| start.checked_add(bytes as u64));
-        first > 0 && end.is_some_and(|end| end <= self.volume.len())
+        first > 0 && end.is_some_and(|end| end <= self.volume.virtual_size())
     }
 
     /// Bytes from the start of a block on, of which there have to be as many.
@@ -464,7 +464,7 @@ pub(super) fn root_can_be_read(
 
 /// Reads the root directory by code that shares nothing with the rest of this crate.
 pub(super) fn read_root(volume: &Volume, findings: &mut Findings) {
-    let len = volume.len();
+    let len = volume.virtual_size();
     let read = || {
         let file_system = Ext4::load(Box::new(volume.clone()))?;
         // No more than there can be: extents may say that they cover what they like.

@@ -9,6 +9,7 @@ use super::input::Input;
 use super::zstandard::Zstd;
 use crate::chunk::{Chunk, Pool};
 use crate::error::{Error, ErrorKind, Result};
+use crate::options::Inflater;
 use crate::summary::Compression;
 
 /// Turns a blob into the uncompressed layer, and verifies every checksum on the way.
@@ -21,26 +22,36 @@ pub(crate) struct Decoder<'t, R> {
     at_start: bool,
 }
 
+/// How a blob is decompressed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Config {
+    /// The compression that it must have.
+    pub expected: Option<Compression>,
+    /// The largest zstd window.
+    pub max_window: u64,
+    pub inflater: Inflater,
+}
+
 enum Engine {
     Gzip(Box<Gzip>),
     Zstd(Box<Zstd>),
 }
 
 impl<'t, R: Read> Decoder<'t, R> {
-    /// Reads the beginning of `input` to find its format, which must be `expected` if that is
-    /// given. An input of no bytes has no format and contradicts nothing.
-    pub(crate) fn new(
-        input: R,
-        expected: Option<Compression>,
-        max_window: u64,
-        pool: Pool,
-    ) -> Result<Self> {
+    /// Reads the beginning of `input` to find its format, which must be the expected one if
+    /// that is given. An input of no bytes has no format and contradicts nothing.
+    pub(crate) fn new(input: R, config: Config, pool: Pool) -> Result<Self> {
+        let Config {
+            expected,
+            max_window,
+            inflater,
+        } = config;
         let mut input = Input::new(input, pool.clone())?;
         let start = input.fill()?;
         let empty = start.is_empty();
         let engine = match Format::of(start) {
             None => None,
-            Some(Format::Gzip) => Some(Engine::Gzip(Box::new(Gzip::new()))),
+            Some(Format::Gzip) => Some(Engine::Gzip(Box::new(Gzip::new(inflater)))),
             Some(Format::Zstd) => Some(Engine::Zstd(Box::new(Zstd::new(max_window)?))),
             Some(Format::Other(_)) if header::starts_with_header(start) => None,
             Some(format) => return Err(unsupported(format.name(), 0)),

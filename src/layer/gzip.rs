@@ -3,10 +3,12 @@
 
 use std::io::Read;
 
-use flate2::{Crc, Decompress, FlushDecompress, Status};
+use crc32fast::Hasher as Crc;
+use flate2::{Decompress, FlushDecompress, Status};
 
 use super::input::Input;
 use crate::error::{Error, Result};
+use crate::options::Inflater;
 
 const FHCRC: u8 = 1 << 1;
 const FEXTRA: u8 = 1 << 2;
@@ -15,9 +17,11 @@ const FCOMMENT: u8 = 1 << 4;
 const RESERVED: u8 = 0xe0;
 
 pub(super) struct Gzip {
-    inflater: Inflater,
-    /// Of the member's uncompressed bytes; counts them too.
+    deflate: Deflate,
+    /// Of the member's uncompressed bytes.
     crc: Crc,
+    /// How many those are, modulo 2^32.
+    length: u32,
     state: State,
 }
 
@@ -32,10 +36,11 @@ enum State {
 }
 
 impl Gzip {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(inflater: Inflater) -> Self {
         Self {
-            inflater: Inflater::new(),
+            deflate: Deflate::new(inflater),
             crc: Crc::new(),
+            length: 0,
             state: State::Header,
         }
     }
@@ -52,20 +57,22 @@ impl Gzip {
                 State::End => break,
                 State::Header => {
                     read_header(input)?;
-                    self.inflater.reset();
+                    self.deflate.reset();
                     self.crc.reset();
+                    self.length = 0;
                     self.state = State::Body;
                 }
                 State::Body => {
                     let available = input.fill()?;
                     let exhausted = available.is_empty();
                     // Called even with no input left: output may be pending.
-                    let step = self.inflater.inflate(available, &mut output[filled..]);
+                    let step = self.deflate.inflate(available, &mut output[filled..]);
                     let Some(step) = step else {
                         return Err(damaged("an invalid deflate stream", input));
                     };
                     input.consume(step.consumed);
                     self.crc.update(&output[filled..filled + step.produced]);
+                    self.length = self.length.wrapping_add(step.produced as u32);
                     filled += step.produced;
                     if step.ended {
                         self.read_trailer(input)?;
@@ -85,11 +92,10 @@ impl Gzip {
 
     fn read_trailer<R: Read>(&mut self, input: &mut Input<R>) -> Result<()> {
         let [c0, c1, c2, c3, s0, s1, s2, s3] = read_array(input)?;
-        if u32::from_le_bytes([c0, c1, c2, c3]) != self.crc.sum() {
+        if u32::from_le_bytes([c0, c1, c2, c3]) != self.crc.clone().finalize() {
             return Err(damaged("the CRC of the contents is wrong", input));
         }
-        // Both are modulo 2^32.
-        if u32::from_le_bytes([s0, s1, s2, s3]) != self.crc.amount() {
+        if u32::from_le_bytes([s0, s1, s2, s3]) != self.length {
             return Err(damaged("the length of the contents is wrong", input));
         }
         Ok(())
@@ -129,7 +135,7 @@ fn read_header<R: Read>(input: &mut Input<R>) -> Result<()> {
         }
     }
     if flags & FHCRC != 0 {
-        let expected = crc.sum() & 0xffff;
+        let expected = crc.finalize() & 0xffff;
         if u32::from(u16::from_le_bytes(read_array(input)?)) != expected {
             return Err(damaged("the CRC of the header is wrong", input));
         }
@@ -178,8 +184,11 @@ fn damaged<R: Read>(what: &str, input: &Input<R>) -> Error {
     Error::corrupt(format!("damaged gzip input: {what}")).at_offset(input.position())
 }
 
-/// The engine for one raw deflate stream after the other.
-struct Inflater(Decompress);
+/// What undoes one raw deflate stream after the other.
+enum Deflate {
+    Own(Box<inflate::Inflater>),
+    ZlibRs(Box<Decompress>),
+}
 
 /// What one call did.
 struct Step {
@@ -188,26 +197,41 @@ struct Step {
     ended: bool,
 }
 
-impl Inflater {
-    fn new() -> Self {
-        Self(Decompress::new(false))
+impl Deflate {
+    fn new(inflater: Inflater) -> Self {
+        match inflater {
+            Inflater::Own => Self::Own(Box::default()),
+            Inflater::ZlibRs => Self::ZlibRs(Box::new(Decompress::new(false))),
+        }
     }
 
     fn reset(&mut self) {
-        self.0.reset(false);
+        match self {
+            Self::Own(inflater) => inflater.reset(),
+            Self::ZlibRs(zlib) => zlib.reset(false),
+        }
     }
 
     /// Inflates as much as fits; none if the stream is invalid.
     fn inflate(&mut self, input: &[u8], output: &mut [u8]) -> Option<Step> {
-        let (before_in, before_out) = (self.0.total_in(), self.0.total_out());
-        let status = self
-            .0
-            .decompress(input, output, FlushDecompress::None)
-            .ok()?;
-        Some(Step {
-            consumed: (self.0.total_in() - before_in) as usize,
-            produced: (self.0.total_out() - before_out) as usize,
-            ended: status == Status::StreamEnd,
-        })
+        match self {
+            Self::Own(inflater) => {
+                let progress = inflater.inflate(input, output).ok()?;
+                Some(Step {
+                    consumed: progress.consumed,
+                    produced: progress.produced,
+                    ended: progress.ended,
+                })
+            }
+            Self::ZlibRs(zlib) => {
+                let (before_in, before_out) = (zlib.total_in(), zlib.total_out());
+                let status = zlib.decompress(input, output, FlushDecompress::None).ok()?;
+                Some(Step {
+                    consumed: (zlib.total_in() - before_in) as usize,
+                    produced: (zlib.total_out() - before_out) as usize,
+                    ended: status == Status::StreamEnd,
+                })
+            }
+        }
     }
 }

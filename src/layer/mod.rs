@@ -14,7 +14,7 @@ mod testing;
 mod whiteout;
 mod zstandard;
 
-pub(crate) use decompress::Decoder;
+pub(crate) use decompress::{Config as DecoderConfig, Decoder};
 pub(crate) use digest::BlobHasher;
 pub(crate) use entry::{ChunkSource, Entries, Entry, EntryKind, Piece, Reading, Time};
 pub(crate) use whiteout::{Whiteout, classify};

@@ -22,13 +22,13 @@ fn json(place: &Place, layer: &[u8], arguments: &[&str]) -> serde_json::Value {
 fn formats_differ_by_a_footer() {
     let place = Place::new();
     let vhd = inspected(place.converted(&layer(), &[]));
-    assert_eq!(vhd.format, DiskFormat::Vhd);
-    assert_eq!(vhd.size % 4096, 512);
+    assert_eq!(vhd.disk.format, DiskFormat::Vhd);
+    assert_eq!(vhd.disk.size % 4096, 512);
     let same = place.converted(&layer(), &["--format", "vhd"]);
     assert_eq!(inspected(same), vhd);
     let raw = inspected(place.converted(&layer(), &["--format", "raw"]));
-    assert_eq!(raw.format, DiskFormat::Raw);
-    assert_eq!(raw.size, vhd.size - 512);
+    assert_eq!(raw.disk.format, DiskFormat::Raw);
+    assert_eq!(raw.disk.size, vhd.disk.size - 512);
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn source_date_epoch_sets_the_time() {
         assert_eq!(code(&output), 0, "{output:?}");
         let found = inspected(fs::read(place.path("disk")).unwrap());
         assert_eq!(found.file_system.created, file_system);
-        assert_eq!(found.footer.unwrap().created, footer);
+        assert_eq!(found.disk.vhd.unwrap().created, footer);
     }
 }
 
@@ -119,7 +119,7 @@ fn the_shape_of_the_disk_can_be_chosen() {
     assert_eq!(aligned["disk"]["virtualSize"], 1 << 20);
     assert_eq!(aligned["disk"]["size"], (1 << 20) + 512);
     let disk = fs::read(place.path("disk")).unwrap();
-    assert_eq!(inspected(disk).footer.unwrap().virtual_size, 1 << 20);
+    assert_eq!(inspected(disk).disk.virtual_size, 1 << 20);
 
     let zeros = inspected(place.converted(&layer(), &["--keep-zeros"])).file_system;
     assert_eq!(used(&zeros), used(&plain) + 10);

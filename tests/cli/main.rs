@@ -5,6 +5,8 @@ mod atomic;
 #[cfg(test)]
 mod common;
 #[cfg(test)]
+mod disk;
+#[cfg(test)]
 mod flags;
 #[cfg(test)]
 mod reports;

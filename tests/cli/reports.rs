@@ -295,7 +295,13 @@ fn inspect_tells_what_there_is() {
         .output()
         .unwrap();
     assert_eq!((code(&output), stderr(&output)), (0, ""));
-    for part in ["metadata_csum", "footer:", "all 6 right", "UUID:"] {
+    for part in [
+        "metadata_csum",
+        "footer:",
+        "geometry:",
+        "all 6 right",
+        "UUID:",
+    ] {
         assert!(
             stdout(&output).contains(part),
             "{part} is not in {output:?}"
@@ -316,14 +322,16 @@ fn inspect_tells_what_there_is() {
         [
             "size",
             "format",
-            "footer",
+            "virtualSize",
+            "vhd",
+            "vhdx",
             "fileSystem",
             "checks",
             "problems"
         ]
     );
     assert_eq!(found["size"], disk.len());
-    assert_eq!(found["footer"]["virtualSize"], disk.len() - 512);
+    assert_eq!(found["virtualSize"], disk.len() - 512);
     assert_eq!(found["fileSystem"]["blockSize"], 4096);
     assert_eq!(found["checks"]["inodes"]["checked"], 6);
     assert_eq!(found["checks"]["groupDescriptors"]["failed"], 0);

@@ -130,8 +130,8 @@ fn agrees_with_dumpe2fs() {
         let uuid = uuid::Uuid::from_bytes(said.uuid);
         assert_eq!(uuid.to_string(), UUID);
         assert_eq!(said.created, 1_700_000_000);
-        assert_eq!(found.format, DiskFormat::Raw);
-        assert_eq!(found.size, image.len() as u64);
+        assert_eq!(found.disk.format, DiskFormat::Raw);
+        assert_eq!(found.disk.size, image.len() as u64);
     }
 }
 
@@ -231,10 +231,11 @@ fn reads_and_checks_the_footer() {
     let found = inspect(&file).unwrap();
     assert!(found.checks.hold(), "{found:?}");
     assert_eq!(found.checks.footer.checked, 1);
-    assert_eq!(found.format, DiskFormat::Vhd);
-    assert_eq!(found.size, disk.len() as u64);
-    let footer = found.footer.unwrap();
-    assert_eq!(footer.virtual_size, image.len() as u64);
+    assert_eq!(found.disk.format, DiskFormat::Vhd);
+    assert_eq!(found.disk.size, disk.len() as u64);
+    assert_eq!(found.disk.virtual_size, image.len() as u64);
+    let footer = found.disk.vhd.unwrap();
+    assert_eq!(footer.original_size, image.len() as u64);
     assert_eq!(footer.unique_id, [7; 16]);
     assert_eq!(footer.creator, *b"win ");
     assert_eq!(footer.created, 946_685_800);
@@ -244,8 +245,8 @@ fn reads_and_checks_the_footer() {
     damaged[last] ^= 1;
     let found = inspect_bytes(damaged).unwrap();
     assert_eq!(found.checks.footer.failed, 1);
-    assert_eq!(found.footer, None);
-    assert_eq!(found.format, DiskFormat::Vhd);
+    assert_eq!(found.disk.vhd, None);
+    assert_eq!(found.disk.format, DiskFormat::Vhd);
     assert!(found.problems[0].contains("checksum"), "{found:?}");
 
     // The footer of a disk of another size.
@@ -254,7 +255,7 @@ fn reads_and_checks_the_footer() {
     longer.extend(&disk[image.len()..]);
     let found = inspect_bytes(longer).unwrap();
     assert_eq!(found.checks.footer.failed, 1);
-    assert!(found.footer.is_some());
+    assert!(found.disk.vhd.is_some());
 }
 
 /// The image in a disk of each format that has structures of its own.
@@ -293,7 +294,10 @@ fn looks_into_every_format() {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(&file, &disk).unwrap();
         let found = inspect(&file).unwrap();
-        assert_eq!((found.format, found.size), (format, disk.len() as u64));
+        assert_eq!(
+            (found.disk.format, found.disk.size),
+            (format, disk.len() as u64)
+        );
         assert_eq!(found.file_system, raw.file_system);
         assert!(found.checks.hold(), "{found:?}");
         let checks = |found: &Inspection| {

@@ -33,3 +33,5 @@ mod semantics_whiteouts;
 mod streams;
 #[cfg(test)]
 mod verity;
+#[cfg(test)]
+mod virtual_disk;

@@ -608,6 +608,8 @@ fn missing_parents_are_what_a_lookup_says() {
         (image.at("var").mode, image.at("var").mtime),
         (0o700, MTIME)
     );
+    // Its own entry came, if late: nothing is left of the lower one.
+    image.assert_xattrs("var", &[]);
     assert_eq!(
         (image.at("new").mode, image.at("new").mtime),
         (0o755, (44, 0))

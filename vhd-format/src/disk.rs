@@ -215,22 +215,34 @@ impl<S: ReadAt> Disk<S> {
 
     /// Opens a disk for reading, and its parents as far as there are any.
     ///
+    /// # Errors
+    /// As [`open`](Self::open) and [`attach_chain`](Self::attach_chain).
+    pub fn open_chain(
+        storage: S,
+        find: impl FnMut(Parent<'_>) -> io::Result<AnyStorage>,
+    ) -> Result<Self> {
+        let mut disk = Self::open(storage)?;
+        disk.attach_chain(find)?;
+        Ok(disk)
+    }
+
+    /// Opens the parents of a disk, as far as there are any, and attaches them.
+    ///
     /// `find` opens the file of each parent, by what its child says about it. Mind that a disk
     /// from elsewhere may name any file at all.
     ///
     /// # Errors
     /// As [`open`](Self::open) and [`attach_parent`](Self::attach_parent), if `find` fails or
     /// the chain has more than 256 parents.
-    pub fn open_chain(
-        storage: S,
+    pub fn attach_chain(
+        &mut self,
         mut find: impl FnMut(Parent<'_>) -> io::Result<AnyStorage>,
-    ) -> Result<Self> {
+    ) -> Result<()> {
         const MAX_PARENTS: usize = 256;
-        let mut disk = Self::open(storage)?;
         let mut chain: Vec<Disk<AnyStorage>> = Vec::new();
         while let Some(parent) = match chain.last() {
             Some(disk) => disk.parent(),
-            None => disk.parent(),
+            None => self.parent(),
         } {
             if chain.len() == MAX_PARENTS {
                 return Err(Error::parent("the chain of parents has no end"));
@@ -242,10 +254,10 @@ impl<S: ReadAt> Disk<S> {
         while let Some(parent) = chain.pop() {
             match chain.last_mut() {
                 Some(child) => child.attach_parent(parent)?,
-                None => disk.attach_parent(parent)?,
+                None => self.attach_parent(parent)?,
             }
         }
-        Ok(disk)
+        Ok(())
     }
 }
 

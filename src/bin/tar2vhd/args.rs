@@ -1,10 +1,14 @@
 //! The command line.
 
+pub(crate) mod disk;
+
 use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Parser, Subcommand, ValueEnum, ValueHint};
 use tar2vhd::{Compression, Digest, DiskFormat};
+
+pub(crate) use disk::Disk;
 
 /// Converts container image layers to ext4 disk images.
 #[derive(Debug, Parser)]
@@ -24,6 +28,7 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     Convert(Box<Convert>),
     Inspect(Inspect),
+    Disk(Disk),
     /// Print a script that completes command lines.
     Completions {
         /// The shell that it is for.
@@ -86,6 +91,10 @@ pub(crate) struct Convert {
     /// The largest zstd window, which is memory, to accept.
     #[arg(long, value_name = "SIZE", default_value = "128MiB", value_parser = size)]
     pub max_window: u64,
+
+    /// What inflates gzip.
+    #[arg(long, value_name = "DECODER", value_enum, default_value_t)]
+    pub inflater: Inflater,
 
     /// The OCI or Docker media type that the layer has to be of.
     #[arg(long, value_name = "TYPE", value_parser = media_type)]
@@ -215,6 +224,24 @@ impl From<Profile> for tar2vhd::Profile {
         match profile {
             Profile::Default => Self::Default,
             Profile::Hcsshim => Self::Hcsshim,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Inflater {
+    /// The fastest.
+    #[default]
+    Own,
+    /// Another implementation, without unsafe code of ours.
+    ZlibRs,
+}
+
+impl From<Inflater> for tar2vhd::Inflater {
+    fn from(inflater: Inflater) -> Self {
+        match inflater {
+            Inflater::Own => Self::Own,
+            Inflater::ZlibRs => Self::ZlibRs,
         }
     }
 }

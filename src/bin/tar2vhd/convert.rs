@@ -35,14 +35,7 @@ pub(crate) fn run(args: Convert) -> Result<(), Failure> {
     }
     let options = options(&args)?;
 
-    let (events, signals) = mpsc::channel();
-    let on_signal = events.clone();
-    ctrlc::set_handler(move || {
-        // Nobody listens when all is done.
-        let _ = on_signal.send(Event::Signal);
-    })
-    .map_err(|e| Failure::error(format!("cannot handle signals: {e}")))?;
-
+    let signals = Signals::catch()?;
     let files = Files::create(&args)?;
     let discard = files.discard_handles();
     let cancel = CancelToken::new();
@@ -53,7 +46,7 @@ pub(crate) fn run(args: Convert) -> Result<(), Failure> {
         let options = options
             .cancel(cancel.clone())
             .progress(move |progress| shown.show(progress));
-        supervise(events, &signals, &cancel, &discard, move || {
+        signals.supervise(&cancel, &discard, move || {
             work(input, files, &options, &args, &display)
         })
     };
@@ -114,6 +107,7 @@ fn options(args: &Convert) -> Result<Options, Failure> {
         .max_size(args.max_size)
         .max_entries(args.max_entries)
         .max_window(args.max_window)
+        .inflater(args.inflater.into())
         .bottom_layer(args.bottom_layer)
         .align(args.align.unwrap_or(0))
         .inline_data(args.inline_data)
@@ -149,7 +143,7 @@ fn options(args: &Convert) -> Result<Options, Failure> {
 }
 
 /// The time that <https://reproducible-builds.org/specs/source-date-epoch/> sets.
-fn source_date_epoch() -> Result<Option<u64>, Failure> {
+pub(crate) fn source_date_epoch() -> Result<Option<u64>, Failure> {
     const NAME: &str = "SOURCE_DATE_EPOCH";
     let invalid = || Failure::usage(format!("{NAME} has to be a number of seconds since 1970"));
     match env::var(NAME) {
@@ -158,6 +152,36 @@ fn source_date_epoch() -> Result<Option<u64>, Failure> {
         }
         Ok(_) | Err(VarError::NotUnicode(_)) => Err(invalid()),
         Err(VarError::NotPresent) => Ok(None),
+    }
+}
+
+/// Signals that ask the process to end, from now on.
+pub(crate) struct Signals {
+    events: Sender<Event>,
+    received: Receiver<Event>,
+}
+
+impl Signals {
+    pub(crate) fn catch() -> Result<Self, Failure> {
+        let (events, received) = mpsc::channel();
+        let on_signal = events.clone();
+        ctrlc::set_handler(move || {
+            // Nobody listens when all is done.
+            let _ = on_signal.send(Event::Signal);
+        })
+        .map_err(|e| Failure::error(format!("cannot handle signals: {e}")))?;
+        Ok(Self { events, received })
+    }
+
+    /// Runs `work` until it ends or a signal comes, which leaves nothing of the files that
+    /// `discard` discards.
+    pub(crate) fn supervise(
+        self,
+        cancel: &CancelToken,
+        discard: &[Discard],
+        work: impl FnOnce() -> Result<(), Failure> + Send + 'static,
+    ) -> Result<(), Failure> {
+        supervise(self.events, &self.received, cancel, discard, work)
     }
 }
 

@@ -1,13 +1,13 @@
 //! `tar2vhd inspect`.
 
 use serde_json::{Value, json};
-use std::fmt::Write;
-use tar2vhd::Inspection;
+use tar2vhd::{FileSystem, Inspection};
 use uuid::Uuid;
 
 use crate::Failure;
 use crate::args::Inspect;
-use crate::output::{self, escape, human};
+use crate::disk::info;
+use crate::output::{self, Lines, bytes, escape, time};
 
 pub(crate) fn run(args: &Inspect) -> Result<(), Failure> {
     let found = tar2vhd::inspect(&args.disk)?;
@@ -27,7 +27,6 @@ pub(crate) fn run(args: &Inspect) -> Result<(), Failure> {
 }
 
 fn json(found: &Inspection) -> Value {
-    let system = &found.file_system;
     let checks: serde_json::Map<_, _> = found
         .checks
         .named()
@@ -37,19 +36,17 @@ fn json(found: &Inspection) -> Value {
             (camel_case(name), value)
         })
         .collect();
+    let mut object = info::json(&found.disk);
+    object.extend([
+        ("fileSystem".to_owned(), file_system(&found.file_system)),
+        ("checks".to_owned(), Value::Object(checks)),
+        ("problems".to_owned(), json!(found.problems)),
+    ]);
+    Value::Object(object)
+}
+
+fn file_system(system: &FileSystem) -> Value {
     json!({
-        "size": found.size,
-        "format": found.format.as_str(),
-        "footer": found.footer.as_ref().map(|footer| json!({
-            "virtualSize": footer.virtual_size,
-            "cylinders": footer.geometry.0,
-            "heads": footer.geometry.1,
-            "sectorsPerTrack": footer.geometry.2,
-            "created": footer.created,
-            "creator": escape(&footer.creator),
-            "uniqueId": Uuid::from_bytes(footer.unique_id).to_string(),
-        })),
-        "fileSystem": {
             "uuid": Uuid::from_bytes(system.uuid).to_string(),
             "label": escape(&system.label),
             "features": system.features,
@@ -65,9 +62,6 @@ fn json(found: &Inspection) -> Value {
             "created": system.created,
             "written": system.written,
             "checked": system.checked,
-        },
-        "checks": checks,
-        "problems": found.problems,
     })
 }
 
@@ -90,16 +84,7 @@ fn camel_case(words: &str) -> String {
 fn text(found: &Inspection) -> String {
     let system = &found.file_system;
     let mut lines = Lines::default();
-    lines.field("size", bytes(found.size));
-    lines.field("format", found.format.as_str());
-    if let Some(footer) = &found.footer {
-        let (cylinders, heads, sectors) = footer.geometry;
-        lines.field("virtual size", bytes(footer.virtual_size));
-        lines.field("geometry", format!("{cylinders}/{heads}/{sectors}"));
-        lines.field("creator", footer.creator.escape_ascii());
-        lines.field("disk made", time(footer.created));
-        lines.field("unique id", Uuid::from_bytes(footer.unique_id));
-    }
+    info::text(&found.disk, &mut lines);
     lines.field("UUID", Uuid::from_bytes(system.uuid));
     if !system.label.is_empty() {
         lines.field("label", system.label.escape_ascii());
@@ -141,25 +126,4 @@ fn text(found: &Inspection) -> String {
         lines.field("problem", problem);
     }
     lines.0
-}
-
-#[derive(Default)]
-struct Lines(String);
-
-impl Lines {
-    fn field(&mut self, name: &str, value: impl std::fmt::Display) {
-        // Writing to a string does not fail.
-        let _ = writeln!(self.0, "{:<19}{value}", format!("{name}:"));
-    }
-}
-
-fn time(seconds: u64) -> String {
-    format!("{seconds} s after 1970")
-}
-
-fn bytes(bytes: u64) -> String {
-    match bytes {
-        0..1024 => format!("{bytes} B"),
-        _ => format!("{bytes} B ({})", human(bytes)),
-    }
 }

@@ -2,6 +2,7 @@
 
 mod args;
 mod convert;
+mod disk;
 mod inspect;
 mod output;
 mod progress;
@@ -42,6 +43,7 @@ fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Convert(args) => convert::run(*args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Disk(args) => disk::run(args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Args::command(), "tar2vhd", &mut script);

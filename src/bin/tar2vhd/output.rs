@@ -1,7 +1,9 @@
 //! What is printed, and how.
 
 use std::fmt;
+use std::fmt::Write as _;
 use std::io::{self, Write};
+use std::path::Path;
 
 use crate::Failure;
 
@@ -53,6 +55,38 @@ pub(crate) fn human(bytes: u64) -> String {
         unit = next;
     }
     format!("{value:.1} {unit}")
+}
+
+/// A path for a program, which hands it on as it is: escaped only if it must be.
+pub(crate) fn path(path: &Path) -> String {
+    path.to_str().map_or_else(
+        || escape(path.as_os_str().as_encoded_bytes()),
+        str::to_owned,
+    )
+}
+
+/// A report of a line for each field.
+#[derive(Default)]
+pub(crate) struct Lines(pub String);
+
+impl Lines {
+    pub(crate) fn field(&mut self, name: &str, value: impl std::fmt::Display) {
+        // Writing to a string does not fail.
+        let _ = writeln!(self.0, "{:<19}{value}", format!("{name}:"));
+    }
+}
+
+/// Seconds since 1970, for a report.
+pub(crate) fn time(seconds: u64) -> String {
+    format!("{seconds} s after 1970")
+}
+
+/// A number of bytes as it is, and rounded if it is large.
+pub(crate) fn bytes(bytes: u64) -> String {
+    match bytes {
+        0..1024 => format!("{bytes} B"),
+        _ => format!("{bytes} B ({})", human(bytes)),
+    }
 }
 
 #[cfg(test)]

@@ -13,6 +13,8 @@ use crate::args::When;
 use crate::output::{self, human};
 
 const SPINNER: &str = "{spinner} {binary_bytes}, {binary_bytes_per_sec}, {entries} entries";
+const DISK_BAR: &str =
+    "{wide_bar} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left";
 const BAR: &str = "{wide_bar} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, \
     {entries} entries, {eta} left";
 
@@ -72,6 +74,26 @@ impl Display {
         }
     }
 
+    /// Says how many bytes a disk has that is read.
+    pub(crate) fn set_disk_total(&self, bytes: u64) {
+        self.set_total(bytes);
+        if let Self::Bar { bar, entries } = self {
+            bar.set_style(style(DISK_BAR, entries));
+        }
+    }
+
+    /// Shows how much of a disk is done.
+    pub(crate) fn show_bytes(&self, bytes: u64) {
+        match self {
+            Self::Nothing => {}
+            Self::Bar { bar, .. } => bar.set_position(bytes),
+            Self::Lines(lines) => lines
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .show(bytes, None),
+        }
+    }
+
     pub(crate) fn show(&self, progress: Progress) {
         match self {
             Self::Nothing => {}
@@ -83,7 +105,7 @@ impl Display {
                 lines
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
-                    .show(progress);
+                    .show(progress.input_bytes, Some(progress.entries));
             }
         }
     }
@@ -99,7 +121,7 @@ impl Display {
 impl Lines {
     const INTERVAL: Duration = Duration::from_secs(1);
 
-    fn show(&mut self, progress: Progress) {
+    fn show(&mut self, bytes: u64, entries: Option<u64>) {
         let now = Instant::now();
         if self
             .last
@@ -109,16 +131,12 @@ impl Lines {
         }
         self.last = Some(now);
         let seconds = now.duration_since(self.start).as_secs_f64().max(1e-3);
-        let done = human(progress.input_bytes);
-        let rate = human((progress.input_bytes as f64 / seconds) as u64);
-        let entries = progress.entries;
-        match self.total {
-            Some(total) => output::stderr(format_args!(
-                "{done} of {}, {rate}/s, {entries} entries",
-                human(total)
-            )),
-            None => output::stderr(format_args!("{done}, {rate}/s, {entries} entries")),
-        }
+        let done = human(bytes);
+        let rate = human((bytes as f64 / seconds) as u64);
+        let of = self.total.map(|total| format!(" of {}", human(total)));
+        let entries = entries.map(|entries| format!(", {entries} entries"));
+        let (of, entries) = (of.unwrap_or_default(), entries.unwrap_or_default());
+        output::stderr(format_args!("{done}{of}, {rate}/s{entries}"));
     }
 }
 
@@ -137,7 +155,7 @@ mod tests {
 
     #[test]
     fn the_templates_are_valid() {
-        for template in [SPINNER, BAR] {
+        for template in [SPINNER, BAR, DISK_BAR] {
             ProgressStyle::with_template(template).unwrap();
         }
     }

@@ -11,11 +11,33 @@ use crate::chunk::CHUNK_SIZE;
 
 const MAX_WINDOW: u64 = 128 << 20;
 
+fn config(max_window: u64) -> Config {
+    Config {
+        expected: None,
+        max_window,
+        inflater: Inflater::Own,
+    }
+}
+
 /// Decodes all of `input`, which comes in pieces of at most `most` bytes, and checks what
-/// holds for every input.
+/// holds for every input. Both inflaters have one opinion.
 fn decode_in(input: &[u8], most: usize, max_window: u64) -> Result<(Compression, Vec<u8>)> {
+    let own = decode_with(input, most, config(max_window));
+    let zlib = Config {
+        inflater: Inflater::ZlibRs,
+        ..config(max_window)
+    };
+    match (&own, decode_with(input, most, zlib)) {
+        (Ok(own), Ok(zlib)) => assert!(*own == zlib, "the inflaters' outputs differ"),
+        (Err(own), Err(zlib)) => assert_eq!(own.kind(), zlib.kind()),
+        (own, zlib) => panic!("{:?}, but zlib-rs: {:?}", own.is_ok(), zlib.is_ok()),
+    }
+    own
+}
+
+fn decode_with(input: &[u8], most: usize, config: Config) -> Result<(Compression, Vec<u8>)> {
     let tapped = RefCell::new(Vec::new());
-    let mut decoder = Decoder::new(Dribble::new(input, most), None, max_window, Pool::new())?;
+    let mut decoder = Decoder::new(Dribble::new(input, most), config, Pool::new())?;
     decoder.tap(|chunk| {
         tapped.borrow_mut().extend_from_slice(chunk);
         Ok(())
@@ -569,6 +591,10 @@ fn names_are_not_taken_for_formats() {
 
 #[test]
 fn the_expected_compression_is_checked() {
+    let expecting = |expected| Config {
+        expected: Some(expected),
+        ..config(MAX_WINDOW)
+    };
     let all = [Compression::None, Compression::Gzip, Compression::Zstd];
     let data = sample(600);
     for (input, is) in [
@@ -577,8 +603,7 @@ fn the_expected_compression_is_checked() {
         (zstd(&data, true, &[]), 2),
     ] {
         for expected in all {
-            let decoder = Decoder::new(&input[..], Some(expected), MAX_WINDOW, Pool::new());
-            match decoder {
+            match Decoder::new(&input[..], expecting(expected), Pool::new()) {
                 Ok(decoder) => assert_eq!(decoder.compression(), expected),
                 Err(error) => {
                     assert_ne!(expected, all[is]);
@@ -589,7 +614,7 @@ fn the_expected_compression_is_checked() {
         }
     }
     for expected in all {
-        let decoder = Decoder::new(&b""[..], Some(expected), MAX_WINDOW, Pool::new());
+        let decoder = Decoder::new(&b""[..], expecting(expected), Pool::new());
         assert_eq!(decoder.unwrap().compression(), Compression::None);
     }
 }
@@ -622,11 +647,12 @@ fn a_failing_reader_is_an_error_of_the_input() {
         }
     }
     for bytes in [0, 1, CHUNK_SIZE, CHUNK_SIZE + 5] {
-        let result =
-            Decoder::new(Failing(bytes), None, MAX_WINDOW, Pool::new()).and_then(|mut decoder| {
+        let result = Decoder::new(Failing(bytes), config(MAX_WINDOW), Pool::new()).and_then(
+            |mut decoder| {
                 while decoder.next_chunk()?.is_some() {}
                 Ok(())
-            });
+            },
+        );
         let error = result.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Input);
         let text = format!("cannot read the input: unplugged (at byte {bytes})");
@@ -644,7 +670,7 @@ fn buffers_are_recycled() {
         gzip(&data),
         zstd(&sample(10 * CHUNK_SIZE), true, &[]),
     ] {
-        let mut decoder = Decoder::new(&stream[..], None, MAX_WINDOW, pool.clone()).unwrap();
+        let mut decoder = Decoder::new(&stream[..], config(MAX_WINDOW), pool.clone()).unwrap();
         while decoder.next_chunk().unwrap().is_some() {}
     }
     assert!(pool.idle() <= 4, "{} buffers", pool.idle());
@@ -661,7 +687,7 @@ fn padding_is_not_kept() {
     ] {
         let pool = Pool::new();
         let mut seen = 0;
-        let mut decoder = Decoder::new(&stream[..], None, MAX_WINDOW, pool.clone()).unwrap();
+        let mut decoder = Decoder::new(&stream[..], config(MAX_WINDOW), pool.clone()).unwrap();
         decoder
             .tap(|chunk| {
                 seen += chunk.len();
@@ -674,7 +700,7 @@ fn padding_is_not_kept() {
         assert!(pool.idle() <= 4, "{} buffers", pool.idle());
 
         let mut left = 3;
-        let mut decoder = Decoder::new(&stream[..], None, MAX_WINDOW, pool).unwrap();
+        let mut decoder = Decoder::new(&stream[..], config(MAX_WINDOW), pool).unwrap();
         decoder
             .tap(|_| {
                 left -= 1;

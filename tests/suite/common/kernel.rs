@@ -46,14 +46,26 @@ impl Mount {
             return None;
         }
         let point = tempfile::tempdir().unwrap();
-        let output = Command::new("mount")
-            .env("LC_ALL", "C")
-            .args(options)
-            .arg(source)
-            .arg(point.path())
-            .output()
-            .unwrap();
-        let said = super::oracle::shown(&output);
+        let mount = || {
+            Command::new("mount")
+                .env("LC_ALL", "C")
+                .args(options)
+                .arg(source)
+                .arg(point.path())
+                .output()
+                .unwrap()
+        };
+        let mut output = mount();
+        let mut said = super::oracle::shown(&output);
+        for _ in 0..20 {
+            // Between its finding a free loop device and taking it, another process took it.
+            if !said.contains("failed to setup loop device") || said.contains("denied") {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+            output = mount();
+            said = super::oracle::shown(&output);
+        }
         // Root in a container may not be allowed to, or have no loop devices.
         let refusals = ["permission denied", "not permitted", "loop device"];
         if refusals.iter().any(|refusal| said.contains(refusal)) {

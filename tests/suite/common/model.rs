@@ -53,6 +53,8 @@ struct Meta {
     xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
     /// No entry says any of this.
     implied: bool,
+    /// The layers below say it.
+    inherited: bool,
 }
 
 #[derive(Debug)]
@@ -116,6 +118,7 @@ fn plain_dir(time: Time) -> Meta {
         ctime: time,
         xattrs: BTreeMap::new(),
         implied: false,
+        inherited: false,
     }
 }
 
@@ -391,6 +394,9 @@ impl Model<'_> {
     fn update(&mut self, inode: usize, meta: Meta) {
         let old = &mut self.inodes[inode].0;
         let mut xattrs = std::mem::take(&mut old.xattrs);
+        if old.inherited {
+            xattrs.clear();
+        }
         xattrs.extend(meta.xattrs.clone());
         *old = Meta { xattrs, ..meta };
     }
@@ -420,6 +426,7 @@ impl Model<'_> {
             ctime,
             xattrs: self.xattrs(entry, user)?,
             implied: false,
+            inherited: false,
         })
     }
 
@@ -585,6 +592,7 @@ fn lower_meta(node: &Node) -> Meta {
         ctime: node.mtime,
         xattrs: node.xattrs.clone().unwrap_or_default(),
         implied: false,
+        inherited: true,
     }
 }
 

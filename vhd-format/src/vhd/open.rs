@@ -155,6 +155,18 @@ impl<S: ReadAt> Vhd<S> {
         }
     }
 
+    /// How many blocks of a dynamic or differencing disk take space in the file; 0 for a fixed
+    /// disk, which has none. Changes since the last flush are not counted.
+    ///
+    /// # Errors
+    /// If the block allocation table cannot be read.
+    pub fn allocated_blocks(&self) -> Result<u64> {
+        match &self.sparse {
+            None => Ok(0),
+            Some(sparse) => sparse.allocated_blocks(&self.storage),
+        }
+    }
+
     pub(crate) fn extent(&self, offset: u64) -> Result<Extent> {
         match &self.sparse {
             None => Ok(Extent {

@@ -137,6 +137,10 @@ impl Sparse {
             } else if start + stride > self.end {
                 let message = format!("block {index} lies past the end of the file");
                 report(Error::invalid(message).at(table_offset + index * 4));
+            } else if start < Footer::SIZE as u64 {
+                // Nothing is kept of these: a hole in the file is a table full of them.
+                let message = format!("block {index} lies over the copy of the footer");
+                report(Error::invalid(message).at(table_offset + index * 4));
             } else {
                 ranges.add(start, start + stride);
             }
@@ -144,6 +148,20 @@ impl Sparse {
         scanned.map_err(|error| Error::read("the block allocation table", table_offset, error))?;
         ranges.check(report);
         Ok(())
+    }
+
+    pub(super) fn allocated_blocks(&self, storage: &impl ReadAt) -> Result<u64> {
+        let blocks = self.virtual_size.div_ceil(self.block_size().into());
+        let mut allocated = 0;
+        self.table
+            .scan(storage, blocks, |_, entry| {
+                allocated += u64::from(u32::from_be_bytes(entry) != UNUSED);
+            })
+            .map_err(|error| {
+                let offset = self.header.table_offset();
+                Error::read("the block allocation table", offset, error)
+            })?;
+        Ok(allocated)
     }
 
     pub(super) fn read_at(

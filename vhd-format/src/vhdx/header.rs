@@ -148,9 +148,18 @@ impl Headers {
         let [first, second] = Header::OFFSETS.map(read);
         let damaged = [first.is_err(), second.is_err()];
         let (current, slot) = match (first, second) {
-            // Disk2vhd writes the same header twice, although one should be newer.
             (Ok(first), Ok(second)) if second.sequence_number > first.sequence_number => {
                 (second, 1)
+            }
+            // Disk2vhd writes the same header twice, although one should be newer. Of two that
+            // differ, nothing says which is.
+            (Ok(first), Ok(second))
+                if first.sequence_number == second.sequence_number && first != second =>
+            {
+                return Err(Error::invalid(
+                    "the two headers have the same number and different contents",
+                )
+                .at(Header::OFFSETS[0]));
             }
             (Ok(first), _) => (first, 0),
             (Err(_), Ok(second)) => (second, 1),
@@ -230,6 +239,10 @@ mod tests {
             assert_eq!(headers.current, header(number));
             assert_eq!(headers.damaged, states);
         }
+        let mut other = header(6);
+        other.log_guid = Uuid::from_u128(3);
+        let error = Headers::read(&file(&six, &other.to_bytes())).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
         let error = Headers::read(&file(&damaged, &damaged)).err().unwrap();
         assert_eq!(error.kind(), ErrorKind::Invalid);
         assert_eq!(error.offset(), Some(64 << 10));

@@ -16,6 +16,8 @@ const METADATA_LENGTH: u32 = 1 << 20;
 const ENTRIES_PER_PAGE: u64 = PAGE_SIZE as u64 / 8;
 /// Pages of the block allocation table that are given out at once.
 const PAGES_PER_PIECE: u64 = 64;
+/// In place of an entry, for none was set. No block of a new disk is partially present.
+const UNSET: u64 = u64::MAX;
 
 /// The plan of a new VHDX, for producers that write the blocks themselves.
 ///
@@ -64,8 +66,10 @@ pub struct Layout {
     numbering: Numbering,
     bat_offset: u64,
     bat_length: u32,
-    /// Entries that are not the default, by pages, for a table may have half a gigabyte.
+    /// Entries that were set or placed, by pages, for a table may have half a gigabyte.
     pages: BTreeMap<u64, Box<[u64; ENTRIES_PER_PAGE as usize]>>,
+    /// The entry of a payload block that no page has.
+    rest: Entry,
     /// How many blocks have been placed.
     placed: u64,
 }
@@ -98,6 +102,7 @@ impl Layout {
             bat_offset,
             bat_length,
             pages: BTreeMap::new(),
+            rest: Entry::new(BlockState::NotPresent, 0),
             placed: 0,
         })
     }
@@ -163,12 +168,7 @@ impl Layout {
     /// If the disk has no such blocks, one of them has been placed, or the state is one of
     /// blocks that take space.
     pub fn set(&mut self, blocks: Range<u64>, state: BlockState) -> Result<()> {
-        use BlockState::{NotPresent, Undefined, Unmapped, Zero};
-        if !matches!(state, NotPresent | Undefined | Unmapped | Zero) {
-            return Err(Error::input(
-                "only the state of blocks that take no space is set; others are placed",
-            ));
-        }
+        check_takes_no_space(state)?;
         if let Some(last) = blocks.end.checked_sub(1) {
             self.check_block(last)?;
         }
@@ -178,6 +178,17 @@ impl Layout {
             }
             self.set_entry(block, Entry::new(state, 0));
         }
+        Ok(())
+    }
+
+    /// Sets the state of all blocks of a dynamic disk that have been neither placed nor set,
+    /// now or later, at no cost of memory.
+    ///
+    /// # Errors
+    /// If the state is one of blocks that take space.
+    pub fn set_rest(&mut self, state: BlockState) -> Result<()> {
+        check_takes_no_space(state)?;
+        self.rest = Entry::new(state, 0);
         Ok(())
     }
 
@@ -237,7 +248,7 @@ impl Layout {
         self.pages.retain(|&page, values| {
             for (i, value) in (page * ENTRIES_PER_PAGE..).zip(values.iter_mut()) {
                 if i >= entries {
-                    *value = 0;
+                    *value = UNSET;
                 }
             }
             page <= last_page
@@ -306,16 +317,17 @@ impl Layout {
     fn bat_pieces(&self) -> impl Iterator<Item = (u64, Vec<u8>)> {
         let entries = self.numbering.entries(false);
         let pages = entries.div_ceil(ENTRIES_PER_PAGE);
+        let every_page = self.parameters.fixed || self.rest.0 != 0;
         let mut next = 0;
         std::iter::from_fn(move || {
-            if !self.parameters.fixed {
+            if !every_page {
                 next = *self.pages.range(next..pages).next()?.0;
             }
             if next >= pages {
                 return None;
             }
             let first = next;
-            let wanted = |page| self.parameters.fixed || self.pages.contains_key(&page);
+            let wanted = |page| every_page || self.pages.contains_key(&page);
             let mut bytes = Vec::new();
             while next < pages && next < first + PAGES_PER_PIECE && wanted(next) {
                 for index in next * ENTRIES_PER_PAGE..(next + 1) * ENTRIES_PER_PAGE {
@@ -339,7 +351,11 @@ impl Layout {
             };
         }
         let page = self.pages.get(&(index / ENTRIES_PER_PAGE));
-        Entry(page.map_or(0, |page| page[(index % ENTRIES_PER_PAGE) as usize]))
+        match page.map_or(UNSET, |page| page[(index % ENTRIES_PER_PAGE) as usize]) {
+            UNSET if self.numbering.block(index).is_some() => self.rest,
+            UNSET => Entry(0),
+            entry => Entry(entry),
+        }
     }
 
     fn set_entry(&mut self, block: u64, entry: Entry) {
@@ -348,7 +364,7 @@ impl Layout {
         let entries = self
             .pages
             .entry(page)
-            .or_insert_with(|| Box::new([0; ENTRIES_PER_PAGE as usize]));
+            .or_insert_with(|| Box::new([UNSET; ENTRIES_PER_PAGE as usize]));
         entries[(index % ENTRIES_PER_PAGE) as usize] = entry.0;
     }
 
@@ -365,5 +381,15 @@ impl Layout {
             )));
         }
         Ok(())
+    }
+}
+
+fn check_takes_no_space(state: BlockState) -> Result<()> {
+    use BlockState::{NotPresent, Undefined, Unmapped, Zero};
+    match state {
+        NotPresent | Undefined | Unmapped | Zero => Ok(()),
+        _ => Err(Error::input(
+            "only the state of blocks that take no space is set; others are placed",
+        )),
     }
 }

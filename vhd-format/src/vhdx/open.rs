@@ -3,7 +3,7 @@ use std::io;
 
 use uuid::Uuid;
 
-use super::bat::{BlockState, Numbering};
+use super::bat::{BlockState, Entry, Numbering};
 use super::file_identifier::FileIdentifier;
 use super::header::{Header, Headers};
 use super::metadata::{Metadata, MetadataItem};
@@ -237,6 +237,31 @@ impl<S: ReadAt> Vhdx<S> {
             BlockState::FullyPresent | BlockState::PartiallyPresent
         );
         Ok((state, held.then_some(offset)))
+    }
+
+    /// How many blocks take space in the file. Changes since the last flush are not counted.
+    ///
+    /// # Errors
+    /// If the block allocation table cannot be read.
+    pub fn allocated_blocks(&self) -> Result<u64> {
+        let numbering = &self.structures.numbering;
+        let mut next_bitmap = numbering.bitmap_index(0);
+        let mut allocated = 0;
+        self.table
+            .scan(&self.file, numbering.entries(false), |index, bytes| {
+                let state = Entry(u64::from_le_bytes(bytes)).state();
+                if index == next_bitmap {
+                    next_bitmap += numbering.chunk_ratio + 1;
+                } else if let Some(BlockState::FullyPresent | BlockState::PartiallyPresent) = state
+                {
+                    allocated += 1;
+                }
+            })
+            .map_err(|error| {
+                let offset = self.structures.regions.bat.offset;
+                Error::read("the block allocation table", offset, error)
+            })?;
+        Ok(allocated)
     }
 
     /// Gives the storage back as it is: [`close`](Self::close) a disk that was written to.

@@ -41,6 +41,32 @@ fn layouts_place_in_the_order_of_the_calls() {
 }
 
 #[test]
+fn the_rest_of_a_layout_has_one_state() {
+    // More than one chunk, so that entries of sector bitmaps lie between.
+    let parameters = small(9 << 40).block_size(256 << 20);
+    let mut layout = Layout::new(&parameters).unwrap();
+    let placed = layout.place(20_000).unwrap();
+    layout.set(5..7, BlockState::Unmapped).unwrap();
+    layout.set(8..9, BlockState::NotPresent).unwrap();
+    layout.set_rest(BlockState::Zero).unwrap();
+    layout.set_rest(BlockState::FullyPresent).unwrap_err();
+    layout.set_virtual_size(8 << 40).unwrap();
+    let file = tempfile::tempfile().unwrap();
+    layout.write_to(&mut file.try_clone().unwrap()).unwrap();
+    let disk = Vhdx::open(file).unwrap();
+    disk.check(|finding| panic!("{finding}")).unwrap();
+    for block in 0..disk.blocks() {
+        let expected = match block {
+            5 | 6 => (BlockState::Unmapped, None),
+            8 => (BlockState::NotPresent, None),
+            20_000 => (BlockState::FullyPresent, Some(placed)),
+            _ => (BlockState::Zero, None),
+        };
+        assert_eq!(disk.block_state(block).unwrap(), expected, "{block}");
+    }
+}
+
+#[test]
 fn a_layout_can_be_given_its_size_at_the_end() {
     let mut layout = Layout::new(&small(8 << 30)).unwrap();
     for block in 0..3 {

@@ -11,13 +11,6 @@ use crate::output::{self, escape, hex, human};
 
 /// One JSON object on a line of its own.
 pub(super) fn json(summary: &Summary, args: &Convert) -> Vec<u8> {
-    // Programs hand it on as it is, so it is escaped only if it must be.
-    let shown = |path: &Path| {
-        path.to_str().map_or_else(
-            || escape(path.as_os_str().as_encoded_bytes()),
-            str::to_owned,
-        )
-    };
     let blob = |blob: &Blob, compression: Compression| {
         json!({
             "mediaType": compression.media_type(),
@@ -29,7 +22,7 @@ pub(super) fn json(summary: &Summary, args: &Convert) -> Vec<u8> {
     object["compressed"] = blob(&summary.compressed, summary.compression);
     let disk = &summary.disk;
     object["disk"] = json!({
-        "path": shown(&args.output),
+        "path": output::path(&args.output),
         "format": DiskFormat::from(args.format).as_str(),
         "size": disk.size,
         "virtualSize": disk.virtual_size,
@@ -40,7 +33,7 @@ pub(super) fn json(summary: &Summary, args: &Convert) -> Vec<u8> {
     if let Some(found) = &summary.verity {
         let mut verity = verity(found);
         if let Some(path) = &args.verity_separate {
-            verity["path"] = shown(path).into();
+            verity["path"] = output::path(path).into();
         }
         object["verity"] = verity;
     }

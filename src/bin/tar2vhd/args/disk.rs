@@ -1,0 +1,147 @@
+//! `tar2vhd disk`.
+
+use std::path::PathBuf;
+
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::{Subcommand, ValueHint};
+
+use super::{Format, When, output, size};
+
+/// Make, copy and describe disks, whatever is on them.
+///
+/// SIZE is a number of bytes, or one with a unit: K or KiB (1024 bytes), M or MiB, G or GiB, T
+/// or TiB.
+#[derive(Debug, clap::Args)]
+// Without a command there is an error to tell of, not a question to answer.
+#[command(arg_required_else_help = false)]
+pub(crate) struct Disk {
+    #[command(subcommand)]
+    pub command: DiskCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DiskCommand {
+    Create(Create),
+    Convert(Convert),
+    Info(Info),
+}
+
+/// Make an empty disk.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Create {
+    /// Where to write the disk: nothing or a regular file may be there.
+    #[arg(value_hint = ValueHint::FilePath)]
+    #[arg(value_parser = OsStringValueParser::new().try_map(output))]
+    pub output: PathBuf,
+
+    /// Bytes of the disk that a guest sees: whole sectors, up to 2040 GiB as VHD or 64 TiB as
+    /// VHDX.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub size: u64,
+
+    #[command(flatten)]
+    pub shape: Shape,
+
+    #[command(flatten)]
+    pub writing: Writing,
+}
+
+/// Copy a disk into another format.
+///
+/// INPUT is a VHD, a VHDX or a raw disk, as its contents show; the parents of a differencing
+/// disk are looked for where it says relative to itself, or beside it. Blocks of zeros take no
+/// space in OUTPUT, which appears when it is whole: after any error, and when interrupted, it is
+/// as it was before. A raw disk that does not end with a sector is filled up with zeros.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Convert {
+    /// The disk to copy.
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub input: PathBuf,
+
+    /// Where to write the copy: nothing or a regular file may be there.
+    #[arg(value_hint = ValueHint::FilePath)]
+    #[arg(value_parser = OsStringValueParser::new().try_map(output))]
+    pub output: PathBuf,
+
+    #[command(flatten)]
+    pub shape: Shape,
+
+    #[command(flatten)]
+    pub writing: Writing,
+
+    /// Whether to show progress; auto: when standard error is a terminal.
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
+    pub progress: When,
+}
+
+/// Tell what a disk is: its format, sizes, ids and blocks, and what is damaged.
+///
+/// Damage that does not keep the disk from being read, such as that of one of two copies, is
+/// an error too. What is on the disk does not matter: `tar2vhd inspect` looks at that.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Info {
+    /// The disk.
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub disk: PathBuf,
+
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Shape {
+    /// The format of the disk.
+    #[arg(long, value_enum, default_value_t = Format::Vhdx)]
+    pub format: Format,
+
+    /// Bytes of a block, a power of two: up to 256MiB, from 4KiB for vhd-dynamic or 1MiB for
+    /// VHDX.
+    ///
+    /// By default 2MiB for vhd-dynamic, and for VHDX 1MiB, or 32MiB above 1TiB.
+    #[arg(long, value_name = "SIZE", value_parser = block_size)]
+    pub block_size: Option<u32>,
+
+    /// The unit in which a guest addresses the disk; 4096 only for VHDX.
+    #[arg(long, value_name = "BYTES", default_value_t = 512)]
+    pub logical_sector: u32,
+
+    /// The unit in which a guest had better write to a VHDX: 512 or 4096.
+    #[arg(long, value_name = "BYTES", default_value_t = 4096)]
+    pub physical_sector: u32,
+
+    /// The disk's id, or 'random'; by default it follows from contents and options.
+    ///
+    /// Disks that are equal have equal ids then: give one to an empty disk that a guest is to
+    /// have beside another.
+    #[arg(long, value_name = "UUID", value_parser = uuid)]
+    pub uuid: Option<[u8; 16]>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Writing {
+    /// Do not wait for stable storage: for output that may be lost in a crash.
+    #[arg(long)]
+    pub no_fsync: bool,
+
+    /// Print what was made as one JSON object on standard output.
+    #[arg(long)]
+    pub json: bool,
+
+    /// Print no progress or summary; errors are always printed.
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+fn block_size(text: &str) -> Result<u32, String> {
+    u32::try_from(size(text)?).map_err(|_| "blocks have 256 MiB at most".into())
+}
+
+fn uuid(text: &str) -> Result<[u8; 16], String> {
+    if text == "random" {
+        let identity = vhd_format::vhdx::Identity::random();
+        return Ok(identity.virtual_disk_id.into_bytes());
+    }
+    let uuid = uuid::Uuid::try_parse(text).map_err(|e| e.to_string())?;
+    Ok(uuid.into_bytes())
+}

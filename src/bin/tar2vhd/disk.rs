@@ -1,0 +1,126 @@
+//! `tar2vhd disk`.
+
+pub(crate) mod info;
+
+use std::path::Path;
+
+use serde_json::json;
+use tar2vhd::{CancelToken, DiskFile, DiskOptions, DiskReport, Volume};
+use uuid::Uuid;
+
+use crate::args::disk::{Convert, Create, DiskCommand, Shape, Writing};
+use crate::args::{Disk, When};
+use crate::convert::{Signals, source_date_epoch};
+use crate::output::{self, human};
+use crate::progress::Display;
+use crate::{Failure, args};
+
+pub(crate) fn run(args: Disk) -> Result<(), Failure> {
+    match args.command {
+        DiskCommand::Create(args) => create(args),
+        DiskCommand::Convert(args) => convert(args),
+        DiskCommand::Info(args) => info::run(&args),
+    }
+}
+
+fn create(args: Create) -> Result<(), Failure> {
+    let options = options(&args.shape, &args.writing)?;
+    let signals = Signals::catch()?;
+    let file = DiskFile::create(&args.output)?;
+    let cancel = CancelToken::new();
+    let options = options.cancel(cancel.clone());
+    let discard = [file.discard_handle()];
+    signals.supervise(&cancel, &discard, move || {
+        let report = tar2vhd::create_disk(args.size, &file, &options)?;
+        publish(file, &report, &args.output, &args.writing)
+    })
+}
+
+fn convert(args: Convert) -> Result<(), Failure> {
+    if args.writing.quiet && args.progress == When::Always {
+        return Err(Failure::usage("--quiet contradicts --progress always"));
+    }
+    let options = options(&args.shape, &args.writing)?;
+    let input = Volume::open(&args.input)?;
+    let signals = Signals::catch()?;
+    let file = DiskFile::create(&args.output)?;
+    let cancel = CancelToken::new();
+    let display = Display::new(args.progress, args.writing.quiet);
+    display.set_disk_total(input.virtual_size());
+    let shown = display.clone();
+    let options = options
+        .cancel(cancel.clone())
+        .progress(move |position| shown.show_bytes(position));
+    let discard = [file.discard_handle()];
+    let to_clear = display.clone();
+    let result = signals.supervise(&cancel, &discard, move || {
+        let report = tar2vhd::convert_disk(&input, &file, &options)?;
+        if !args.writing.no_fsync {
+            file.sync()?;
+        }
+        display.clear();
+        publish(file, &report, &args.output, &args.writing)
+    });
+    to_clear.clear();
+    result
+}
+
+fn options(shape: &Shape, writing: &Writing) -> Result<DiskOptions, Failure> {
+    let mut options = DiskOptions::new()
+        .format(shape.format.into())
+        .logical_sector_size(shape.logical_sector)
+        .physical_sector_size(shape.physical_sector)
+        .fsync(!writing.no_fsync);
+    if let Some(size) = shape.block_size {
+        options = options.block_size(size);
+    }
+    if let Some(id) = shape.uuid {
+        options = options.id(id);
+    }
+    if let Some(seconds) = source_date_epoch()? {
+        options = options.time(seconds);
+    }
+    Ok(options)
+}
+
+/// Who cannot be told of the disk does not get it.
+fn publish(
+    file: DiskFile,
+    report: &DiskReport,
+    path: &Path,
+    writing: &args::disk::Writing,
+) -> Result<(), Failure> {
+    if writing.json {
+        output::stdout(format!("{}\n", json(report, path)).as_bytes())?;
+    }
+    file.publish(!writing.no_fsync)?;
+    if !writing.json && !writing.quiet {
+        output::stderr(format_args!("{}", text(report, path)));
+    }
+    Ok(())
+}
+
+fn json(report: &DiskReport, path: &Path) -> serde_json::Value {
+    json!({
+        "path": output::path(path),
+        "format": report.format.as_str(),
+        "size": report.size,
+        "virtualSize": report.virtual_size,
+        "data": report.data,
+        "uuid": report.id.map(|id| Uuid::from_bytes(id).to_string()),
+    })
+}
+
+fn text(report: &DiskReport, path: &Path) -> String {
+    let mut text = format!(
+        "{}: {} with {} of data, {} in the file",
+        path.display(),
+        human(report.virtual_size),
+        human(report.data),
+        human(report.size),
+    );
+    if let Some(id) = report.id {
+        text.push_str(&format!(", UUID {}", Uuid::from_bytes(id)));
+    }
+    text
+}

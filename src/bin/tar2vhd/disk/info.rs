@@ -1,0 +1,226 @@
+//! `tar2vhd disk info`, and what `tar2vhd inspect` has in common with it.
+
+use serde_json::{Map, Value, json};
+use tar2vhd::{BlockInfo, DiskInfo, ParentInfo, PartInfo, VhdInfo, VhdxInfo, Volume};
+use uuid::Uuid;
+
+use crate::Failure;
+use crate::args::disk::Info;
+use crate::output::{self, Lines, bytes, escape, time};
+
+pub(crate) fn run(args: &Info) -> Result<(), Failure> {
+    let volume = Volume::open_alone(&args.disk)?;
+    let info = volume.info()?;
+    // There may be as many as a table has entries.
+    const MAX_PROBLEMS: usize = 100;
+    let mut problems = Vec::new();
+    let mut found = 0_u64;
+    let mut note = |problem: String| {
+        found += 1;
+        if problems.len() < MAX_PROBLEMS {
+            problems.push(problem);
+        }
+    };
+    if let Err(e) = volume.check(|problem| note(problem.to_string())) {
+        note(e.to_string());
+    }
+    let report = match args.json {
+        true => {
+            let mut object = json(&info);
+            object.insert("problems".to_owned(), json!(problems));
+            format!("{}\n", Value::Object(object))
+        }
+        false => {
+            let mut lines = Lines::default();
+            text(&info, &mut lines);
+            for problem in &problems {
+                lines.field("problem", problem);
+            }
+            lines.0
+        }
+    };
+    output::stdout(report.as_bytes())?;
+    match found {
+        0 => Ok(()),
+        1 => Err(Failure::error(format!(
+            "{}: something is damaged",
+            args.disk.display()
+        ))),
+        _ => Err(Failure::error(format!(
+            "{}: {found} things are damaged",
+            args.disk.display()
+        ))),
+    }
+}
+
+fn id(bytes: [u8; 16]) -> String {
+    Uuid::from_bytes(bytes).to_string()
+}
+
+/// What there is to say of a disk, by the keys of JSON.
+pub(crate) fn json(info: &DiskInfo) -> Map<String, Value> {
+    let mut object = Map::new();
+    object.insert("size".to_owned(), json!(info.size));
+    object.insert("format".to_owned(), json!(info.format.as_str()));
+    object.insert("virtualSize".to_owned(), json!(info.virtual_size));
+    object.insert("vhd".to_owned(), info.vhd.as_ref().map(vhd_json).into());
+    object.insert("vhdx".to_owned(), info.vhdx.as_ref().map(vhdx_json).into());
+    object
+}
+
+fn vhd_json(vhd: &VhdInfo) -> Value {
+    json!({
+        "originalSize": vhd.original_size,
+        "cylinders": vhd.geometry.0,
+        "heads": vhd.geometry.1,
+        "sectorsPerTrack": vhd.geometry.2,
+        "created": vhd.created,
+        "creator": escape(&vhd.creator),
+        "creatorVersion": format!("{}.{}", vhd.creator_version.0, vhd.creator_version.1),
+        "creatorHostOs": escape(&vhd.creator_host_os),
+        "uniqueId": id(vhd.unique_id),
+        "savedState": vhd.saved_state,
+        "blocks": vhd.blocks.as_ref().map(blocks_json),
+        "parent": vhd.parent.as_ref().map(parent_json),
+    })
+}
+
+fn vhdx_json(vhdx: &VhdxInfo) -> Value {
+    let parts = |parts: &[PartInfo]| -> Value {
+        let part = |part: &PartInfo| {
+            json!({
+                "id": id(part.id),
+                "offset": part.offset,
+                "size": part.size,
+                "required": part.required,
+            })
+        };
+        parts.iter().map(part).collect()
+    };
+    json!({
+        "creator": vhdx.creator,
+        "logicalSectorSize": vhdx.logical_sector_size,
+        "physicalSectorSize": vhdx.physical_sector_size,
+        "virtualDiskId": id(vhdx.virtual_disk_id),
+        "fileWriteGuid": id(vhdx.file_write_guid),
+        "dataWriteGuid": id(vhdx.data_write_guid),
+        "sequenceNumber": vhdx.sequence_number,
+        "logSize": vhdx.log_size,
+        "replayedEntries": vhdx.replayed_entries,
+        "damagedHeaders": vhdx.damaged_headers,
+        "damagedRegionTables": vhdx.damaged_region_tables,
+        "blocks": blocks_json(&vhdx.blocks),
+        "regions": parts(&vhdx.regions),
+        "metadata": parts(&vhdx.metadata),
+        "parent": vhdx.parent.as_ref().map(parent_json),
+    })
+}
+
+fn blocks_json(blocks: &BlockInfo) -> Value {
+    json!({
+        "size": blocks.size,
+        "all": blocks.all,
+        "allocated": blocks.allocated,
+    })
+}
+
+fn parent_json(parent: &ParentInfo) -> Value {
+    let pair = |(name, value): &(String, String)| (name.clone(), json!(value));
+    Value::Object(parent.pairs.iter().map(pair).collect())
+}
+
+/// What there is to say of a disk, a line for each.
+pub(crate) fn text(info: &DiskInfo, lines: &mut Lines) {
+    lines.field("size", bytes(info.size));
+    lines.field("format", info.format.as_str());
+    lines.field("virtual size", bytes(info.virtual_size));
+    if let Some(vhd) = &info.vhd {
+        vhd_text(vhd, info, lines);
+    }
+    if let Some(vhdx) = &info.vhdx {
+        vhdx_text(vhdx, lines);
+    }
+}
+
+fn vhd_text(vhd: &VhdInfo, info: &DiskInfo, lines: &mut Lines) {
+    if vhd.original_size != info.virtual_size {
+        lines.field("original size", bytes(vhd.original_size));
+    }
+    let (cylinders, heads, sectors) = vhd.geometry;
+    lines.field("geometry", format!("{cylinders}/{heads}/{sectors}"));
+    let (major, minor) = vhd.creator_version;
+    let (creator, host) = (
+        vhd.creator.escape_ascii(),
+        vhd.creator_host_os.escape_ascii(),
+    );
+    lines.field("creator", format!("{creator} {major}.{minor} on {host}"));
+    lines.field("disk made", time(vhd.created));
+    lines.field("unique id", id(vhd.unique_id));
+    if vhd.saved_state {
+        lines.field("saved state", "yes");
+    }
+    if let Some(blocks) = &vhd.blocks {
+        blocks_text(blocks, lines);
+    }
+    parent_text(vhd.parent.as_ref(), lines);
+}
+
+fn vhdx_text(vhdx: &VhdxInfo, lines: &mut Lines) {
+    lines.field("creator", vhdx.creator.escape_debug());
+    let (logical, physical) = (vhdx.logical_sector_size, vhdx.physical_sector_size);
+    lines.field(
+        "sectors",
+        format!("{logical} B logical, {physical} B physical"),
+    );
+    lines.field("virtual disk id", id(vhdx.virtual_disk_id));
+    lines.field("file write id", id(vhdx.file_write_guid));
+    lines.field("data write id", id(vhdx.data_write_guid));
+    blocks_text(&vhdx.blocks, lines);
+    let state = match vhdx.replayed_entries {
+        0 => "empty".to_owned(),
+        1 => "1 entry to be replayed".to_owned(),
+        entries => format!("{entries} entries to be replayed"),
+    };
+    lines.field("log", format!("{}, {state}", bytes(vhdx.log_size.into())));
+    let copies = |damaged: [bool; 2]| match damaged {
+        [false, false] => "both right",
+        [true, false] => "the first is DAMAGED",
+        [false, true] => "the second is DAMAGED",
+        [true, true] => "both are DAMAGED",
+    };
+    let number = vhdx.sequence_number;
+    lines.field(
+        "headers",
+        format!("{}, number {number}", copies(vhdx.damaged_headers)),
+    );
+    lines.field("region tables", copies(vhdx.damaged_region_tables));
+    for (name, parts) in [("region", &vhdx.regions), ("metadata", &vhdx.metadata)] {
+        for part in parts {
+            let required = if part.required { "" } else { ", not required" };
+            let (id, size) = (id(part.id), bytes(part.size.into()));
+            lines.field(name, format!("{id} at {}, {size}{required}", part.offset));
+        }
+    }
+    parent_text(vhdx.parent.as_ref(), lines);
+}
+
+fn blocks_text(blocks: &BlockInfo, lines: &mut Lines) {
+    let BlockInfo {
+        size,
+        all,
+        allocated,
+        ..
+    } = *blocks;
+    let size = bytes(size.into());
+    lines.field(
+        "disk blocks",
+        format!("{all} of {size}, {allocated} allocated"),
+    );
+}
+
+fn parent_text(parent: Option<&ParentInfo>, lines: &mut Lines) {
+    for (name, value) in parent.into_iter().flat_map(|parent| &parent.pairs) {
+        let (name, value) = (name.escape_debug(), value.escape_debug());
+        lines.field("parent", format!("{name} {value}"));
+    }
+}
