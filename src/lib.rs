@@ -14,7 +14,7 @@ mod summary;
 mod verity;
 mod virtual_disk;
 
-pub use convert::{convert, convert_file, convert_with_hash_device};
+pub use convert::{convert, convert_file, convert_with_hash_device, root_hash};
 pub use disk::{
     BlockInfo, Discard, DiskFile, DiskInfo, DiskOutput, MemoryDisk, ParentInfo, PartInfo, SeekDisk,
     VhdInfo, VhdxInfo, Volume,

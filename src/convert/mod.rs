@@ -8,7 +8,7 @@ mod pipeline;
 mod place;
 mod walk;
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 
 use rayon::ThreadPoolBuilder;
@@ -93,6 +93,30 @@ fn run(
         };
         finish(read?, options, threads)
     })
+}
+
+/// The dm-verity root hash of the disk that a layer would be, of which nothing is written.
+///
+/// The tree is made as [`Options::verity`] says, or as [`Verity::new`] does; the
+/// [`verity`](Summary::verity) of the summary is always there.
+///
+/// # Errors
+/// As [`convert`].
+pub fn root_hash(input: impl Read, options: &Options) -> Result<Summary> {
+    run(input, &Nowhere, Some(&Nowhere), options)
+}
+
+/// Where what is only hashed goes.
+struct Nowhere;
+
+impl DiskOutput for Nowhere {
+    fn write_at(&self, _: u64, _: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn set_len(&self, _: u64) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Converts a layer to a disk in a file, which appears whole or not at all.

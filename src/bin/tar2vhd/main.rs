@@ -5,7 +5,9 @@ mod convert;
 mod disk;
 mod inspect;
 mod output;
+mod platform;
 mod progress;
+mod roothash;
 
 use std::process::ExitCode;
 
@@ -43,6 +45,7 @@ fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Convert(args) => convert::run(*args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Roothash(args) => roothash::run(&args),
         Command::Disk(args) => disk::run(args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
