@@ -1,5 +1,5 @@
 mod checks;
-mod features;
+pub(crate) mod features;
 
 use std::path::Path;
 

@@ -11,6 +11,8 @@ mod layer;
 mod options;
 mod scratch;
 mod summary;
+mod timings;
+mod verify;
 mod verity;
 mod virtual_disk;
 
@@ -29,6 +31,11 @@ pub use scratch::{scratch, scratch_file};
 pub use summary::{
     Blob, Compression, Digest, DiskSummary, EntryCounts, ParseDigestError, Summary, VeritySummary,
     Warning, WarningKind,
+};
+pub use timings::{Stage, StageTiming, Timings};
+pub use verify::{
+    Examined, Finding, FindingKind, Place, Verdict, Verification, VerifyOptions, verify,
+    verify_bytes, verify_volume,
 };
 pub use verity::{BadBlock, BlockKind, Verity, VerityCheck, check_verity};
 pub use virtual_disk::{

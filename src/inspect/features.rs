@@ -60,10 +60,19 @@ const RO_COMPAT: [&str; 17] = [
 
 /// The features that are set, in the order of dumpe2fs.
 pub(super) fn names(superblock: &Superblock) -> Vec<String> {
+    names_of([
+        superblock.s_feature_compat.get(),
+        superblock.s_feature_incompat.get(),
+        superblock.s_feature_ro_compat.get(),
+    ])
+}
+
+/// The names of compatible, incompatible and read-only compatible features.
+pub(crate) fn names_of([compat, incompat, ro_compat]: [u32; 3]) -> Vec<String> {
     let sets: [(u32, &[&str], char); 3] = [
-        (superblock.s_feature_compat.get(), &COMPAT, 'C'),
-        (superblock.s_feature_incompat.get(), &INCOMPAT, 'I'),
-        (superblock.s_feature_ro_compat.get(), &RO_COMPAT, 'R'),
+        (compat, &COMPAT, 'C'),
+        (incompat, &INCOMPAT, 'I'),
+        (ro_compat, &RO_COMPAT, 'R'),
     ];
     let mut found = Vec::new();
     for (bits, names, letter) in sets {

@@ -21,3 +21,5 @@ mod signals;
 mod skip;
 #[cfg(test)]
 mod usage;
+#[cfg(test)]
+mod verify;

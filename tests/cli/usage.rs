@@ -28,6 +28,7 @@ fn wrong_command_lines_exit_with_2_and_touch_nothing() {
             "unexpected argument",
         ),
         (&["inspect"], "required arguments"),
+        (&["verify"], "required arguments"),
         (&["completions", "dos"], "invalid value"),
         (&["man", "konvert"], "no command 'konvert'"),
     ];
@@ -97,6 +98,7 @@ fn help_and_version_go_to_standard_output() {
         (&["convert", "--help"], "--keep-zeros"),
         (&["convert", "-h"], "--keep-zeros"),
         (&["help", "inspect"], "--json"),
+        (&["help", "verify"], "--root-hash"),
         (
             &["--version"],
             concat!("tar2vhd ", env!("CARGO_PKG_VERSION")),

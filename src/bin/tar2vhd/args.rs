@@ -31,6 +31,7 @@ pub(crate) enum Command {
     Convert(Box<Convert>),
     Inspect(Inspect),
     Roothash(Roothash),
+    Verify(Verify),
     Disk(Disk),
     /// Print a script that completes command lines.
     Completions {
@@ -162,6 +163,10 @@ pub(crate) struct Convert {
     #[arg(long)]
     pub json: bool,
 
+    /// Tell how long each stage of the conversion worked and waited.
+    #[arg(long)]
+    pub timings: bool,
+
     /// Print no progress, summary or warnings; errors are always printed.
     #[arg(long)]
     pub quiet: bool,
@@ -182,6 +187,29 @@ pub(crate) struct Inspect {
     pub disk: PathBuf,
 
     /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Check a disk to the bottom.
+///
+/// DISK is a VHD, a VHDX or a raw image with an ext4 file system, made by whatever program.
+/// Its structures are checked and held against one another, like e2fsck -fn does; nothing is
+/// written. Exit status 0 says that nothing is wrong, 1 that something is, or could not be
+/// checked.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Verify {
+    /// The disk.
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub disk: PathBuf,
+
+    /// Check every block against the dm-verity tree behind the file system, of this root hash.
+    #[arg(long, value_name = "HEX", value_parser = root_hash)]
+    pub root_hash: Option<Digest>,
+
+    /// Print one JSON object.
+    ///
+    /// In its paths a backslash is written \\, and a byte that is not UTF-8 \xNN.
     #[arg(long)]
     pub json: bool,
 }
@@ -374,6 +402,13 @@ fn size(text: &str) -> Result<u64, String> {
     number
         .checked_mul(1 << shift)
         .ok_or_else(|| "that is more than 64 bits hold".into())
+}
+
+/// 64 hexadecimal digits, as veritysetup has them.
+fn root_hash(text: &str) -> Result<Digest, String> {
+    format!("sha256:{}", text.to_lowercase())
+        .parse()
+        .map_err(|e: tar2vhd::ParseDigestError| e.to_string())
 }
 
 pub(crate) fn media_type(text: &str) -> Result<MediaType, String> {

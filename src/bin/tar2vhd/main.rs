@@ -8,6 +8,7 @@ mod output;
 mod platform;
 mod progress;
 mod roothash;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -46,6 +47,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Convert(args) => convert::run(*args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Roothash(args) => roothash::run(&args),
+        Command::Verify(args) => verify::run(&args),
         Command::Disk(args) => disk::run(args),
         Command::Completions { shell } => {
             let mut script = Vec::new();

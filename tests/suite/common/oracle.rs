@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::{Mutex, PoisonError};
 
+use tar2vhd::{Verdict, VerifyOptions};
+
 use super::skip;
 
 /// Runs a tool; `None`, and a visible skip, where the machine has none.
@@ -38,8 +40,10 @@ pub(crate) fn shown(output: &Output) -> String {
     format!("{}\n{out}{err}", output.status)
 }
 
-/// `e2fsck -fn` finds nothing to complain about.
+/// `e2fsck -fn` finds nothing to complain about, and neither does our own check.
 pub(crate) fn fsck(image: &Path) {
+    let found = tar2vhd::verify(image, &VerifyOptions::new()).unwrap();
+    assert_eq!(found.verdict(), Verdict::Clean, "{found:#?}");
     let Some(output) = run("e2fsck", |c| c.arg("-fn").arg(image)) else {
         return;
     };

@@ -1,0 +1,296 @@
+//! What is wrong, and where.
+
+use std::fmt;
+
+use crate::summary::display_path;
+
+/// What is wrong, coarsely.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum FindingKind {
+    /// A structure of the VHD or VHDX around the file system.
+    Container,
+    /// The superblock contradicts itself, its features or the size of the disk.
+    Superblock,
+    /// A copy of the superblock is not one.
+    BackupSuperblock,
+    /// A group descriptor points astray or contradicts itself.
+    GroupDescriptor,
+    /// Parts of the file system proper overlap or lie outside of it.
+    Layout,
+    /// The kernel has noted errors in the file system.
+    RecordedErrors,
+    /// The journal holds what belongs elsewhere, and nothing has to agree with anything.
+    NeedsRecovery,
+    /// The journal is none.
+    Journal,
+    /// Deleted files wait to be cleaned up.
+    Orphan,
+    /// A checksum does not match.
+    Checksum,
+    /// A field of an inode contradicts its kind or the features.
+    Inode,
+    /// An extent tree or a tree of block numbers is malformed or points astray.
+    BlockMap,
+    /// A block has two owners.
+    SharedBlock,
+    /// The size of a file does not agree with its blocks.
+    Size,
+    /// An inode counts its blocks wrong.
+    BlockCount,
+    /// The target of a symbolic link is malformed.
+    Symlink,
+    /// An extended attribute, or a block of them, is malformed.
+    Attribute,
+    /// The attributes of a block are out of order: the kernel misses some.
+    AttributeOrder,
+    /// The hash of an attribute does not match.
+    AttributeHash,
+    /// A count of references to attributes is wrong.
+    AttributeReferences,
+    /// The inode with the value of an attribute is none such.
+    AttributeInode,
+    /// A directory block or entry is malformed.
+    DirectoryEntry,
+    /// A directory has a name twice.
+    DuplicateName,
+    /// The hash tree of a directory is malformed, or hides names.
+    DirectoryIndex,
+    /// A directory entry tells another type of file than the inode.
+    FileType,
+    /// A name leads to no inode, or to one that must not have a name.
+    Name,
+    /// Directories do not form a tree.
+    Tree,
+    /// An inode in use has no name.
+    Unreachable,
+    /// An inode counts its names wrong.
+    LinkCount,
+    /// A bitmap of blocks does not agree with what is in use.
+    BlockBitmap,
+    /// A bitmap of inodes does not agree with what is in use.
+    InodeBitmap,
+    /// The bits of a bitmap past its group are not set.
+    BitmapPadding,
+    /// A count of free blocks, free inodes or directories is wrong.
+    FreeCount,
+    /// The hash tree of dm-verity does not agree with the disk or the root hash.
+    Verity,
+}
+
+impl FindingKind {
+    /// A name for programs, in lower case with hyphens.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Container => "container",
+            Self::Superblock => "superblock",
+            Self::BackupSuperblock => "backup-superblock",
+            Self::GroupDescriptor => "group-descriptor",
+            Self::Layout => "layout",
+            Self::RecordedErrors => "recorded-errors",
+            Self::NeedsRecovery => "needs-recovery",
+            Self::Journal => "journal",
+            Self::Orphan => "orphan",
+            Self::Checksum => "checksum",
+            Self::Inode => "inode",
+            Self::BlockMap => "block-map",
+            Self::SharedBlock => "shared-block",
+            Self::Size => "size",
+            Self::BlockCount => "block-count",
+            Self::Symlink => "symlink",
+            Self::Attribute => "attribute",
+            Self::AttributeOrder => "attribute-order",
+            Self::AttributeHash => "attribute-hash",
+            Self::AttributeReferences => "attribute-references",
+            Self::AttributeInode => "attribute-inode",
+            Self::DirectoryEntry => "directory-entry",
+            Self::DuplicateName => "duplicate-name",
+            Self::DirectoryIndex => "directory-index",
+            Self::FileType => "file-type",
+            Self::Name => "name",
+            Self::Tree => "tree",
+            Self::Unreachable => "unreachable",
+            Self::LinkCount => "link-count",
+            Self::BlockBitmap => "block-bitmap",
+            Self::InodeBitmap => "inode-bitmap",
+            Self::BitmapPadding => "bitmap-padding",
+            Self::FreeCount => "free-count",
+            Self::Verity => "verity",
+        }
+    }
+}
+
+impl fmt::Display for FindingKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Where something is wrong, as far as it has such a place.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Place {
+    /// The byte of the structure: of the disk that a guest sees, or, for
+    /// [`FindingKind::Container`], of the file.
+    pub offset: Option<u64>,
+    /// The block group.
+    pub group: Option<u32>,
+    /// The block of the file system.
+    pub block: Option<u64>,
+    /// The inode.
+    pub inode: Option<u32>,
+    /// The path of the inode, if names lead to it.
+    pub path: Option<Vec<u8>>,
+}
+
+impl Place {
+    pub(super) fn group(group: u32) -> Self {
+        Self {
+            group: Some(group),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn inode(ino: u32) -> Self {
+        Self {
+            inode: Some(ino),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn offset(offset: u64) -> Self {
+        Self {
+            offset: Some(offset),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn block(mut self, block: u64) -> Self {
+        self.block = Some(block);
+        self
+    }
+}
+
+/// As in `/etc/passwd, inode 14, block 520`; nothing if no place is known.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        let mut part = |text: fmt::Arguments<'_>| {
+            let done = write!(f, "{separator}{text}");
+            separator = ", ";
+            done
+        };
+        if let Some(path) = &self.path {
+            part(format_args!("{}", display_path(path)))?;
+        }
+        if let Some(inode) = self.inode {
+            part(format_args!("inode {inode}"))?;
+        }
+        if let Some(group) = self.group {
+            part(format_args!("group {group}"))?;
+        }
+        match (self.block, self.offset) {
+            (Some(block), _) => part(format_args!("block {block}")),
+            (None, Some(offset)) => part(format_args!("byte {offset}")),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+/// One thing that is wrong with a disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Finding {
+    /// What is wrong.
+    pub kind: FindingKind,
+    /// Where.
+    pub place: Place,
+    /// What is there and what should be, in one line.
+    pub message: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.place != Place::default() {
+            write!(f, "{}: ", self.place)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+/// Collects findings, so many and no more: memory must not grow with the damage.
+#[derive(Debug)]
+pub(super) struct Findings {
+    pub kept: Vec<Finding>,
+    pub omitted: u64,
+    limit: usize,
+}
+
+impl Findings {
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            kept: Vec::new(),
+            omitted: 0,
+            limit,
+        }
+    }
+
+    pub(super) fn add(
+        &mut self,
+        kind: FindingKind,
+        place: Place,
+        message: impl FnOnce() -> String,
+    ) {
+        if self.kept.len() < self.limit {
+            self.kept.push(Finding {
+                kind,
+                place,
+                message: message(),
+            });
+        } else {
+            self.omitted += 1;
+        }
+    }
+
+    /// Adds what was found elsewhere.
+    pub(super) fn append(&mut self, other: Self) {
+        let room = self.limit - self.kept.len();
+        self.omitted += other.omitted + other.kept.len().saturating_sub(room) as u64;
+        self.kept.extend(other.kept.into_iter().take(room));
+    }
+
+    /// A collector of the same limit.
+    pub(super) fn another(&self) -> Self {
+        Self::new(self.limit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_told_from_the_name_down() {
+        let mut place = Place::inode(14).block(520);
+        assert_eq!(place.to_string(), "inode 14, block 520");
+        place.path = Some(b"/a\nb".to_vec());
+        place.offset = Some(520 * 4096);
+        assert_eq!(place.to_string(), r"/a\nb, inode 14, block 520");
+        assert_eq!(Place::offset(1024).to_string(), "byte 1024");
+        assert_eq!(Place::default().to_string(), "");
+    }
+
+    #[test]
+    fn findings_past_the_limit_are_counted() {
+        let mut findings = Findings::new(3);
+        let mut other = findings.another();
+        for _ in 0..2 {
+            findings.add(FindingKind::Size, Place::inode(1), || "x".into());
+            other.add(FindingKind::Size, Place::inode(2), || "y".into());
+        }
+        findings.append(other);
+        findings.add(FindingKind::Size, Place::inode(3), String::new);
+        assert_eq!((findings.kept.len(), findings.omitted), (3, 2));
+    }
+}

@@ -1,0 +1,200 @@
+//! `tar2vhd verify`: exit status, and what people and programs read.
+
+use std::path::Path;
+use std::process::Output;
+
+use serde_json::Value;
+
+use crate::common::{Place, assert_fails, code, layer, stderr, stdout, tar2vhd};
+
+fn verify(disk: &Path, arguments: &[&str]) -> Output {
+    tar2vhd()
+        .arg("verify")
+        .arg(disk)
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+fn keys(value: &Value) -> Vec<&str> {
+    value
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect()
+}
+
+/// Where the directory entry of a regular file is.
+fn entry_of(disk: &[u8], name: &str) -> usize {
+    let entry = [&[name.len() as u8, 1], name.as_bytes()].concat();
+    let at = disk.windows(entry.len()).position(|bytes| bytes == entry);
+    at.unwrap() - 6
+}
+
+#[test]
+fn a_clean_disk_of_every_format_exits_with_0() {
+    let place = Place::new();
+    for format in ["vhd", "vhd-dynamic", "vhdx", "vhdx-fixed", "raw"] {
+        let size = place.converted(&layer(), &["--format", format]).len();
+        let output = verify(&place.path("disk"), &[]);
+        assert_eq!((code(&output), stderr(&output)), (0, ""), "{format}");
+        assert_eq!(
+            stdout(&output).lines().count(),
+            1,
+            "one line for people: {output:?}"
+        );
+        assert!(
+            stdout(&output).starts_with("clean: 1 group, "),
+            "{output:?}"
+        );
+
+        let output = verify(&place.path("disk"), &["--json"]);
+        assert_eq!((code(&output), stderr(&output)), (0, ""));
+        let found: Value = serde_json::from_str(stdout(&output)).unwrap();
+        assert_eq!(
+            keys(&found),
+            [
+                "verdict",
+                "size",
+                "format",
+                "virtualSize",
+                "findings",
+                "omittedFindings",
+                "unchecked",
+                "examined"
+            ]
+        );
+        assert_eq!(found["verdict"], "clean");
+        assert_eq!(found["format"], format);
+        assert_eq!(found["size"], size);
+        assert_eq!(found["findings"], Value::Array(Vec::new()));
+        assert_eq!(found["examined"]["names"], 5);
+    }
+}
+
+#[test]
+fn a_finding_has_its_place_for_people_and_programs() {
+    let place = Place::new();
+    let mut disk = place.converted(&layer(), &["--format", "raw"]);
+    // The type of an entry, and with it the checksum of the block.
+    let at = entry_of(&disk, "tiny");
+    disk[at + 7] = 2;
+    place.write("disk", &disk);
+    let output = verify(&place.path("disk"), &[]);
+    assert_fails(&output, 1, "is damaged: 2 findings");
+    let text = stdout(&output);
+    assert!(
+        text.contains("/dir, inode 11") && text.contains("the name tiny is of type 2, not 1"),
+        "{text}"
+    );
+
+    let output = verify(&place.path("disk"), &["--json"]);
+    assert_eq!(code(&output), 1);
+    let found: Value = serde_json::from_str(stdout(&output)).unwrap();
+    assert_eq!(found["verdict"], "damaged");
+    let finding = &found["findings"][0];
+    assert_eq!(
+        keys(finding),
+        [
+            "kind", "offset", "group", "block", "inode", "path", "message"
+        ]
+    );
+    assert_eq!(finding["kind"], "checksum");
+    assert_eq!(finding["block"], at / 4096);
+    assert_eq!(finding["offset"], at / 4096 * 4096);
+    assert_eq!(finding["inode"], 11);
+    assert_eq!(finding["path"], "/dir");
+    assert_eq!(found["findings"][1]["kind"], "file-type");
+}
+
+#[test]
+fn damage_to_the_format_is_a_finding_too() {
+    let place = Place::new();
+    let mut disk = place.converted(&layer(), &[]);
+    let footer = disk.len() - 512;
+    // The time stamp.
+    disk[footer + 24] ^= 1;
+    place.write("disk", &disk);
+    let output = verify(&place.path("disk"), &["--json"]);
+    assert_fails(&output, 1, "1 finding");
+    let found: Value = serde_json::from_str(stdout(&output)).unwrap();
+    assert_eq!(found["findings"][0]["kind"], "container");
+    assert_eq!(found["findings"][0]["path"], Value::Null);
+}
+
+#[test]
+fn what_is_no_file_system_is_an_error_without_a_report() {
+    let place = Place::new();
+    for (name, bytes, message) in [
+        ("empty", Vec::new(), "too short for a file system"),
+        ("short", vec![0; 2047], "too short for a file system"),
+        ("tar", layer(), "no ext4 file system"),
+        ("zeros", vec![0; 1 << 20], "no ext4 file system"),
+    ] {
+        let output = verify(&place.write(name, bytes), &[]);
+        assert_fails(&output, 1, message);
+        assert_eq!(stdout(&output), "", "{name}");
+    }
+    assert_fails(&verify(&place.path("missing"), &[]), 1, "cannot read");
+    assert_fails(&verify(place.0.path(), &[]), 1, "neither a file nor a disk");
+}
+
+#[test]
+fn a_disk_that_was_cut_short_is_damaged() {
+    let place = Place::new();
+    let disk = place.converted(&layer(), &["--format", "raw"]);
+    for len in [2048, 4096, disk.len() - 4096, disk.len() - 1] {
+        let output = verify(&place.write("cut", &disk[..len]), &[]);
+        assert_fails(&output, 1, "1 finding");
+        assert!(stdout(&output).contains("the disk is"), "{output:?}");
+    }
+}
+
+#[test]
+fn a_feature_that_is_not_known_leaves_no_verdict() {
+    let place = Place::new();
+    let mut disk = place.converted(&layer(), &["--format", "raw"]);
+    // EXT4_FEATURE_RO_COMPAT_BIGALLOC
+    disk[1024 + 0x65] |= 2;
+    place.write("disk", &disk);
+    let output = verify(&place.path("disk"), &["--json"]);
+    assert_fails(&output, 1, "could not be checked as a whole");
+    let found: Value = serde_json::from_str(stdout(&output)).unwrap();
+    assert_eq!(found["verdict"], "undecided");
+    assert_eq!(
+        found["unchecked"][0],
+        "anything, because of the feature bigalloc"
+    );
+}
+
+#[test]
+fn a_root_hash_is_checked_block_by_block() {
+    let place = Place::new();
+    let output = place.convert(&layer(), &["--format", "raw", "--verity", "--json"]);
+    assert_eq!(code(&output), 0, "{output:?}");
+    let summary: Value = serde_json::from_str(stdout(&output)).unwrap();
+    let root_hash = summary["verity"]["rootHash"].as_str().unwrap();
+    let arguments = ["--root-hash", root_hash.trim_start_matches("sha256:")];
+    let output = verify(&place.path("disk"), &arguments);
+    assert_eq!((code(&output), stderr(&output)), (0, ""), "{output:?}");
+
+    // Contents that no structure tells of.
+    let mut disk = std::fs::read(place.path("disk")).unwrap();
+    let at = disk.windows(4).position(|bytes| bytes == [7; 4]).unwrap();
+    disk[at] = 8;
+    place.write("disk", &disk);
+    assert_eq!(code(&verify(&place.path("disk"), &[])), 0);
+    let output = verify(&place.path("disk"), &arguments);
+    assert_fails(&output, 1, "1 finding");
+    let line = format!("byte {}: a block is not as its hash says", at / 4096 * 4096);
+    assert!(stdout(&output).contains(&line), "{output:?}");
+
+    disk[at] = 7;
+    place.write("disk", &disk);
+    let other = "0".repeat(64);
+    let output = verify(&place.path("disk"), &["--root-hash", &other]);
+    assert!(stdout(&output).contains("the root hash is"), "{output:?}");
+    let output = verify(&place.path("disk"), &["--root-hash", "12"]);
+    assert_fails(&output, 2, "64 hexadecimal digits");
+}
