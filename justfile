@@ -22,9 +22,18 @@ giants:
 bench FILTER="":
     cargo bench --bench convert -- {{ FILTER }}
 
+# Time tar2vhd beside every other converter on PATH; --help lists the options.
+compare *ARGS:
+    cargo bench --bench compare -- {{ ARGS }}
+
+# Count instructions, and compare with what is kept; --update keeps them (needs valgrind).
+instructions *ARGS:
+    cargo bench --bench instructions -- {{ ARGS }}
+
 # Check what the benches time, once, without timing it.
 bench-check:
     cargo bench --bench convert -- --test
+    cargo bench --bench compare -- --rounds 1 --scale 0.01
 
 # Fuzz TARGET (convert, footer or all) for SECONDS each.
 fuzz TARGET="all" SECONDS="60":
