@@ -164,7 +164,9 @@ impl<S: BlockSink> Hcsshim<S> {
 
     fn warn_of_ignored(&mut self, entry: &Entry) {
         for name in &entry.ignored {
-            if !entry.xattrs.iter().any(|(other, _)| other == name) {
+            // They are sorted, and there may be many.
+            let found = entry.xattrs.binary_search_by(|(other, _)| other.cmp(name));
+            if found.is_err() {
                 let name = display_path(name);
                 let message = format!("the extended attribute {name} was left out, as by hcsshim");
                 self.warnings

@@ -48,6 +48,8 @@ pub(super) struct Image {
 const JSON_MAX: u64 = 4 << 20;
 /// Indexes stand in each other up to so deep.
 const DEPTH_MAX: usize = 8;
+/// An archive of more files than this is a layer.
+const FILES_MAX: usize = 1 << 16;
 /// Symbolic links in an archive lead to others up to so often.
 const HOPS_MAX: usize = 8;
 
@@ -338,6 +340,9 @@ fn list(file: &mut File) -> io::Result<HashMap<Vec<u8>, Place>> {
     let mut archive = tar::Archive::new(file);
     for entry in archive.entries_with_seek()? {
         let entry = entry?;
+        if files.len() + links.len() == FILES_MAX {
+            return Ok(HashMap::new());
+        }
         let name = clean(&entry.path_bytes());
         let kind = entry.header().entry_type();
         if kind.is_file() {
