@@ -33,6 +33,12 @@ pub(crate) fn of_layer(diff_id: Digest, options: &Options, answers: [u8; 32]) ->
         // Its file systems have no identity; the disks around them have.
         hash.update(b"hcsshim");
     }
+    if let Some(size) = options.writable {
+        hash.update(b"writable");
+        hash.update(size.to_le_bytes());
+        hash.update(options.inodes.to_le_bytes());
+        hash.update([u8::from(options.journal)]);
+    }
     of_hash(&hash.finalize().into())
 }
 

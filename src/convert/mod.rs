@@ -86,7 +86,7 @@ fn run(
     if threads == 1 {
         let blocks = Blocks::inline(outputs, options)?;
         let read = match options.profile {
-            Profile::Default => pipeline::inline(input, options, place(blocks, options)),
+            Profile::Default => pipeline::inline(input, options, place(blocks, options)?),
             Profile::Hcsshim => pipeline::inline(input, options, hcsshim(blocks, options)?),
         }?;
         // All that was written so far was written in between.
@@ -96,7 +96,7 @@ fn run(
     std::thread::scope(|scope| {
         let blocks = Blocks::threaded(scope, outputs, options, threads)?;
         let read = match options.profile {
-            Profile::Default => pipeline::threaded(scope, input, options, place(blocks, options)),
+            Profile::Default => pipeline::threaded(scope, input, options, place(blocks, options)?),
             Profile::Hcsshim => {
                 pipeline::threaded(scope, input, options, hcsshim(blocks, options)?)
             }
@@ -148,36 +148,39 @@ pub fn convert_file(
     Ok(summary)
 }
 
-fn place<'a>(blocks: Blocks<'a>, options: &'a Options) -> Place<'a, Blocks<'a>> {
+fn place<'a>(blocks: Blocks<'a>, options: &'a Options) -> Result<Place<'a, Blocks<'a>>> {
     let rules = Rules {
         whiteouts: options.whiteouts,
         bottom_layer: options.bottom_layer,
         max_entries: options.max_entries,
         lower: options.lower.as_deref(),
     };
-    Place::new(Writer::new(blocks, config(&DEFAULT, options)), rules)
+    let writer = Writer::new(blocks, config(&DEFAULT, options)?);
+    Ok(Place::new(writer, rules))
 }
 
 fn hcsshim<'a>(blocks: Blocks<'a>, options: &Options) -> Result<Hcsshim<Blocks<'a>>> {
-    Hcsshim::new(Writer::new(blocks, config(&HCSSHIM, options)), options)
+    Hcsshim::new(Writer::new(blocks, config(&HCSSHIM, options)?), options)
 }
 
-fn config(profile: &'static profile::Profile, options: &Options) -> Config {
-    Config {
-        max_blocks: (options.max_size / BLOCK_SIZE as u64).min(MAX_BLOCKS),
+fn config(profile: &'static profile::Profile, options: &Options) -> Result<Config> {
+    let writable = options.frame()?;
+    let most = (options.max_size / BLOCK_SIZE as u64).min(MAX_BLOCKS);
+    Ok(Config {
+        max_blocks: writable.map_or(most, |writable| writable.blocks),
         profile,
         keep_zeros: options.keep_zeros,
         inline_data: options.inline_data,
         time: options.time,
         seeded_by: None,
-        writable: None,
-    }
+        writable,
+    })
 }
 
 /// Everything is read: writes what only the end tells.
 fn finish(read: LayerRead<Blocks<'_>>, options: &Options, threads: usize) -> Result<Summary> {
     let LayerRead {
-        placed,
+        mut placed,
         layer,
         compressed,
         compression,
@@ -191,11 +194,21 @@ fn finish(read: LayerRead<Blocks<'_>>, options: &Options, threads: usize) -> Res
         Error::new(ErrorKind::Output, "cannot start threads").with_source(error)
     })?;
     let (inodes, blocks, disk) = pool.install(|| {
+        if options.writable.is_some() {
+            placed.writer.make_lost_and_found()?;
+        }
         let finished = placed.writer.finish(&identity)?;
-        let disk = finished
-            .sink
-            .finish(finished.blocks, identity.uuid, options)?;
-        Ok((finished.inodes, finished.blocks, disk))
+        let (blocks, inodes) = (finished.blocks, finished.inodes);
+        let disk = match options.writable {
+            None => finished.sink.finish(blocks, identity.uuid, options)?,
+            Some(size) => {
+                let zero_end = finished.used_end * BLOCK_SIZE as u64;
+                finished
+                    .sink
+                    .finish_writable(size, zero_end, identity.uuid)?
+            }
+        };
+        Ok((inodes, blocks, disk))
     })?;
     let mut all = warnings;
     all.append(placed.warnings);

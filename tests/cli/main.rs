@@ -13,6 +13,10 @@ mod reports;
 #[cfg(test)]
 mod roothash;
 #[cfg(test)]
+mod runhcs;
+#[cfg(test)]
+mod scratch;
+#[cfg(test)]
 #[cfg(unix)]
 mod signals;
 #[cfg(test)]
