@@ -11,6 +11,7 @@ mod layer;
 mod options;
 mod scratch;
 mod summary;
+mod timings;
 mod verify;
 mod verity;
 mod virtual_disk;
@@ -31,6 +32,7 @@ pub use summary::{
     Blob, Compression, Digest, DiskSummary, EntryCounts, ParseDigestError, Summary, VeritySummary,
     Warning, WarningKind,
 };
+pub use timings::{Stage, StageTiming, Timings};
 pub use verify::{
     Examined, Finding, FindingKind, Place, Verdict, Verification, VerifyOptions, verify,
     verify_bytes, verify_volume,

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ext4::format::{BLOCK_SIZE, MAX_BLOCKS};
 use crate::summary::{Compression, Digest};
+use crate::timings::Timings;
 use crate::verity::Verity;
 
 /// What the file system is wrapped in.
@@ -173,6 +174,7 @@ pub struct Options {
     pub(crate) fsync: bool,
     pub(crate) progress: Option<ProgressCallback>,
     pub(crate) cancel: CancelToken,
+    pub(crate) timings: Timings,
     pub(crate) lower: Option<Arc<dyn LowerLayers>>,
 }
 
@@ -200,6 +202,7 @@ impl Default for Options {
             fsync: true,
             progress: None,
             cancel: CancelToken::new(),
+            timings: Timings::new(),
             lower: None,
         }
     }
@@ -346,6 +349,12 @@ impl Options {
     /// Lets another thread stop the conversion.
     pub fn cancel(mut self, token: CancelToken) -> Self {
         self.cancel = token;
+        self
+    }
+
+    /// Measures where the time of the conversion goes.
+    pub fn timings(mut self, timings: Timings) -> Self {
+        self.timings = timings;
         self
     }
 

@@ -1,6 +1,8 @@
 //! Blocks of the file system to bytes of the disk, and the disk's end.
 
+use std::io;
 use std::thread::Scope;
+use std::time::Duration;
 
 use crate::disk::{Container, DiskOutput, Stream, Wrapped};
 use crate::error::{Error, Result};
@@ -9,6 +11,7 @@ use crate::ext4::writer::BlockSink;
 use crate::identity;
 use crate::options::{CancelToken, Options};
 use crate::summary::VeritySummary;
+use crate::timings::{Stage, Timings};
 use crate::verity::{Hashes, hash_device_blocks};
 
 /// What a conversion writes to.
@@ -19,6 +22,24 @@ pub(super) struct Outputs<'a> {
     pub hash_device: Option<&'a dyn DiskOutput>,
     /// The hashes of the blocks, if a tree is wanted.
     pub hashes: Option<&'a Hashes>,
+}
+
+/// An output of which it is known how long writing takes.
+pub(super) struct TimedOutput<'a> {
+    pub output: &'a dyn DiskOutput,
+    pub timings: &'a Timings,
+}
+
+impl DiskOutput for TimedOutput<'_> {
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.timings.count(Stage::Write, data.len());
+        let write = || self.output.write_at(offset, data);
+        self.timings.run(Stage::Write, write)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.output.set_len(len)
+    }
 }
 
 /// Blocks to bytes of the disk.
@@ -76,6 +97,12 @@ impl<'scope> Blocks<'scope> {
             outputs,
             cancel: options.cancel.clone(),
         })
+    }
+
+    /// How long writers and hashers kept the caller waiting.
+    pub(super) fn waited(&self) -> Duration {
+        let hashed = self.hashed.as_ref().map(Stream::waited);
+        self.disk.waited() + hashed.unwrap_or_default()
     }
 
     /// Ends a disk whose file system has so many blocks.

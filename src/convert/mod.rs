@@ -19,8 +19,9 @@ use crate::ext4::writer::{Config, Writer};
 use crate::identity;
 use crate::options::Options;
 use crate::summary::{Blob, DiskSummary, Summary, WarningKind};
+use crate::timings::Stage;
 use crate::verity::{Hashes, Verity};
-use blocks::{Blocks, Outputs};
+use blocks::{Blocks, Outputs, TimedOutput};
 use pipeline::Read as LayerRead;
 use place::{Place, Rules};
 
@@ -67,20 +68,29 @@ fn run(
     let hashes = verity
         .or_else(|| hash_device.map(|_| Verity::new()))
         .map(Hashes::new);
+    let disk = &TimedOutput {
+        output: disk,
+        timings: &options.timings,
+    };
     let outputs = Outputs {
         disk,
         hash_device,
         hashes: hashes.as_ref(),
     };
+    let timings = &options.timings;
     if threads == 1 {
         let blocks = Blocks::inline(outputs, options)?;
         let read = pipeline::inline(input, options, place(blocks, options))?;
-        return finish(read, options, threads);
+        // All that was written so far was written in between.
+        timings.was_blocked(Stage::Place, timings.wall(Stage::Write));
+        return timings.run(Stage::Finish, || finish(read, options, threads));
     }
     std::thread::scope(|scope| {
         let blocks = Blocks::threaded(scope, outputs, options, threads)?;
         let read = pipeline::threaded(scope, input, options, place(blocks, options))?;
-        finish(read, options, threads)
+        let waited = read.placed.writer.sink().waited();
+        timings.was_blocked(Stage::Place, waited);
+        timings.run(Stage::Finish, || finish(read, options, threads))
     })
 }
 

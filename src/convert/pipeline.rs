@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -16,6 +17,7 @@ use crate::ext4::writer::BlockSink;
 use crate::layer::{BlobHasher, ChunkSource, Decoder, DecoderConfig, Entries, Entry};
 use crate::options::{Options, Progress};
 use crate::summary::{Blob, Compression, Warnings};
+use crate::timings::{Stage, Timings};
 
 /// A layer that was read to its end.
 pub(super) struct Read<S> {
@@ -36,11 +38,16 @@ pub(super) fn inline<S: BlockSink>(
     options: &Options,
     place: Place<'_, S>,
 ) -> Result<Read<S>> {
+    let timings = &options.timings;
     let blob = RefCell::new(BlobHasher::new());
     let mut decoder = decoder(input, options)?;
     let compression = decoder.compression();
     decoder.tap(|chunk| {
-        blob.borrow_mut().update(chunk);
+        // Not a part of decompression, within which it is done.
+        timings.block(Stage::Decompress, || {
+            timings.run(Stage::Digest, || blob.borrow_mut().update(chunk));
+        });
+        timings.count(Stage::Digest, chunk.len());
         options.cancel.check()
     })?;
     let entries = AtomicU64::new(0);
@@ -49,7 +56,8 @@ pub(super) fn inline<S: BlockSink>(
         layer: BlobHasher::new(),
         meter: Meter::new(options, &entries),
     };
-    let (source, placed, warnings) = read(source, options, place, &entries)?;
+    let read = || read(source, options, place, &entries);
+    let (source, placed, warnings) = timings.run(Stage::Place, read)?;
     let digests = Digests {
         layer: source.layer,
         blob: blob.take(),
@@ -71,6 +79,7 @@ pub(super) fn threaded<'scope, S: BlockSink + Send + 'scope>(
     options: &'scope Options,
     place: Place<'scope, S>,
 ) -> Result<Read<S>> {
+    let timings = &options.timings;
     let mut decoder = decoder(input, options)?;
     let compression = decoder.compression();
     let entries = Arc::new(AtomicU64::new(0));
@@ -79,34 +88,47 @@ pub(super) fn threaded<'scope, S: BlockSink + Send + 'scope>(
     let placing = scope.spawn({
         let entries = Arc::clone(&entries);
         move || {
-            let (_, placed, warnings) = read(Queue(chunks), options, place, &entries)?;
+            let source = Queue { chunks, timings };
+            let read = || read(source, options, place, &entries);
+            let (_, placed, warnings) = timings.run(Stage::Place, read)?;
             Ok((placed, warnings))
         }
     });
     let digesting = scope.spawn(move || {
-        let mut digests = Digests::default();
-        parts.into_iter().for_each(|part| digests.update(&part));
-        digests.finish(compression)
+        timings.run(Stage::Digest, || {
+            let mut digests = Digests::default();
+            while let Ok(part) = timings.starve(Stage::Digest, || parts.recv()) {
+                digests.update(&part);
+                timings.count(Stage::Digest, part.len());
+            }
+            digests.finish(compression)
+        })
     });
     let tap = to_digest.clone();
     decoder.tap(move |chunk| {
         // No queue closes early but when its thread ends early, which joining tells.
-        let _ = tap.send(Part::Blob(chunk.clone()));
+        let _ = timings.block(Stage::Decompress, || tap.send(Part::Blob(chunk.clone())));
         options.cancel.check()
     })?;
     let mut meter = Meter::new(options, &entries);
-    loop {
-        let next = options.cancel.check().and_then(|()| decoder.next_chunk());
-        let Some(next) = next.transpose() else { break };
-        let failed = next.is_err();
-        if let Ok(chunk) = &next {
-            let _ = to_digest.send(Part::Layer(chunk.clone()));
-            meter.count(decoder.input_bytes(), chunk);
+    timings.run(Stage::Decompress, || {
+        loop {
+            let next = options.cancel.check().and_then(|()| decoder.next_chunk());
+            let Some(next) = next.transpose() else { break };
+            let failed = next.is_err();
+            let sent = timings.block(Stage::Decompress, || {
+                if let Ok(chunk) = &next {
+                    timings.count(Stage::Decompress, chunk.len());
+                    let _ = to_digest.send(Part::Layer(chunk.clone()));
+                    meter.count(decoder.input_bytes(), chunk);
+                }
+                to_place.send(next)
+            });
+            if sent.is_err() || failed {
+                break;
+            }
         }
-        if to_place.send(next).is_err() || failed {
-            break;
-        }
-    }
+    });
     drop((decoder, to_place, to_digest));
     let placed = join(placing);
     let (layer, compressed) = join(digesting);
@@ -120,13 +142,33 @@ pub(super) fn threaded<'scope, S: BlockSink + Send + 'scope>(
     })
 }
 
-fn decoder<'t, R: io::Read>(input: R, options: &Options) -> Result<Decoder<'t, R>> {
+fn decoder<'t, R: io::Read>(
+    input: R,
+    options: &'t Options,
+) -> Result<Decoder<'t, TimedRead<'t, R>>> {
+    let input = TimedRead {
+        input,
+        timings: &options.timings,
+    };
     let config = DecoderConfig {
         expected: options.compression,
         max_window: options.max_window,
         inflater: options.inflater,
     };
     Decoder::new(input, config, Pool::new())
+}
+
+/// An input of which it is known how long it lets the decoder wait.
+struct TimedRead<'a, R> {
+    input: R,
+    timings: &'a Timings,
+}
+
+impl<R: io::Read> io::Read for TimedRead<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = || self.input.read(buffer);
+        self.timings.starve(Stage::Decompress, read)
+    }
 }
 
 /// A thread's result; its panic goes on here.
@@ -187,30 +229,48 @@ impl<'a> Meter<'a> {
 }
 
 /// Chunks that are digested as they come out of the decoder.
-struct Inline<'a, 't, R> {
-    decoder: Decoder<'t, R>,
+struct Inline<'a, R> {
+    decoder: Decoder<'a, R>,
     layer: BlobHasher,
     meter: Meter<'a>,
 }
 
-impl<R: io::Read> ChunkSource for Inline<'_, '_, R> {
+impl<R: io::Read> ChunkSource for Inline<'_, R> {
     fn next_chunk(&mut self) -> Result<Option<Chunk>> {
-        self.meter.options.cancel.check()?;
-        let Some(chunk) = self.decoder.next_chunk()? else {
-            return Ok(None);
-        };
-        self.layer.update(&chunk);
-        self.meter.count(self.decoder.input_bytes(), &chunk);
-        Ok(Some(chunk))
+        let Self {
+            decoder,
+            layer,
+            meter,
+        } = self;
+        let timings = &meter.options.timings;
+        meter.options.cancel.check()?;
+        timings.starve(Stage::Place, || {
+            let Some(chunk) = timings.run(Stage::Decompress, || decoder.next_chunk())? else {
+                return Ok(None);
+            };
+            timings.count(Stage::Decompress, chunk.len());
+            timings.run(Stage::Digest, || layer.update(&chunk));
+            timings.count(Stage::Digest, chunk.len());
+            meter.count(decoder.input_bytes(), &chunk);
+            timings.count(Stage::Place, chunk.len());
+            Ok(Some(chunk))
+        })
     }
 }
 
 /// Chunks from the thread that decodes, whose error comes last.
-struct Queue(Receiver<Result<Chunk>>);
+struct Queue<'a> {
+    chunks: Receiver<Result<Chunk>>,
+    timings: &'a Timings,
+}
 
-impl ChunkSource for Queue {
+impl ChunkSource for Queue<'_> {
     fn next_chunk(&mut self) -> Result<Option<Chunk>> {
-        self.0.recv().ok().transpose()
+        let next = self.timings.starve(Stage::Place, || self.chunks.recv());
+        let chunk = next.ok().transpose()?;
+        self.timings
+            .count(Stage::Place, chunk.as_ref().map_or(0, |chunk| chunk.len()));
+        Ok(chunk)
     }
 }
 
@@ -218,6 +278,15 @@ impl ChunkSource for Queue {
 enum Part {
     Blob(Chunk),
     Layer(Chunk),
+}
+
+impl Deref for Part {
+    type Target = Chunk;
+
+    fn deref(&self) -> &Chunk {
+        let (Self::Blob(chunk) | Self::Layer(chunk)) = self;
+        chunk
+    }
 }
 
 /// The digests of the layer and of the blob it comes in, unless they are the same bytes.

@@ -4,6 +4,7 @@ use std::mem;
 use std::panic;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Scope, ScopedJoinHandle};
+use std::time::{Duration, Instant};
 
 use super::DiskOutput;
 use crate::error::{Error, ErrorKind, Result};
@@ -22,6 +23,7 @@ pub(crate) struct Stream<'scope> {
     /// Bytes that belong at `start` and are not passed on yet.
     buffer: Vec<u8>,
     start: u64,
+    waited: Duration,
 }
 
 enum Sink<'scope> {
@@ -59,7 +61,13 @@ impl<'scope> Stream<'scope> {
             sink,
             buffer: Vec::with_capacity(BUFFER_SIZE),
             start: 0,
+            waited: Duration::ZERO,
         }
+    }
+
+    /// How long writers kept the caller waiting.
+    pub(crate) fn waited(&self) -> Duration {
+        self.waited
     }
 
     /// Writes `data` at `offset`, at the latest when the stream is finished.
@@ -107,7 +115,7 @@ impl<'scope> Stream<'scope> {
                 outcome.check()
             }
             Sink::Threaded(writers) => {
-                let next = writers.shared.next_buffer()?;
+                let next = writers.shared.next_buffer(&mut self.waited)?;
                 let data = mem::replace(&mut self.buffer, next);
                 writers.shared.push(Job {
                     offset: start,
@@ -280,7 +288,7 @@ impl Shared {
     }
 
     /// A buffer to fill, as soon as there is one.
-    fn next_buffer(&self) -> Result<Vec<u8>> {
+    fn next_buffer(&self, waited: &mut Duration) -> Result<Vec<u8>> {
         let mut state = self.lock();
         loop {
             state.outcome.check()?;
@@ -291,10 +299,12 @@ impl Shared {
                 state.unallocated = left;
                 return Ok(Vec::with_capacity(BUFFER_SIZE));
             }
+            let start = Instant::now();
             state = self
                 .room
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
+            *waited += start.elapsed();
         }
     }
 
@@ -358,11 +368,9 @@ impl Drop for AbandonOnPanic<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-    use std::time::Duration;
-
     use super::*;
     use crate::disk::MemoryDisk;
+    use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
     /// Runs `body` with a stream of each kind.
     fn with_streams(output: impl Fn() -> Box<dyn DiskOutput>, body: impl Fn(Stream<'_>)) {

@@ -1,5 +1,7 @@
 //! A disk in its format, on its way to an output.
 
+use std::time::Duration;
+
 use super::container::{Container, DiskIds};
 use super::output::DiskOutput;
 use super::stream::Stream;
@@ -24,6 +26,11 @@ impl<'scope> Wrapped<'scope> {
             container,
             output,
         }
+    }
+
+    /// How long writers kept the caller waiting.
+    pub(crate) fn waited(&self) -> Duration {
+        self.stream.waited()
     }
 
     /// Writes bytes of the disk.

@@ -162,6 +162,11 @@ impl<S: BlockSink> Writer<S> {
         }
     }
 
+    /// Where blocks go.
+    pub(crate) fn sink(&self) -> &S {
+        &self.area.sink
+    }
+
     /// The names and inodes so far.
     pub(crate) fn tree(&self) -> &Tree {
         &self.tree

@@ -198,6 +198,56 @@ fn warnings_are_listed() {
 }
 
 #[test]
+fn people_get_a_few_warnings_of_a_kind() {
+    let place = Place::new();
+    let mut layer = Layer::new();
+    for i in 0..15 {
+        layer = layer.add(tar::EntryType::Regular, &format!("missing{i}/file"), b"");
+    }
+    let output = place.convert(&layer.finish(), &[]);
+    let lines: Vec<_> = stderr(&output)
+        .lines()
+        .filter(|line| line.starts_with("tar2vhd: warning: "))
+        .collect();
+    assert_eq!(lines.len(), 11, "{lines:?}");
+    assert!(lines[9].contains("missing9: "), "{lines:?}");
+    assert!(
+        lines[10].contains("5 more of the kind missing-parent"),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn timings_are_told_when_wanted() {
+    let place = Place::new();
+    let input = gzip(&layer());
+    for threads in ["1", "2"] {
+        let arguments = ["--timings", "--threads", threads];
+        let text = stderr(&place.convert(&input, &arguments)).to_owned();
+        let marked = text.lines().filter(|line| line.starts_with("* ")).count();
+        assert_eq!(marked, 1, "{text}");
+
+        let output = place.convert(&input, &[&arguments[..], &["--json"]].concat());
+        let summary: Value = serde_json::from_str(stdout(&output)).unwrap();
+        let timings = summary["timings"].as_array().unwrap();
+        let stages = ["decompress", "digest", "place", "write", "finish"];
+        assert!(timings.iter().map(|timing| &timing["stage"]).eq(stages));
+        let layer = layer().len() as u64;
+        let bytes = [layer, layer + input.len() as u64, layer];
+        for (timing, bytes) in timings.iter().zip(bytes) {
+            assert_eq!(timing["bytes"], bytes, "{timing}");
+            let waited = timing["starved"].as_f64().unwrap() + timing["blocked"].as_f64().unwrap();
+            let sum = waited + timing["busy"].as_f64().unwrap();
+            // What is measured within another measurement is never longer.
+            assert!(sum <= timing["wall"].as_f64().unwrap() + 1e-6, "{timing}");
+        }
+        assert!(timings[3]["bytes"].as_u64().unwrap() >= 4096);
+    }
+    let output = place.convert(&input, &["--json"]);
+    assert!(!stdout(&output).contains("timings"));
+}
+
+#[test]
 fn people_get_a_short_summary() {
     let place = Place::new();
     let input = gzip(&layer());

@@ -150,6 +150,10 @@ pub(crate) struct Convert {
     #[arg(long)]
     pub json: bool,
 
+    /// Tell how long each stage of the conversion worked and waited.
+    #[arg(long)]
+    pub timings: bool,
+
     /// Print no progress, summary or warnings; errors are always printed.
     #[arg(long)]
     pub quiet: bool,

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
-use tar2vhd::{CancelToken, Discard, DiskFile, Options, Verity};
+use tar2vhd::{CancelToken, Discard, DiskFile, Options, Timings, Verity};
 
 use crate::Failure;
 use crate::args::{Convert, MediaType, Salt, When};
@@ -242,22 +242,26 @@ fn work(
         }
     };
     let Files { disk, hash_device } = &files;
+    let timings = Timings::new();
+    let options = &options.clone().timings(timings.clone());
     let summary = match hash_device {
         None => tar2vhd::convert(input, disk, options)?,
         Some(device) => tar2vhd::convert_with_hash_device(input, disk, device, options)?,
     };
+    let timings = args.timings.then(|| timings.stages());
     // Who cannot be told of the disk does not get it.
     if !args.no_fsync {
         files.sync()?;
     }
     display.clear();
     if args.json {
-        output::stdout(&report::json(&summary, args))?;
+        output::stdout(&report::json(&summary, timings.as_deref(), args))?;
     }
     files.publish(!args.no_fsync)?;
     if !args.json && !args.quiet {
         report::summary(&summary, &args.output);
         report::warnings(&summary);
+        report::timings(&timings.unwrap_or_default());
     }
     Ok(())
 }

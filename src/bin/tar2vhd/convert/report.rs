@@ -1,16 +1,19 @@
 //! What a conversion did, for people and for programs.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tar2vhd::{Blob, Compression, DiskFormat, EntryCounts, Summary, VeritySummary};
+use tar2vhd::{
+    Blob, Compression, DiskFormat, EntryCounts, StageTiming, Summary, VeritySummary, WarningKind,
+};
 use uuid::Uuid;
 
 use crate::args::Convert;
 use crate::output::{self, escape, hex, human};
 
 /// One JSON object on a line of its own.
-pub(super) fn json(summary: &Summary, args: &Convert) -> Vec<u8> {
+pub(super) fn json(summary: &Summary, timings: Option<&[StageTiming]>, args: &Convert) -> Vec<u8> {
     let blob = |blob: &Blob, compression: Compression| {
         json!({
             "mediaType": compression.media_type(),
@@ -49,7 +52,52 @@ pub(super) fn json(summary: &Summary, args: &Convert) -> Vec<u8> {
             })
         })
         .collect();
+    if let Some(timings) = timings {
+        object["timings"] = timings.iter().map(timing).collect();
+    }
     format!("{object}\n").into_bytes()
+}
+
+/// In seconds.
+fn timing(timing: &StageTiming) -> Value {
+    json!({
+        "stage": timing.stage.as_str(),
+        "wall": timing.wall.as_secs_f64(),
+        "busy": timing.busy().as_secs_f64(),
+        "starved": timing.starved.as_secs_f64(),
+        "blocked": timing.blocked.as_secs_f64(),
+        "bytes": timing.bytes,
+    })
+}
+
+/// A table on standard error, with a mark at the stage that the others wait for.
+pub(super) fn timings(timings: &[StageTiming]) {
+    if timings.is_empty() {
+        return;
+    }
+    output::stderr(format_args!(
+        "  {:<10} {:>8} {:>8} {:>8} {:>8} {:>10}",
+        "stage", "wall s", "busy", "starved", "blocked", "MiB/s busy"
+    ));
+    let floor = timings.iter().map(StageTiming::busy).max();
+    for timing in timings {
+        let busy = timing.busy();
+        let rate = match busy.as_secs_f64() {
+            seconds if seconds > 0.0 && timing.bytes > 0 => {
+                format!("{:.0}", timing.bytes as f64 / seconds / f64::from(1 << 20))
+            }
+            _ => String::new(),
+        };
+        output::stderr(format_args!(
+            "{} {:<10} {:>8.3} {:>8.3} {:>8.3} {:>8.3} {rate:>10}",
+            if Some(busy) == floor { '*' } else { ' ' },
+            timing.stage,
+            timing.wall.as_secs_f64(),
+            busy.as_secs_f64(),
+            timing.starved.as_secs_f64(),
+            timing.blocked.as_secs_f64(),
+        ));
+    }
 }
 
 /// A hash tree under the names that programs which set up dm-verity know.
@@ -130,9 +178,25 @@ fn counts(entries: &EntryCounts) -> String {
     named.join(", ")
 }
 
-/// A line for each warning on standard error.
+/// More warnings of a kind than a person reads are counted.
+const SHOWN_PER_KIND: usize = 10;
+
+/// A line for each warning on standard error, as long as there are few of its kind.
 pub(super) fn warnings(summary: &Summary) {
+    let mut kinds = BTreeMap::<WarningKind, usize>::new();
     for warning in &summary.warnings {
-        output::stderr(format_args!("tar2vhd: warning: {warning}"));
+        let number = kinds.entry(warning.kind).or_default();
+        *number += 1;
+        if *number <= SHOWN_PER_KIND {
+            output::stderr(format_args!("tar2vhd: warning: {warning}"));
+        }
+    }
+    for (kind, number) in kinds {
+        if let Some(more) = number.checked_sub(SHOWN_PER_KIND).filter(|more| *more > 0) {
+            let kind = kind.as_str();
+            output::stderr(format_args!(
+                "tar2vhd: warning: {more} more of the kind {kind}, which --json lists"
+            ));
+        }
     }
 }
