@@ -26,7 +26,7 @@ bench FILTER="":
 bench-check:
     cargo bench --bench convert -- --test
 
-# Fuzz TARGET (convert, footer or all) for SECONDS each.
+# Fuzz TARGET (convert, footer, verify or all) for SECONDS each.
 fuzz TARGET="all" SECONDS="60":
     fuzz/run {{ TARGET }} {{ SECONDS }}
 

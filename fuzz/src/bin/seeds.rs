@@ -1,4 +1,5 @@
-//! Writes the seeds of the fuzz targets into the folder given: `convert/*` and `footer/*`.
+//! Writes the seeds of the fuzz targets into the folder given: `convert/*`, and the
+//! disks `footer/*` and `verify/*`.
 
 // The coverage that everything here is compiled with calls into it.
 use libfuzzer_sys as _;
@@ -18,7 +19,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 fn main() -> Result<()> {
     let folder = std::env::args_os().nth(1).ok_or("usage: seeds FOLDER")?;
     let folder = Path::new(&folder);
-    for target in ["convert", "footer"] {
+    for target in ["convert", "footer", "verify"] {
         fs::create_dir_all(folder.join(target))?;
     }
 
@@ -56,14 +57,14 @@ fn main() -> Result<()> {
 
     for (name, tar) in &tars {
         // A small limit: the descriptors reserved for it take one block.
-        for prefix in [[0, 4], [1, 4]] {
+        for prefix in [[0, 4], [1, 4], [4, 4]] {
             let input = [&prefix, &tar[..]].concat();
             let (choice, layer) = Choice::split(&input).ok_or("no prefix")?;
             if let Ok((disk, _)) = choice.convert(layer, 1) {
-                fs::write(
-                    folder.join("footer").join(format!("{name}-{}", prefix[0])),
-                    disk,
-                )?;
+                for target in ["footer", "verify"] {
+                    let file = format!("{name}-{}", prefix[0]);
+                    fs::write(folder.join(target).join(file), &disk)?;
+                }
             }
         }
     }
