@@ -18,13 +18,22 @@ test *ARGS:
 giants:
     TAR2VHD_GIANTS=1 cargo test --test giants
 
-# Time conversions of generated layers, or of those whose name contains FILTER.
+# Time conversions of generated layers and scratch disks, or those whose name contains FILTER.
 bench FILTER="":
-    cargo bench --bench convert -- {{ FILTER }}
+    cargo bench --bench convert --bench scratch -- {{ FILTER }}
+
+# Time tar2vhd beside every other converter on PATH; --help lists the options.
+compare *ARGS:
+    cargo bench --bench compare -- {{ ARGS }}
+
+# Count instructions, and compare with what is kept; --update keeps them (needs valgrind).
+instructions *ARGS:
+    cargo bench --bench instructions -- {{ ARGS }}
 
 # Check what the benches time, once, without timing it.
 bench-check:
-    cargo bench --bench convert -- --test
+    cargo bench --bench convert --bench scratch -- --test
+    cargo bench --bench compare -- --rounds 1 --scale 0.01
 
 # Fuzz TARGET (convert, footer or all) for SECONDS each.
 fuzz TARGET="all" SECONDS="60":

@@ -29,6 +29,12 @@ pub(crate) fn of_layer(diff_id: Digest, options: &Options, answers: [u8; 32]) ->
         ..
     } = options;
     hash.update([whiteouts, bottom_layer, inline_data, keep_zeros].map(|flag| u8::from(*flag)));
+    if let Some(size) = options.writable {
+        hash.update(b"writable");
+        hash.update(size.to_le_bytes());
+        hash.update(options.inodes.to_le_bytes());
+        hash.update([u8::from(options.journal)]);
+    }
     of_hash(&hash.finalize().into())
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ext4::format::{BLOCK_SIZE, MAX_BLOCKS};
+use crate::ext4::writable::{SIZE_MAX, Writable};
 use crate::summary::{Compression, Digest};
 use crate::timings::Timings;
 use crate::verity::Verity;
@@ -163,6 +164,9 @@ pub struct Options {
     pub(crate) bottom_layer: bool,
     pub(crate) allow_empty: bool,
     pub(crate) align: u64,
+    pub(crate) writable: Option<u64>,
+    pub(crate) journal: bool,
+    pub(crate) inodes: u64,
     pub(crate) inline_data: bool,
     pub(crate) keep_zeros: bool,
     pub(crate) verity: Option<Verity>,
@@ -191,6 +195,9 @@ impl Default for Options {
             bottom_layer: false,
             allow_empty: false,
             align: 0,
+            writable: None,
+            journal: false,
+            inodes: 0,
             inline_data: false,
             keep_zeros: false,
             verity: None,
@@ -276,6 +283,31 @@ impl Options {
     /// itself; 0, the default, for none. Azure wants 1 MiB.
     pub fn align(mut self, bytes: u64) -> Self {
         self.align = bytes;
+        self
+    }
+
+    /// Makes a file system to be written to, such as the root of a microVM, on a disk of so
+    /// many bytes: a multiple of 4,096 from 1 MiB to 64 TiB, or 2,040 GiB as VHD.
+    ///
+    /// It has free blocks and inodes, `lost+found`, and copies of its superblock. What
+    /// [`max_size`](Self::max_size) says is of no meaning then.
+    pub fn writable(mut self, bytes: u64) -> Self {
+        self.writable = Some(bytes);
+        self
+    }
+
+    /// Whether a [writable](Self::writable) file system has a journal, as large as mke2fs makes
+    /// it; default no. It needs 8 MiB at least.
+    pub fn journal(mut self, journal: bool) -> Self {
+        self.journal = journal;
+        self
+    }
+
+    /// How many inodes a [writable](Self::writable) file system has at least; 0, the default,
+    /// for one for every 16 KiB of the disk, 32 KiB if it is larger than 4 TiB, 64 KiB if
+    /// larger than 16 TiB.
+    pub fn inodes(mut self, inodes: u64) -> Self {
+        self.inodes = inodes;
         self
     }
 
@@ -390,7 +422,23 @@ impl Options {
                 "an alignment of {align} bytes, not a multiple of {BLOCK}"
             ));
         }
+        if self.writable.is_none() && (self.journal || self.inodes > 0) {
+            return wrong("a journal or inodes for a file system that is not writable".into());
+        }
+        if self.writable.is_some() && (self.align > 0 || self.verity.is_some()) {
+            return wrong("a writable file system has its size, and no hash tree".into());
+        }
+        if let Some(size) = self.writable {
+            check_size(self.format, size)?;
+        }
         check_time(self.time)
+    }
+
+    /// What a writable file system is to be.
+    pub(crate) fn frame(&self) -> Result<Option<Writable>> {
+        self.writable
+            .map(|size| Writable::new(size, self.inodes, self.journal, ""))
+            .transpose()
     }
 }
 
@@ -512,6 +560,21 @@ impl ScratchOptions {
         self.cancel = token;
         self
     }
+}
+
+/// Refuses a size that a format does not hold, beside those that no file system has.
+pub(crate) fn check_size(format: DiskFormat, size: u64) -> Result<()> {
+    let most = match format {
+        DiskFormat::Vhd | DiskFormat::VhdDynamic => vhd_format::vhd::MAX_VIRTUAL_SIZE,
+        DiskFormat::Vhdx | DiskFormat::VhdxFixed | DiskFormat::Raw => SIZE_MAX,
+    };
+    if size > most {
+        return Err(Error::new(
+            ErrorKind::InvalidOptions,
+            format!("a size of {size} bytes; the format holds {most} at most"),
+        ));
+    }
+    Ok(())
 }
 
 /// Refuses a time that a superblock does not hold.

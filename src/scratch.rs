@@ -7,12 +7,12 @@ use rayon::ThreadPoolBuilder;
 use crate::disk::{Container, DiskFile, DiskOutput, Stream, Wrapped};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ext4::format::BLOCK_SIZE;
-use crate::ext4::inode::{Attributes, Timestamp};
+use crate::ext4::inode::Attributes;
 use crate::ext4::tree::Ino;
 use crate::ext4::writable::Writable;
 use crate::ext4::writer::{BlockSink, Config, Writer};
 use crate::identity;
-use crate::options::{CancelToken, DiskFormat, ScratchOptions, check_time};
+use crate::options::{CancelToken, DiskFormat, ScratchOptions, check_size, check_time};
 use crate::summary::DiskSummary;
 
 /// Makes a disk with an empty ext4 file system, to be mounted and written to.
@@ -61,9 +61,8 @@ pub fn scratch(output: &dyn DiskOutput, options: &ScratchOptions) -> Result<Disk
         cancel: &options.cancel,
     };
     let mut writer = Writer::new(sink, config);
-    let (now, _) = Timestamp::new(options.time.try_into().unwrap_or(i64::MAX), 0);
-    writer.set_attributes(Ino::ROOT, owned_by_root(0o755, now));
-    writer.make_lost_and_found(owned_by_root(0o700, now))?;
+    writer.set_attributes(Ino::ROOT, Attributes::of_root(0o755, options.time));
+    writer.make_lost_and_found()?;
     // One thread is quick to start, and enough for two directories.
     let pool = ThreadPoolBuilder::new().num_threads(1).build();
     let pool = pool.map_err(|error| {
@@ -101,34 +100,23 @@ pub fn scratch_file(path: impl AsRef<Path>, options: &ScratchOptions) -> Result<
 fn check(options: &ScratchOptions) -> Result<()> {
     let wrong = |message: String| Err(Error::new(ErrorKind::InvalidOptions, message));
     let ScratchOptions {
-        size, block_size, ..
+        format,
+        size,
+        block_size,
+        time,
+        ..
     } = options;
-    let (smallest, is_vhd) = match options.format {
-        DiskFormat::Vhd | DiskFormat::VhdDynamic => (4 << 10, true),
-        DiskFormat::Vhdx | DiskFormat::VhdxFixed | DiskFormat::Raw => (1 << 20, false),
+    check_size(*format, *size)?;
+    let smallest = match format {
+        DiskFormat::Vhd | DiskFormat::VhdDynamic => 4 << 10,
+        DiskFormat::Vhdx | DiskFormat::VhdxFixed | DiskFormat::Raw => 1 << 20,
     };
-    let most = vhd_format::vhd::MAX_VIRTUAL_SIZE;
-    if is_vhd && *size > most {
-        return wrong(format!(
-            "a size of {size} bytes; a VHD holds {most} at most"
-        ));
-    }
     if !block_size.is_power_of_two() || !(smallest..=256 << 20).contains(block_size) {
         return wrong(format!(
             "blocks of {block_size} bytes; they have a power of two from {smallest} to 256 MiB"
         ));
     }
-    check_time(options.time)
-}
-
-fn owned_by_root(mode: u16, time: Timestamp) -> Attributes {
-    Attributes {
-        mode,
-        atime: time,
-        ctime: time,
-        mtime: time,
-        ..Attributes::default()
-    }
+    check_time(*time)
 }
 
 /// The options alone decide whether what every file system has finds room.

@@ -3,4 +3,5 @@
 pub mod convert;
 pub mod disk;
 pub mod tar_blocks;
+pub mod virtual_disk;
 pub mod walk;

@@ -134,6 +134,21 @@ impl<'scope> Blocks<'scope> {
         })
     }
 
+    /// Ends a disk of that size, in whose file system nothing matters from `zero_end` on.
+    pub(super) fn finish_writable(
+        self,
+        virtual_size: u64,
+        zero_end: u64,
+        uuid: [u8; 16],
+    ) -> Result<Disk> {
+        let ids = identity::of_disk(uuid, virtual_size);
+        Ok(Disk {
+            size: self.disk.finish(virtual_size, zero_end, &ids)?,
+            virtual_size,
+            verity: None,
+        })
+    }
+
     /// Closes the hash tree over the file system and writes it.
     fn write_tree(&mut self, data_blocks: u64) -> Result<Option<VeritySummary>> {
         let (Some(hashed), Some(hashes)) = (self.hashed.take(), self.outputs.hashes) else {
@@ -182,6 +197,9 @@ impl<'scope> Blocks<'scope> {
 /// The most bytes of the disk: a hash tree on it comes on top of what the options allow the
 /// file system, as far as the format goes.
 fn most_bytes(outputs: Outputs<'_>, options: &Options) -> u64 {
+    if let Some(size) = options.writable {
+        return size;
+    }
     match (outputs.hashes, outputs.hash_device) {
         (Some(_), None) => {
             let tree = hash_device_blocks(options.max_size / BLOCK_SIZE as u64);

@@ -33,6 +33,8 @@ use place::{Place, Rules};
 /// # Errors
 /// See [`ErrorKind`]; every error of an entry names its path and the offset of its header in
 /// the uncompressed layer.
+// Counted by benches/instructions.
+#[inline(never)]
 pub fn convert(input: impl Read, output: &dyn DiskOutput, options: &Options) -> Result<Summary> {
     run(input, output, None, options)
 }
@@ -80,14 +82,14 @@ fn run(
     let timings = &options.timings;
     if threads == 1 {
         let blocks = Blocks::inline(outputs, options)?;
-        let read = pipeline::inline(input, options, place(blocks, options))?;
+        let read = pipeline::inline(input, options, place(blocks, options)?)?;
         // All that was written so far was written in between.
         timings.was_blocked(Stage::Place, timings.wall(Stage::Write));
         return timings.run(Stage::Finish, || finish(read, options, threads));
     }
     std::thread::scope(|scope| {
         let blocks = Blocks::threaded(scope, outputs, options, threads)?;
-        let read = pipeline::threaded(scope, input, options, place(blocks, options))?;
+        let read = pipeline::threaded(scope, input, options, place(blocks, options)?)?;
         let waited = read.placed.writer.sink().waited();
         timings.was_blocked(Stage::Place, waited);
         timings.run(Stage::Finish, || finish(read, options, threads))
@@ -111,14 +113,16 @@ pub fn convert_file(
     Ok(summary)
 }
 
-fn place<'a>(blocks: Blocks<'a>, options: &'a Options) -> Place<'a, Blocks<'a>> {
+fn place<'a>(blocks: Blocks<'a>, options: &'a Options) -> Result<Place<'a, Blocks<'a>>> {
+    let writable = options.frame()?;
+    let most = (options.max_size / BLOCK_SIZE as u64).min(MAX_BLOCKS);
     let config = Config {
-        max_blocks: (options.max_size / BLOCK_SIZE as u64).min(MAX_BLOCKS),
+        max_blocks: writable.map_or(most, |writable| writable.blocks),
         keep_zeros: options.keep_zeros,
         inline_data: options.inline_data,
         time: options.time,
         seeded_by: None,
-        writable: None,
+        writable,
     };
     let rules = Rules {
         whiteouts: options.whiteouts,
@@ -126,13 +130,13 @@ fn place<'a>(blocks: Blocks<'a>, options: &'a Options) -> Place<'a, Blocks<'a>> 
         max_entries: options.max_entries,
         lower: options.lower.as_deref(),
     };
-    Place::new(Writer::new(blocks, config), rules)
+    Ok(Place::new(Writer::new(blocks, config), rules))
 }
 
 /// Everything is read: writes what only the end tells.
 fn finish(read: LayerRead<Blocks<'_>>, options: &Options, threads: usize) -> Result<Summary> {
     let LayerRead {
-        placed,
+        mut placed,
         layer,
         compressed,
         compression,
@@ -146,11 +150,21 @@ fn finish(read: LayerRead<Blocks<'_>>, options: &Options, threads: usize) -> Res
         Error::new(ErrorKind::Output, "cannot start threads").with_source(error)
     })?;
     let (inodes, blocks, disk) = pool.install(|| {
+        if options.writable.is_some() {
+            placed.writer.make_lost_and_found()?;
+        }
         let finished = placed.writer.finish(&identity)?;
-        let disk = finished
-            .sink
-            .finish(finished.blocks, identity.uuid, options)?;
-        Ok((finished.inodes, finished.blocks, disk))
+        let (blocks, inodes) = (finished.blocks, finished.inodes);
+        let disk = match options.writable {
+            None => finished.sink.finish(blocks, identity.uuid, options)?,
+            Some(size) => {
+                let zero_end = finished.used_end * BLOCK_SIZE as u64;
+                finished
+                    .sink
+                    .finish_writable(size, zero_end, identity.uuid)?
+            }
+        };
+        Ok((inodes, blocks, disk))
     })?;
     let mut all = warnings;
     all.append(placed.warnings);

@@ -224,6 +224,8 @@ impl<S: BlockSink> Writer<S> {
 
     /// Writes all directories; answers their blocks, by [`Body::Directory`]'s index, and the
     /// most levels of a hash tree.
+    // Counted by benches/instructions.
+    #[inline(never)]
     fn write_directories(&mut self, identity: &Identity) -> Result<(Vec<DirBlocks>, usize)> {
         let mut done = Vec::new();
         done.resize_with(self.tree.dir_count(), DirBlocks::default);
@@ -284,6 +286,8 @@ impl<S: BlockSink> Writer<S> {
         Ok((done, levels))
     }
 
+    // Counted by benches/instructions.
+    #[inline(never)]
     fn write_inode_tables(
         &mut self,
         geometry: &Geometry,

@@ -58,6 +58,20 @@ pub(crate) struct Attributes {
     pub mtime: Timestamp,
 }
 
+impl Attributes {
+    /// Of what root made at a time in seconds since 1970.
+    pub(crate) fn of_root(mode: u16, time: u64) -> Self {
+        let (time, _) = Timestamp::new(time.try_into().unwrap_or(i64::MAX), 0);
+        Self {
+            mode,
+            atime: time,
+            ctime: time,
+            mtime: time,
+            ..Self::default()
+        }
+    }
+}
+
 /// What an inode is, with what only that kind has.
 #[derive(Debug)]
 pub(crate) enum Body {

@@ -179,9 +179,10 @@ impl<S: BlockSink> Writer<S> {
 
     /// Makes the directory that a check of the file system puts into what it finds, unless the
     /// name is taken.
-    pub(crate) fn make_lost_and_found(&mut self, attributes: Attributes) -> Result<()> {
+    pub(crate) fn make_lost_and_found(&mut self) -> Result<()> {
         const NAME: &[u8] = b"lost+found";
         if self.tree.lookup(Ino::ROOT, NAME).is_none() {
+            let attributes = Attributes::of_root(0o700, self.config.time);
             let ino = self.make_dir(Ino::ROOT, attributes)?;
             self.link(Ino::ROOT, NAME, ino)?;
         }

@@ -11,6 +11,10 @@ mod flags;
 #[cfg(test)]
 mod reports;
 #[cfg(test)]
+mod runhcs;
+#[cfg(test)]
+mod scratch;
+#[cfg(test)]
 #[cfg(unix)]
 mod signals;
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! What takes minutes: only where TAR2VHD_GIANTS is set.
 
-use tar2vhd::ErrorKind;
+use tar2vhd::{DiskFormat, ErrorKind, ScratchOptions};
 
 use crate::common::entry::{Segment, dir, file, link, sparse};
 use crate::common::kernel::Mount;
 use crate::common::layer::{Image, image, options, refused};
+use crate::common::oracle::fsck;
 use crate::common::skip;
 use crate::common::tar::{Header, Tar};
 
@@ -139,5 +140,61 @@ fn a_path_of_1_300_levels() {
             .unwrap();
         }
         assert_eq!(rustix::fs::fstat(&at).unwrap().st_size, 4);
+    }
+}
+
+#[test]
+fn scratch_disks_of_every_size() {
+    if wanted() {
+        // ext4 below holds no file of 64 TiB, tmpfs does.
+        let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+        let raw = directory.path().join("raw");
+        for (tib, journal) in [(8, true), (16, false), (17, true), (64, false), (64, true)] {
+            let options = ScratchOptions::new()
+                .size(tib << 40)
+                .journal(journal)
+                .format(DiskFormat::Raw)
+                .fsync(false);
+            tar2vhd::scratch_file(&raw, &options).unwrap();
+            fsck(&raw);
+            let vhdx = directory.path().join("vhdx");
+            let options = options.format(DiskFormat::Vhdx);
+            let summary = tar2vhd::scratch_file(&vhdx, &options).unwrap();
+            assert!(summary.size < 1 << 30, "{summary:?}");
+        }
+        let Some(mount) = Mount::writable(&raw) else {
+            return;
+        };
+        std::fs::write(mount.path().join("file"), [7; 100_000]).unwrap();
+        drop(mount);
+        fsck(&raw);
+    }
+}
+
+#[test]
+fn a_mount_writes_next_to_nothing_to_a_scratch_disk() {
+    if wanted() {
+        let directory = tempfile::tempdir().unwrap();
+        let raw = directory.path().join("raw");
+        for journal in [false, true] {
+            let options = ScratchOptions::new()
+                .format(DiskFormat::Raw)
+                .journal(journal);
+            tar2vhd::scratch_file(&raw, &options).unwrap();
+            let allocated = || {
+                let file = std::fs::File::open(&raw).unwrap();
+                file.sync_all().unwrap();
+                std::os::unix::fs::MetadataExt::blocks(&file.metadata().unwrap()) * 512
+            };
+            let before = allocated();
+            let Some(mount) = Mount::writable(&raw) else {
+                return;
+            };
+            // The kernel starts to zero tables within 5 s, where it has to.
+            std::thread::sleep(std::time::Duration::from_secs(8));
+            drop(mount);
+            let more = allocated() - before;
+            assert!(more <= 256 << 10, "{more} bytes more");
+        }
     }
 }

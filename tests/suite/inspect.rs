@@ -441,3 +441,74 @@ fn damage_does_no_harm() {
     }
     assert!(refused > 200 && described > 200, "{refused} {described}");
 }
+
+/// A superblock with so many blocks of 4 KiB, in groups of so many with so many inodes.
+fn superblock(blocks: u64, per_group: u32, inodes_per_group: u32) -> [u8; 1024] {
+    let mut bytes = [0; 1024];
+    let groups = blocks.div_ceil(per_group.into()) as u32;
+    let mut put = |at: usize, value: u32| {
+        bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+    };
+    put(0x0, groups * inodes_per_group);
+    put(0x4, blocks as u32);
+    put(0x150, (blocks >> 32) as u32);
+    put(0x18, 2);
+    put(0x20, per_group);
+    put(0x28, inodes_per_group);
+    put(0x38, 0xef53);
+    put(0x4c, 1);
+    put(0x58, 256);
+    // extents, 64bit; metadata_csum.
+    put(0x60, 0x40 | 0x80);
+    put(0x64, 0x400);
+    // CRC-32C, descriptors of 64 bytes.
+    put(0xfc, 64 << 16);
+    put(0x174, 1 << 8);
+    bytes
+}
+
+/// A disk can say that it is much larger than its file.
+#[test]
+fn claims_of_a_small_file_do_not_keep_it_busy() {
+    let disk = |size: u64, pieces: &[(u64, Vec<u8>)]| {
+        let parameters = vhdx::Parameters::new(size).block_size(64 << 20);
+        let file = tempfile::tempfile().unwrap();
+        let mut disk = Vhdx::create(file, &parameters).unwrap();
+        for (offset, bytes) in pieces {
+            disk.write_at(*offset, bytes).unwrap();
+        }
+        let mut bytes = Vec::new();
+        let mut file = disk.close().unwrap();
+        std::io::Seek::rewind(&mut file).unwrap();
+        std::io::Read::read_to_end(&mut file, &mut bytes).unwrap();
+        inspect_bytes(bytes).unwrap()
+    };
+    // Two thousand million groups, whose descriptors are a hole.
+    let found = disk(64 << 40, &[(1024, superblock(1 << 34, 8, 1).to_vec())]);
+    assert!(
+        found.checks.group_descriptors.failed < 1_000_000,
+        "{found:?}"
+    );
+
+    // Many groups that share one inode table with all inodes in use.
+    let groups = 8192;
+    let mut descriptor = [0; 64];
+    for (at, block) in [(0, 1024_u32), (4, 1024), (8, 2048)] {
+        descriptor[at..at + 4].copy_from_slice(&block.to_le_bytes());
+    }
+    let pieces = [
+        (1024, superblock(32_768 * groups, 32_768, 32_768).to_vec()),
+        (4096, descriptor.repeat(groups as usize)),
+        (1024 * 4096, vec![0xff; 4096]),
+        (2048 * 4096, vec![7; 8 << 20]),
+    ];
+    let found = disk(1 << 40, &pieces);
+    // The file is good for a few of them.
+    let inodes = found.checks.inodes;
+    assert!(
+        (32_768..100 * 32_768).contains(&inodes.failed),
+        "{inodes:?}"
+    );
+    // Descriptors that are wrong, and then ones that are not looked at any more.
+    assert_eq!(found.checks.group_descriptors.failed, groups);
+}

@@ -1,5 +1,5 @@
-//! Writes the seeds of the fuzz targets into the folder given: `convert/*`, `footer/*`
-//! and `inflate/*`.
+//! Writes the seeds of the fuzz targets into the folder given: `convert/*`, `footer/*`,
+//! `inflate/*`, `vhd/*` and `vhdx/*`.
 
 // The coverage that everything here is compiled with calls into it.
 use libfuzzer_sys as _;
@@ -13,13 +13,16 @@ use flate2::write::{DeflateEncoder, GzEncoder};
 use tar::{Builder, EntryType, Header};
 use tar2vhd_fuzz::convert::Choice;
 use tar2vhd_fuzz::tar_blocks::correct_checksums;
+use tar2vhd_fuzz::virtual_disk::Sparse;
+use uuid::Uuid;
+use vhd_format::vhdx::Identity;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> Result<()> {
     let folder = std::env::args_os().nth(1).ok_or("usage: seeds FOLDER")?;
     let folder = Path::new(&folder);
-    for target in ["convert", "footer", "inflate"] {
+    for target in ["convert", "footer", "inflate", "vhd", "vhdx"] {
         fs::create_dir_all(folder.join(target))?;
     }
 
@@ -68,7 +71,14 @@ fn main() -> Result<()> {
             }
         }
     }
-    write_streams(&folder.join("inflate"), tree)
+    write_streams(&folder.join("inflate"), tree)?;
+    for (name, file) in vhds()? {
+        fs::write(folder.join("vhd").join(name), Sparse::to_short(&file))?;
+    }
+    for (name, file) in vhdxs()? {
+        fs::write(folder.join("vhdx").join(name), Sparse::to_short(&file))?;
+    }
+    Ok(())
 }
 
 /// Deflate streams of every kind of block, to be cut into small and large pieces.
@@ -87,6 +97,92 @@ fn write_streams(folder: &Path, data: &[u8]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+type Named = Vec<(String, Vec<u8>)>;
+
+fn vhds() -> Result<Named> {
+    use vhd_format::vhd::{Parameters, Vhd};
+    let mut seeds = Named::new();
+    for (name, parameters) in [
+        ("fixed", Parameters::fixed(10 << 10, [7; 16])),
+        (
+            "dynamic-4k",
+            Parameters::dynamic(60 << 10, [7; 16]).block_size(4 << 10),
+        ),
+        (
+            "dynamic-64k",
+            Parameters::dynamic((1 << 20) - 512, [7; 16]).block_size(64 << 10),
+        ),
+    ] {
+        let empty = Vhd::create(Vec::new(), &parameters)?.close()?;
+        seeds.push((format!("{name}-empty"), empty));
+        let mut disk = Vhd::create(Vec::new(), &parameters)?;
+        disk.write_at(5_000, &[1; 600])?;
+        let end = disk.virtual_size() - 2;
+        disk.write_at(end, &[2; 2])?;
+        let file = disk.close()?;
+        // The type of a differencing disk, which then names no parent.
+        let mut child = file.clone();
+        let last = child.len() - 512;
+        (child[63], child[last + 63]) = (4, 4);
+        seeds.push((format!("{name}-child"), child));
+        seeds.push((name.to_owned(), file));
+    }
+    Ok(seeds)
+}
+
+fn vhdxs() -> Result<Named> {
+    use vhd_format::vhdx::{Parameters, Vhdx};
+    let mut seeds = Named::new();
+    for (name, parameters) in [
+        ("dynamic", Parameters::new(5 << 20).block_size(1 << 20)),
+        (
+            "4k-sectors",
+            Parameters::new(9 << 30)
+                .block_size(1 << 20)
+                .logical_sector_size(4096),
+        ),
+        (
+            "large-blocks",
+            Parameters::new(64 << 40)
+                .block_size(256 << 20)
+                .log_size(2 << 20),
+        ),
+        (
+            "fixed",
+            Parameters::new(3 << 20).block_size(1 << 20).fixed(true),
+        ),
+    ] {
+        let mut disk = Vhdx::create(
+            Vec::new(),
+            &parameters.identity(Identity {
+                file_write_guid: Uuid::from_u128(1),
+                data_write_guid: Uuid::from_u128(2),
+                virtual_disk_id: Uuid::from_u128(3),
+            }),
+        )?;
+        if name != "large-blocks" {
+            disk.write_at(5_000, &[1; 600])?;
+            disk.write_at((2 << 20) - 3, &[2; 6])?;
+            disk.write_at(0, &[0; 3])?;
+            disk.flush()?;
+        }
+        let closed = name != "dynamic";
+        seeds.push((
+            name.to_owned(),
+            if closed {
+                disk.close()?
+            } else {
+                disk.into_inner()
+            },
+        ));
+    }
+    // A log that was left behind, and the same disk closed.
+    let dirty = seeds[0].1.clone();
+    let disk = Vhdx::open_writable(dirty)?;
+    seeds.push(("replayed".to_owned(), disk.close()?));
+    Ok(seeds)
 }
 
 fn write_layer(folder: &Path, name: &str, prefix: [u8; 2], layer: &[u8]) -> Result<()> {

@@ -1,6 +1,7 @@
 //! The command line.
 
 pub(crate) mod disk;
+mod scratch;
 
 use std::path::PathBuf;
 
@@ -9,6 +10,7 @@ use clap::{Parser, Subcommand, ValueEnum, ValueHint};
 use tar2vhd::{Compression, Digest, DiskFormat};
 
 pub(crate) use disk::Disk;
+pub(crate) use scratch::{Runhcs, Scratch, ScratchUuid};
 
 /// Converts container image layers to ext4 disk images.
 #[derive(Debug, Parser)]
@@ -30,6 +32,8 @@ pub(crate) enum Command {
     Inspect(Inspect),
     Verify(Verify),
     Disk(Disk),
+    Scratch(Scratch),
+    Runhcs(Runhcs),
     /// Print a script that completes command lines.
     Completions {
         /// The shell that it is for.
@@ -98,6 +102,24 @@ pub(crate) struct Convert {
     /// Round the disk up to a multiple of SIZE; Azure wants 1MiB.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub align: Option<u64>,
+
+    /// Make a file system to be written to, with free blocks and inodes, on a disk of --size.
+    #[arg(long, requires = "size")]
+    #[arg(conflicts_with_all = ["max_size", "align", "verity", "verity_separate"])]
+    pub writable: bool,
+
+    /// Bytes of the disk of a writable file system.
+    #[arg(long, value_name = "SIZE", value_parser = size, requires = "writable")]
+    pub size: Option<u64>,
+
+    /// Give a writable file system a journal, as large as mke2fs makes it.
+    #[arg(long, requires = "writable")]
+    pub journal: bool,
+
+    /// The least number of inodes of a writable file system; one for every 16 KiB if not
+    /// given, and fewer above 4 TiB.
+    #[arg(long, value_name = "N", requires = "writable")]
+    pub inodes: Option<u64>,
 
     /// Keep small files inside their inodes; not for DAX mounts.
     #[arg(long)]

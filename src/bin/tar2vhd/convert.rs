@@ -110,8 +110,13 @@ fn options(args: &Convert) -> Result<Options, Failure> {
         .align(args.align.unwrap_or(0))
         .inline_data(args.inline_data)
         .keep_zeros(args.keep_zeros)
+        .journal(args.journal)
+        .inodes(args.inodes.unwrap_or(0))
         .threads(args.threads)
         .fsync(!args.no_fsync);
+    if let Some(size) = args.size {
+        options = options.writable(size);
+    }
     if let Some(MediaType(Some(compression))) = args.media_type {
         options = options.compression(compression);
     }

@@ -6,6 +6,8 @@ mod disk;
 mod inspect;
 mod output;
 mod progress;
+mod runhcs;
+mod scratch;
 mod verify;
 
 use std::process::ExitCode;
@@ -16,6 +18,10 @@ use tar2vhd::{Error, ErrorKind};
 use args::{Args, Command};
 
 fn main() -> ExitCode {
+    let mut arguments = std::env::args_os();
+    if arguments.next().is_some_and(|name| runhcs::is_name(&name)) {
+        return runhcs::run(arguments);
+    }
     let result = match Args::try_parse() {
         Ok(args) => run(args.command),
         Err(e) => match e.use_stderr() {
@@ -28,11 +34,11 @@ fn main() -> ExitCode {
                 return Failure::USAGE.into();
             }
             // Help or the version was asked for.
-            false => output::stdout(e.render().to_string().as_bytes()),
+            false => output::stdout(e.render().to_string().as_bytes()).map(|()| ExitCode::SUCCESS),
         },
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => {
             output::stderr(format_args!("tar2vhd: error: {}", failure.message));
             failure.code.into()
@@ -40,19 +46,23 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<(), Failure> {
+fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
-        Command::Convert(args) => convert::run(*args),
-        Command::Inspect(args) => inspect::run(&args),
-        Command::Verify(args) => verify::run(&args),
-        Command::Disk(args) => disk::run(args),
+        Command::Convert(args) => convert::run(*args)?,
+        Command::Inspect(args) => inspect::run(&args)?,
+        Command::Verify(args) => verify::run(&args)?,
+        Command::Disk(args) => disk::run(args)?,
+        Command::Scratch(args) => scratch::run(args)?,
+        // It ends as its callers expect.
+        Command::Runhcs(args) => return Ok(runhcs::run(args.arguments)),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Args::command(), "tar2vhd", &mut script);
-            output::stdout(&script)
+            output::stdout(&script)?;
         }
-        Command::Man { command } => man(command.as_deref()),
+        Command::Man { command } => man(command.as_deref())?,
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn man(command: Option<&str>) -> Result<(), Failure> {

@@ -34,6 +34,23 @@ impl Mount {
         Self::new(&["-t", "ext4", "-o", "loop,ro,noload"], image)
     }
 
+    /// An image to write to, as guests mount scratch disks.
+    pub(crate) fn writable(image: &Path) -> Option<Self> {
+        Self::new(&["-t", "ext4", "-o", "loop,rw"], image)
+    }
+
+    /// Layers stacked below a scratch disk's directories `upper` and `work`, the uppermost
+    /// first, to write to.
+    pub(crate) fn overlay_over(layers: &[&Mount], scratch: &Mount) -> Option<Self> {
+        let lower: Vec<_> = layers.iter().map(|m| m.path().to_string_lossy()).collect();
+        let scratch = scratch.path().display();
+        let options = format!(
+            "rw,lowerdir={},upperdir={scratch}/upper,workdir={scratch}/work",
+            lower.join(":")
+        );
+        Self::new(&["-t", "overlay", "-o", &options], Path::new("overlay"))
+    }
+
     /// Mounted directories stacked by overlayfs, the uppermost first, read only.
     pub(crate) fn overlay(layers: &[&Mount]) -> Option<Self> {
         let lower: Vec<_> = layers.iter().map(|m| m.path().to_string_lossy()).collect();

@@ -333,17 +333,25 @@ mod tests {
     use super::*;
     use crate::ErrorKind;
 
-    /// A footer that Windows 7 wrote, and one that VirtualBox wrote: tests/data/README.md.
+    /// Footers that Windows 7 wrote, and one that VirtualBox wrote: tests/data/README.md.
     const WINDOWS_7: &[u8; 512] = include_bytes!("../../tests/data/windows7-3gib.footer");
+    const WINDOWS_7_32_GIB: &[u8; 512] = include_bytes!("../../tests/data/windows7-32gib.footer");
+    const WINDOWS_7_100_GIB: &[u8; 512] = include_bytes!("../../tests/data/windows7-100gib.footer");
     const VIRTUALBOX: &[u8; 512] = include_bytes!("../../tests/data/virtualbox-20gib.footer");
 
     #[test]
     fn equals_what_windows_writes() {
-        let theirs = Footer::from_bytes(WINDOWS_7).unwrap();
-        let ours = Footer::fixed(3 << 30, theirs.unique_id())
-            .unwrap()
-            .with_time_stamp(theirs.time_stamp());
-        assert_eq!(ours.to_bytes(), *WINDOWS_7);
+        for (size, bytes) in [
+            (3 << 30, WINDOWS_7),
+            (32 << 30, WINDOWS_7_32_GIB),
+            (100 << 30, WINDOWS_7_100_GIB),
+        ] {
+            let theirs = Footer::from_bytes(bytes).unwrap();
+            let ours = Footer::fixed(size, theirs.unique_id())
+                .unwrap()
+                .with_time_stamp(theirs.time_stamp());
+            assert_eq!(ours.to_bytes(), *bytes);
+        }
     }
 
     #[test]

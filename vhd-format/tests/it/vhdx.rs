@@ -79,6 +79,36 @@ fn qemu_reads_what_is_written() {
 }
 
 #[test]
+fn vhdiinfo_agrees() {
+    if !oracle("vhdiinfo") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("disk.vhdx");
+    for sector in [512, 4096] {
+        for (fixed, kind) in [(false, "Dynamic"), (true, "Fixed")] {
+            let parameters = Parameters::new(40 * MIB - 4096)
+                .fixed(fixed)
+                .block_size(2 << 20)
+                .logical_sector_size(sector);
+            let mut disk = Vhdx::create(new_file(&path), &parameters).unwrap();
+            disk.write_at(5, b"x").unwrap();
+            let id = disk.header().data_write_guid;
+            disk.close().unwrap();
+            let text = run("vhdiinfo", &[], &[&path]);
+            for wanted in [
+                format!("{} bytes", 40 * MIB - 4096),
+                format!(": {sector} bytes"),
+                format!(": {kind}"),
+                format!(": {id}"),
+            ] {
+                assert!(text.contains(&wanted), "{wanted}: {text}");
+            }
+        }
+    }
+}
+
+#[test]
 fn reads_and_writes_what_qemu_makes() {
     if !oracle("qemu-img") {
         return;

@@ -1,0 +1,100 @@
+//! `tar2vhd scratch` and `tar2vhd runhcs`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::ValueHint;
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use uuid::Uuid;
+
+use super::{Format, output, size};
+
+/// Make a disk with an empty ext4 file system to write to.
+///
+/// Nothing is formatted and no machine started: the file system is written as it is after
+/// mkfs, in milliseconds. The disk appears at OUTPUT when it is whole.
+///
+/// The same options give the same bytes, and the same UUID; --uuid makes disks that differ.
+///
+/// SIZE is a number of bytes, or one with a unit: K or KiB (1024 bytes), M or MiB, G or GiB, T
+/// or TiB.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Scratch {
+    /// Where to write the disk: nothing or a regular file may be there.
+    #[arg(short, long, value_hint = ValueHint::FilePath)]
+    #[arg(value_parser = OsStringValueParser::new().try_map(output))]
+    pub output: PathBuf,
+
+    /// Bytes of the disk that a guest sees: from 1MiB to 64TiB, or 2040GiB as VHD.
+    #[arg(long, value_name = "SIZE", default_value = "20GiB", value_parser = size)]
+    pub size: u64,
+
+    /// The unit in which a dynamic disk grows: a power of two, from 1MiB to 256MiB, or from
+    /// 4KiB as VHD; 1MiB unless given.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub block_size: Option<u64>,
+
+    /// What to wrap the file system in.
+    #[arg(long, value_enum, default_value_t = Format::Vhdx)]
+    pub format: Format,
+
+    /// Make a journal, as large as mke2fs makes it.
+    #[arg(long)]
+    pub journal: bool,
+
+    /// The label of the file system: at most 16 bytes.
+    #[arg(long)]
+    pub label: Option<String>,
+
+    /// The UUID of the file system, or 'random'; follows from the other options unless given.
+    #[arg(long, value_parser = uuid)]
+    pub uuid: Option<ScratchUuid>,
+
+    /// The least number of inodes; 0 for one for every 16 KiB, and fewer above 4 TiB.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub inodes: u64,
+
+    /// Leave out what kernels before 4.14 may lack.
+    #[arg(long)]
+    pub compat: bool,
+
+    /// Do not wait for stable storage: for a disk that may be lost in a crash.
+    #[arg(long)]
+    pub no_fsync: bool,
+
+    /// Print the summary as one JSON object on standard output.
+    #[arg(long)]
+    pub json: bool,
+
+    /// Print errors alone.
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+/// What --uuid asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ScratchUuid {
+    Random,
+    Given(Uuid),
+}
+
+fn uuid(text: &str) -> Result<ScratchUuid, String> {
+    match text {
+        "random" => Ok(ScratchUuid::Random),
+        text => Uuid::try_parse(text)
+            .map(ScratchUuid::Given)
+            .map_err(|e| format!("{e}; or it may be 'random'")),
+    }
+}
+
+/// Act as Microsoft's runhcs does, as far as it makes disks.
+///
+/// This is also what the command does when it is called by the name runhcs. 'runhcs --help'
+/// tells more.
+#[derive(Debug, clap::Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct Runhcs {
+    /// The arguments of runhcs.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub arguments: Vec<OsString>,
+}

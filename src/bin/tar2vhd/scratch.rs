@@ -1,0 +1,75 @@
+//! `tar2vhd scratch`.
+
+use serde_json::json;
+use tar2vhd::{CancelToken, DiskFile, DiskFormat, DiskSummary, ScratchOptions};
+use uuid::Uuid;
+
+use crate::Failure;
+use crate::args::{Scratch, ScratchUuid};
+use crate::convert::{Signals, source_date_epoch};
+use crate::output::{self, human};
+
+pub(crate) fn run(args: Scratch) -> Result<(), Failure> {
+    let mut options = ScratchOptions::new()
+        .size(args.size)
+        .format(args.format.into())
+        .journal(args.journal)
+        .inodes(args.inodes)
+        .compat(args.compat)
+        .fsync(!args.no_fsync);
+    if let Some(block_size) = args.block_size {
+        // Too large for 32 bits is too large for any format.
+        options = options.block_size(u32::try_from(block_size).unwrap_or(u32::MAX));
+    }
+    if let Some(label) = &args.label {
+        options = options.label(label);
+    }
+    match args.uuid {
+        None => {}
+        Some(ScratchUuid::Random) => options = options.uuid(Uuid::new_v4().into_bytes()),
+        Some(ScratchUuid::Given(uuid)) => options = options.uuid(uuid.into_bytes()),
+    }
+    if let Some(seconds) = source_date_epoch()? {
+        options = options.time(seconds);
+    }
+    let signals = Signals::catch()?;
+    let file = DiskFile::create(&args.output)?;
+    let cancel = CancelToken::new();
+    let options = options.cancel(cancel.clone());
+    let discard = [file.discard_handle()];
+    signals.supervise(&cancel, &discard, move || {
+        let summary = tar2vhd::scratch(&file, &options)?;
+        // Who cannot be told of the disk does not get it.
+        if !args.no_fsync {
+            file.sync()?;
+        }
+        if args.json {
+            output::stdout(&report(&summary, &args))?;
+        }
+        file.publish(!args.no_fsync)?;
+        if !args.json && !args.quiet {
+            output::stderr(format_args!(
+                "{}: {} in a file of {}, UUID {}",
+                args.output.display(),
+                human(summary.virtual_size),
+                human(summary.size),
+                Uuid::from_bytes(summary.uuid)
+            ));
+        }
+        Ok(())
+    })
+}
+
+/// One JSON object on a line of its own.
+fn report(summary: &DiskSummary, args: &Scratch) -> Vec<u8> {
+    let object = json!({
+        "path": output::path(&args.output),
+        "format": DiskFormat::from(args.format).as_str(),
+        "size": summary.size,
+        "virtualSize": summary.virtual_size,
+        "uuid": Uuid::from_bytes(summary.uuid).to_string(),
+        "blocks": summary.blocks,
+        "inodes": summary.inodes,
+    });
+    format!("{object}\n").into_bytes()
+}
