@@ -21,11 +21,12 @@ pub enum DiskFormat {
     /// A dynamic VHD: blocks of 2 MiB, only those in it that are not all zero. At most
     /// 2,040 GiB.
     VhdDynamic,
-    /// A dynamic VHDX. At most 16 TiB less one block, as the file system.
+    /// A dynamic VHDX. At most 64 TiB, or 16 TiB less one block for a file system that is not to
+    /// be written to.
     Vhdx,
     /// A fixed VHDX, which has room for every block.
     VhdxFixed,
-    /// The file system alone. At most 16 TiB less one block.
+    /// The file system alone. At most as [`Vhdx`](Self::Vhdx).
     Raw,
 }
 

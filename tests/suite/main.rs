@@ -32,6 +32,8 @@ mod semantics_whiteouts;
 #[cfg(test)]
 mod streams;
 #[cfg(test)]
+mod verify;
+#[cfg(test)]
 mod verity;
 #[cfg(test)]
 mod virtual_disk;
