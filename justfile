@@ -39,7 +39,7 @@ bench-check:
     cargo bench --bench convert --bench scratch -- --test
     cargo bench --bench compare -- --rounds 1 --scale 0.01
 
-# Fuzz TARGET (convert, footer or all) for SECONDS each.
+# Fuzz TARGET (convert, footer, verify or all) for SECONDS each.
 fuzz TARGET="all" SECONDS="60":
     fuzz/run {{ TARGET }} {{ SECONDS }}
 

@@ -5,7 +5,7 @@ use uuid::Builder;
 
 use crate::disk::DiskIds;
 use crate::ext4::finish::Identity;
-use crate::options::{Options, ScratchOptions};
+use crate::options::{Options, Profile, ScratchOptions};
 use crate::summary::Digest;
 
 /// Raised whenever other bytes come out for the same input; CHANGELOG.md notes it.
@@ -29,6 +29,10 @@ pub(crate) fn of_layer(diff_id: Digest, options: &Options, answers: [u8; 32]) ->
         ..
     } = options;
     hash.update([whiteouts, bottom_layer, inline_data, keep_zeros].map(|flag| u8::from(*flag)));
+    if options.profile == Profile::Hcsshim {
+        // Its file systems have no identity; the disks around them have.
+        hash.update(b"hcsshim");
+    }
     if let Some(size) = options.writable {
         hash.update(b"writable");
         hash.update(size.to_le_bytes());

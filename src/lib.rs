@@ -17,7 +17,7 @@ mod verify;
 mod verity;
 mod virtual_disk;
 
-pub use convert::{convert, convert_file, convert_with_hash_device};
+pub use convert::{convert, convert_file, convert_with_hash_device, root_hash};
 pub use disk::{
     BlockInfo, Discard, DiskFile, DiskInfo, DiskOutput, MemoryDisk, ParentInfo, PartInfo, SeekDisk,
     VhdInfo, VhdxInfo, Volume,
@@ -26,8 +26,8 @@ pub use error::{Error, ErrorKind, Result};
 pub use inspect::{Checks, FileSystem, Inspection, Tally, inspect, inspect_bytes};
 pub use lower::LowerDisks;
 pub use options::{
-    CancelToken, DiskFormat, Inflater, LowerEntry, LowerLayers, LowerMetadata, Options, Progress,
-    ScratchOptions,
+    CancelToken, DiskFormat, Inflater, LowerEntry, LowerLayers, LowerMetadata, Options, Profile,
+    Progress, ScratchOptions,
 };
 pub use scratch::{scratch, scratch_file};
 pub use summary::{

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ext4::format::{BLOCK_SIZE, MAX_BLOCKS};
 use crate::ext4::writable::{SIZE_MAX, Writable};
+use crate::layer::Reading;
 use crate::summary::{Compression, Digest};
 use crate::timings::Timings;
 use crate::verity::Verity;
@@ -20,11 +21,12 @@ pub enum DiskFormat {
     /// A dynamic VHD: blocks of 2 MiB, only those in it that are not all zero. At most
     /// 2,040 GiB.
     VhdDynamic,
-    /// A dynamic VHDX. At most 16 TiB less one block, as the file system.
+    /// A dynamic VHDX. At most 64 TiB, or 16 TiB less one block for a file system that is not to
+    /// be written to.
     Vhdx,
     /// A fixed VHDX, which has room for every block.
     VhdxFixed,
-    /// The file system alone. At most 16 TiB less one block.
+    /// The file system alone. At most as [`Vhdx`](Self::Vhdx).
     Raw,
 }
 
@@ -46,6 +48,32 @@ impl DiskFormat {
         match self {
             Self::Vhd | Self::VhdDynamic => vhd_format::vhd::MAX_VIRTUAL_SIZE,
             Self::Vhdx | Self::VhdxFixed | Self::Raw => MAX_BLOCKS * BLOCK_SIZE as u64,
+        }
+    }
+}
+
+/// Whose file system is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Profile {
+    /// What a good ext4 is today.
+    #[default]
+    Default,
+    /// Byte for byte what hcsshim's tar2ext4 writes, whose root hash the policies of
+    /// confidential containers name. Entries are read by its rules: links before their targets
+    /// and most paths that come twice are errors, parents that no entry describes are like
+    /// their parents, there is `lost+found`. What it gets wrong is refused; see
+    /// [`Options::faithful`].
+    Hcsshim,
+}
+
+impl Profile {
+    /// The name that the command uses.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Hcsshim => "hcsshim",
         }
     }
 }
@@ -155,6 +183,8 @@ type ProgressCallback = Arc<dyn Fn(Progress) + Send + Sync>;
 #[must_use]
 pub struct Options {
     pub(crate) format: DiskFormat,
+    pub(crate) profile: Profile,
+    pub(crate) faithful: bool,
     pub(crate) whiteouts: bool,
     pub(crate) max_size: u64,
     pub(crate) max_entries: u64,
@@ -186,6 +216,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             format: DiskFormat::Vhd,
+            profile: Profile::Default,
+            faithful: false,
             whiteouts: true,
             max_size: 128 << 30,
             max_entries: 1 << 26,
@@ -224,6 +256,20 @@ impl Options {
     /// What the file system is wrapped in; default [`DiskFormat::Vhd`].
     pub fn format(mut self, format: DiskFormat) -> Self {
         self.format = format;
+        self
+    }
+
+    /// Whose file system is written; default [`Profile::Default`].
+    pub fn profile(mut self, profile: Profile) -> Self {
+        self.profile = profile;
+        self
+    }
+
+    /// With [`Profile::Hcsshim`]: reproduces what hcsshim gets wrong, as a policy may name it,
+    /// with a warning each, instead of refusing it. What makes a damaged file system stays
+    /// refused.
+    pub fn faithful(mut self, faithful: bool) -> Self {
+        self.faithful = faithful;
         self
     }
 
@@ -398,11 +444,33 @@ impl Options {
 }
 
 impl Options {
+    /// Whose view of the tar the profile has.
+    pub(crate) fn reading(&self) -> Reading {
+        match self.profile {
+            Profile::Default => Reading::Full,
+            Profile::Hcsshim => Reading::Go,
+        }
+    }
+
     /// Refuses options that contradict each other or are out of range.
     pub(crate) fn check(&self) -> Result<()> {
         const BLOCK: u64 = BLOCK_SIZE as u64;
         self.verity.as_ref().map_or(Ok(()), Verity::check)?;
         let wrong = |message: String| Err(Error::new(ErrorKind::InvalidOptions, message));
+        if self.faithful && self.profile != Profile::Hcsshim {
+            return wrong("only hcsshim's profile has errors to be faithful to".into());
+        }
+        let contradicts = [
+            (self.bottom_layer, "bottom layers"),
+            (self.keep_zeros, "blocks of zeros, which it always keeps"),
+            (self.lower.is_some(), "layers below"),
+            (self.writable.is_some(), "file systems to be written to"),
+        ];
+        if self.profile == Profile::Hcsshim
+            && let Some((_, what)) = contradicts.iter().find(|(given, _)| *given)
+        {
+            return wrong(format!("hcsshim's profile has no option for {what}"));
+        }
         let most = self.format.most_bytes();
         if self.max_size > most {
             let max_size = self.max_size;

@@ -8,6 +8,7 @@ use crate::disk::{Container, DiskFile, DiskOutput, Stream, Wrapped};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ext4::format::BLOCK_SIZE;
 use crate::ext4::inode::Attributes;
+use crate::ext4::profile::DEFAULT;
 use crate::ext4::tree::Ino;
 use crate::ext4::writable::Writable;
 use crate::ext4::writer::{BlockSink, Config, Writer};
@@ -43,6 +44,7 @@ pub fn scratch(output: &dyn DiskOutput, options: &ScratchOptions) -> Result<Disk
     )?;
     let identity = identity::of_scratch(options);
     let config = Config {
+        profile: &DEFAULT,
         max_blocks: writable.blocks,
         keep_zeros: false,
         inline_data: false,

@@ -168,6 +168,8 @@ pub enum WarningKind {
     XattrDropped,
     /// An opaque mark on the root, where overlayfs does not heed it.
     OpaqueRoot,
+    /// hcsshim gets it wrong, and that was reproduced.
+    Hcsshim,
     /// More warnings of one kind than are listed.
     More,
 }
@@ -187,6 +189,7 @@ impl WarningKind {
             Self::TimeClamped => "time-clamped",
             Self::XattrDropped => "xattr-dropped",
             Self::OpaqueRoot => "opaque-root",
+            Self::Hcsshim => "hcsshim",
             Self::More => "more",
         }
     }

@@ -1,13 +1,14 @@
 //! The pipeline: a layer in, a disk out, a summary back.
 
 mod blocks;
+mod hcsshim;
 mod links;
 mod metadata;
 mod pipeline;
 mod place;
 mod walk;
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 
 use rayon::ThreadPoolBuilder;
@@ -15,13 +16,15 @@ use rayon::ThreadPoolBuilder;
 use crate::disk::{DiskFile, DiskOutput};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ext4::format::{BLOCK_SIZE, MAX_BLOCKS};
+use crate::ext4::profile::{self, DEFAULT, HCSSHIM};
 use crate::ext4::writer::{Config, Writer};
 use crate::identity;
-use crate::options::Options;
+use crate::options::{Options, Profile};
 use crate::summary::{Blob, DiskSummary, Summary, WarningKind};
 use crate::timings::Stage;
 use crate::verity::{Hashes, Verity};
 use blocks::{Blocks, Outputs, TimedOutput};
+use hcsshim::Hcsshim;
 use pipeline::Read as LayerRead;
 use place::{Place, Rules};
 
@@ -82,18 +85,50 @@ fn run(
     let timings = &options.timings;
     if threads == 1 {
         let blocks = Blocks::inline(outputs, options)?;
-        let read = pipeline::inline(input, options, place(blocks, options)?)?;
+        let read = match options.profile {
+            Profile::Default => pipeline::inline(input, options, place(blocks, options)?),
+            Profile::Hcsshim => pipeline::inline(input, options, hcsshim(blocks, options)?),
+        }?;
         // All that was written so far was written in between.
         timings.was_blocked(Stage::Place, timings.wall(Stage::Write));
         return timings.run(Stage::Finish, || finish(read, options, threads));
     }
     std::thread::scope(|scope| {
         let blocks = Blocks::threaded(scope, outputs, options, threads)?;
-        let read = pipeline::threaded(scope, input, options, place(blocks, options)?)?;
+        let read = match options.profile {
+            Profile::Default => pipeline::threaded(scope, input, options, place(blocks, options)?),
+            Profile::Hcsshim => {
+                pipeline::threaded(scope, input, options, hcsshim(blocks, options)?)
+            }
+        }?;
         let waited = read.placed.writer.sink().waited();
         timings.was_blocked(Stage::Place, waited);
         timings.run(Stage::Finish, || finish(read, options, threads))
     })
+}
+
+/// The dm-verity root hash of the disk that a layer would be, of which nothing is written.
+///
+/// The tree is made as [`Options::verity`] says, or as [`Verity::new`] does; the
+/// [`verity`](Summary::verity) of the summary is always there.
+///
+/// # Errors
+/// As [`convert`].
+pub fn root_hash(input: impl Read, options: &Options) -> Result<Summary> {
+    run(input, &Nowhere, Some(&Nowhere), options)
+}
+
+/// Where what is only hashed goes.
+struct Nowhere;
+
+impl DiskOutput for Nowhere {
+    fn write_at(&self, _: u64, _: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn set_len(&self, _: u64) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Converts a layer to a disk in a file, which appears whole or not at all.
@@ -114,23 +149,32 @@ pub fn convert_file(
 }
 
 fn place<'a>(blocks: Blocks<'a>, options: &'a Options) -> Result<Place<'a, Blocks<'a>>> {
-    let writable = options.frame()?;
-    let most = (options.max_size / BLOCK_SIZE as u64).min(MAX_BLOCKS);
-    let config = Config {
-        max_blocks: writable.map_or(most, |writable| writable.blocks),
-        keep_zeros: options.keep_zeros,
-        inline_data: options.inline_data,
-        time: options.time,
-        seeded_by: None,
-        writable,
-    };
     let rules = Rules {
         whiteouts: options.whiteouts,
         bottom_layer: options.bottom_layer,
         max_entries: options.max_entries,
         lower: options.lower.as_deref(),
     };
-    Ok(Place::new(Writer::new(blocks, config), rules))
+    let writer = Writer::new(blocks, config(&DEFAULT, options)?);
+    Ok(Place::new(writer, rules))
+}
+
+fn hcsshim<'a>(blocks: Blocks<'a>, options: &Options) -> Result<Hcsshim<Blocks<'a>>> {
+    Hcsshim::new(Writer::new(blocks, config(&HCSSHIM, options)?), options)
+}
+
+fn config(profile: &'static profile::Profile, options: &Options) -> Result<Config> {
+    let writable = options.frame()?;
+    let most = (options.max_size / BLOCK_SIZE as u64).min(MAX_BLOCKS);
+    Ok(Config {
+        max_blocks: writable.map_or(most, |writable| writable.blocks),
+        profile,
+        keep_zeros: options.keep_zeros,
+        inline_data: options.inline_data,
+        time: options.time,
+        seeded_by: None,
+        writable,
+    })
 }
 
 /// Everything is read: writes what only the end tells.
@@ -175,7 +219,10 @@ fn finish(read: LayerRead<Blocks<'_>>, options: &Options, threads: usize) -> Res
         disk: DiskSummary {
             size: disk.size,
             virtual_size: disk.virtual_size,
-            uuid: identity.uuid,
+            uuid: match options.profile {
+                Profile::Default => identity.uuid,
+                Profile::Hcsshim => [0; 16],
+            },
             blocks,
             inodes,
         },

@@ -10,10 +10,9 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{Scope, ScopedJoinHandle};
 
 use super::check_empty;
-use super::place::{Place, Placed};
+use super::place::{Placed, Placing};
 use crate::chunk::{Chunk, Pool};
 use crate::error::Result;
-use crate::ext4::writer::BlockSink;
 use crate::layer::{BlobHasher, ChunkSource, Decoder, DecoderConfig, Entries, Entry};
 use crate::options::{Options, Progress};
 use crate::summary::{Blob, Compression, Warnings};
@@ -33,11 +32,11 @@ pub(super) struct Read<S> {
 const QUEUE: usize = 8;
 
 /// Reads a layer on this thread alone.
-pub(super) fn inline<S: BlockSink>(
+pub(super) fn inline<P: Placing>(
     input: impl io::Read,
     options: &Options,
-    place: Place<'_, S>,
-) -> Result<Read<S>> {
+    place: P,
+) -> Result<Read<P::Sink>> {
     let timings = &options.timings;
     let blob = RefCell::new(BlobHasher::new());
     let mut decoder = decoder(input, options)?;
@@ -73,12 +72,12 @@ pub(super) fn inline<S: BlockSink>(
 }
 
 /// Reads a layer with decompression on this thread, digests and placing on others.
-pub(super) fn threaded<'scope, S: BlockSink + Send + 'scope>(
+pub(super) fn threaded<'scope, P: Placing<Sink: Send + 'scope> + Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     input: impl io::Read,
     options: &'scope Options,
-    place: Place<'scope, S>,
-) -> Result<Read<S>> {
+    place: P,
+) -> Result<Read<P::Sink>> {
     let timings = &options.timings;
     let mut decoder = decoder(input, options)?;
     let compression = decoder.compression();
@@ -179,13 +178,13 @@ fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
 }
 
 /// Places all entries of a source.
-fn read<C: ChunkSource, S: BlockSink>(
+fn read<C: ChunkSource, P: Placing>(
     source: C,
     options: &Options,
-    mut place: Place<'_, S>,
+    mut place: P,
     placed: &AtomicU64,
-) -> Result<(C, Placed<S>, Warnings)> {
-    let mut entries = Entries::new(source, options.max_entries);
+) -> Result<(C, Placed<P::Sink>, Warnings)> {
+    let mut entries = Entries::new(source, options.max_entries).reading(options.reading());
     let mut entry = Entry::default();
     while entries.next(&mut entry)? {
         place.entry(&entry, &mut entries)?;

@@ -12,7 +12,7 @@ use super::walk::{NAME_MAX, Walk, clean, split_last};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ext4::format::S_IFLNK;
 use crate::ext4::inode::{Attributes, Body, DEVICE_MAJOR_MAX, DEVICE_MINOR_MAX, Node};
-use crate::ext4::tree::{Ino, Linked, Replaced};
+use crate::ext4::tree::{Ino, Linked, Replaced, Tree};
 use crate::ext4::writer::{BlockSink, Writer};
 use crate::layer::{ChunkSource, Entries, Entry, EntryKind, Piece, Whiteout, classify};
 use crate::options::{LowerEntry, LowerLayers, LowerMetadata};
@@ -57,6 +57,18 @@ pub(super) struct Place<'a, S> {
     implied: u64,
 }
 
+/// A way to place entries in a file system.
+pub(super) trait Placing {
+    /// Where blocks go.
+    type Sink;
+
+    /// Places an entry, whose contents the source gives next.
+    fn entry(&mut self, entry: &Entry, source: &mut Entries<impl ChunkSource>) -> Result<()>;
+
+    /// Ends the layer: what waited for more of it is settled or refused.
+    fn finish(self) -> Result<Placed<Self::Sink>>;
+}
+
 /// What a file system holds and what the layer's other wishes were.
 pub(super) struct Placed<S> {
     pub writer: Writer<S>,
@@ -99,26 +111,6 @@ impl<'a, S: BlockSink> Place<'a, S> {
             entries: 0,
             implied: 0,
         }
-    }
-
-    /// Places an entry, whose contents the source gives next.
-    pub(super) fn entry(
-        &mut self,
-        entry: &Entry,
-        source: &mut Entries<impl ChunkSource>,
-    ) -> Result<()> {
-        self.entries += 1;
-        self.place(entry, source)
-            .and_then(|()| self.settle_links())
-            .map_err(|error| match error.kind() {
-                // No fault of the entry, and those of the input say where they are.
-                ErrorKind::Output
-                | ErrorKind::StorageFull
-                | ErrorKind::Cancelled
-                | ErrorKind::Input => error,
-                _ if error.offset().is_some() => error,
-                _ => error.at_path(&entry.path).at_offset(entry.offset),
-            })
     }
 
     fn place(&mut self, entry: &Entry, source: &mut Entries<impl ChunkSource>) -> Result<()> {
@@ -640,47 +632,6 @@ impl<'a, S: BlockSink> Place<'a, S> {
         self.insert(&pending.entry.path, pending.parent, &pending.name, ino)
     }
 
-    /// Ends the layer: what waited for more of it is settled or refused.
-    pub(super) fn finish(mut self) -> Result<Placed<S>> {
-        // A directory on the way may have been replaced, or a link now lead elsewhere.
-        self.links.restart();
-        for link in 0..self.links.len() {
-            let Some(pending) = self.links.get(link) else {
-                continue;
-            };
-            let walk = Walk::new(&pending.target_dir);
-            self.resume_link(link, walk)?;
-            self.settle_links()?;
-        }
-        for link in 0..self.links.len() {
-            if let Some(pending) = self.links.take(link)
-                && self.writer.tree().lookup(pending.parent, &pending.name)
-                    == Some(pending.placeholder)
-            {
-                let EntryKind::HardLink(target) = &pending.entry.kind else {
-                    continue;
-                };
-                let target = display_path(target);
-                return Err(Error::entry(format!(
-                    "a hard link to {target}, which is not in the layer"
-                ))
-                .at_path(&pending.entry.path)
-                .at_offset(pending.entry.offset));
-            }
-        }
-        for (dir, name) in std::mem::take(&mut self.hidden) {
-            self.writer.unlink(dir, &name);
-        }
-        self.drop_redundant_whiteouts();
-        self.warn_of_missing_parents();
-        Ok(Placed {
-            counts: self.count(),
-            writer: self.writer,
-            warnings: self.warnings,
-            answers: self.answers.finalize().into(),
-        })
-    }
-
     /// Directories in use, parents before their children.
     fn directories(&self) -> Vec<Ino> {
         let dirs = self.writer.tree().nodes().filter(|(_, node)| node.is_dir());
@@ -725,39 +676,97 @@ impl<'a, S: BlockSink> Place<'a, S> {
             }
         }
     }
+}
 
-    fn count(&self) -> EntryCounts {
-        let mut counts = EntryCounts {
-            tar_entries: self.entries,
-            ..EntryCounts::default()
-        };
-        let tree = self.writer.tree();
-        for (ino, node) in tree.nodes() {
-            match node.body {
-                Body::Blocks { .. } if node.file_type == S_IFLNK => counts.symlinks += 1,
-                Body::Blocks { .. } | Body::Inline(_) => counts.files += 1,
-                Body::FastSymlink(_) => counts.symlinks += 1,
-                Body::CharDevice { .. } | Body::BlockDevice { .. } => counts.devices += 1,
-                Body::Fifo => counts.fifos += 1,
-                Body::Whiteout => counts.whiteouts += 1,
-                Body::Directory(_) => {
-                    counts.directories += 1;
-                    counts.opaque_directories +=
-                        u64::from(tree.dir(ino).is_some_and(|dir| dir.opaque));
-                    continue;
-                }
-                Body::PendingLink | Body::XattrValue { .. } | Body::Freed => continue,
-            }
-            counts.hard_links += u64::from(node.links.saturating_sub(1));
+impl<S: BlockSink> Placing for Place<'_, S> {
+    type Sink = S;
+
+    fn entry(&mut self, entry: &Entry, source: &mut Entries<impl ChunkSource>) -> Result<()> {
+        self.entries += 1;
+        self.place(entry, source)
+            .and_then(|()| self.settle_links())
+            .map_err(|error| match error.kind() {
+                // No fault of the entry, and those of the input say where they are.
+                ErrorKind::Output
+                | ErrorKind::StorageFull
+                | ErrorKind::Cancelled
+                | ErrorKind::Input => error,
+                _ if error.offset().is_some() => error,
+                _ => error.at_path(&entry.path).at_offset(entry.offset),
+            })
+    }
+
+    fn finish(mut self) -> Result<Placed<S>> {
+        // A directory on the way may have been replaced, or a link now lead elsewhere.
+        self.links.restart();
+        for link in 0..self.links.len() {
+            let Some(pending) = self.links.get(link) else {
+                continue;
+            };
+            let walk = Walk::new(&pending.target_dir);
+            self.resume_link(link, walk)?;
+            self.settle_links()?;
         }
-        counts
+        for link in 0..self.links.len() {
+            if let Some(pending) = self.links.take(link)
+                && self.writer.tree().lookup(pending.parent, &pending.name)
+                    == Some(pending.placeholder)
+            {
+                let EntryKind::HardLink(target) = &pending.entry.kind else {
+                    continue;
+                };
+                let target = display_path(target);
+                return Err(Error::entry(format!(
+                    "a hard link to {target}, which is not in the layer"
+                ))
+                .at_path(&pending.entry.path)
+                .at_offset(pending.entry.offset));
+            }
+        }
+        for (dir, name) in std::mem::take(&mut self.hidden) {
+            self.writer.unlink(dir, &name);
+        }
+        self.drop_redundant_whiteouts();
+        self.warn_of_missing_parents();
+        Ok(Placed {
+            counts: count(self.writer.tree(), self.entries),
+            writer: self.writer,
+            warnings: self.warnings,
+            answers: self.answers.finalize().into(),
+        })
     }
 }
 
-/// The most bytes of a symbolic link's target: the kernel's PATH_MAX less the final zero.
-const TARGET_MAX: usize = 4095;
+/// What a file system holds.
+pub(super) fn count(tree: &Tree, tar_entries: u64) -> EntryCounts {
+    let mut counts = EntryCounts {
+        tar_entries,
+        ..EntryCounts::default()
+    };
+    for (ino, node) in tree.nodes() {
+        match node.body {
+            Body::Blocks { .. } if node.file_type == S_IFLNK => counts.symlinks += 1,
+            Body::Blocks { .. } | Body::Inline(_) => counts.files += 1,
+            Body::FastSymlink(_) => counts.symlinks += 1,
+            Body::CharDevice { .. } | Body::BlockDevice { .. } => counts.devices += 1,
+            Body::Fifo => counts.fifos += 1,
+            Body::Whiteout => counts.whiteouts += 1,
+            Body::Directory(_) => {
+                counts.directories += 1;
+                counts.opaque_directories += u64::from(tree.dir(ino).is_some_and(|dir| dir.opaque));
+                continue;
+            }
+            Body::PendingLink | Body::XattrValue { .. } | Body::Freed => continue,
+        }
+        counts.hard_links += u64::from(node.links.saturating_sub(1));
+    }
+    counts
+}
 
-fn check_name(name: &[u8]) -> Result<()> {
+/// The most bytes of a symbolic link's target: the kernel's PATH_MAX less the final zero.
+pub(super) const TARGET_MAX: usize = 4095;
+
+pub(super) fn check_name(name: &[u8]) -> Result<()> {
     if name.len() > NAME_MAX {
         let len = name.len();
         return Err(Error::entry(format!(

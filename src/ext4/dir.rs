@@ -32,12 +32,27 @@ pub(crate) fn entry_size(name_len: usize) -> usize {
 
 /// Room for entries in a block.
 const ROOM: usize = BLOCK_SIZE - DIR_TAIL_SIZE;
-/// Room of a linear directory beside `.` and `..`.
-const LINEAR_ROOM: usize = ROOM - 2 * 12;
+/// Bytes of `.` and `..`.
+const DOTS_SIZE: usize = 2 * 12;
+/// Room of a linear directory beside them.
+const LINEAR_ROOM: usize = ROOM - DOTS_SIZE;
 
 /// Whether names of this total entry size fit a directory of one block.
 pub(crate) fn is_linear(entries_size: usize) -> bool {
     entries_size <= LINEAR_ROOM
+}
+
+/// The first entry of each leaf, those that were begun included, the last with so much room.
+fn leaves(entries: &[Entry<'_>], mut room: usize, mut begun: Vec<u32>) -> Vec<u32> {
+    for (i, entry) in entries.iter().enumerate() {
+        let size = entry_size(entry.name.len());
+        if size > room {
+            begun.push(i as u32);
+            room = ROOM;
+        }
+        room -= size;
+    }
+    begun
 }
 
 /// The blocks of one directory, each of which can be made on its own.
@@ -50,6 +65,8 @@ pub(crate) struct Directory<'a> {
     leaves: Vec<u32>,
     /// Nodes of each tier of the hash tree, the root's first.
     tiers: Vec<usize>,
+    /// A list over as many blocks as it takes, without checksums.
+    plain: bool,
 }
 
 impl<'a> Directory<'a> {
@@ -62,21 +79,28 @@ impl<'a> Directory<'a> {
             entries,
             leaves: Vec::new(),
             tiers: Vec::new(),
+            plain: false,
+        }
+    }
+
+    /// A list in the order of the entries over as many blocks as it takes, the end of each an
+    /// unused record, as hcsshim has it.
+    pub(crate) fn plain(ino: u32, parent: u32, entries: Vec<Entry<'a>>) -> Self {
+        let leaves = leaves(&entries, ROOM - DOTS_SIZE, vec![0]);
+        Self {
+            ino,
+            parent,
+            seed: 0,
+            entries,
+            leaves,
+            tiers: Vec::new(),
+            plain: true,
         }
     }
 
     /// A directory with a hash tree; the entries are sorted by hash, then name.
     pub(crate) fn indexed(ino: u32, parent: u32, seed: u32, entries: Vec<Entry<'a>>) -> Self {
-        let mut leaves = Vec::new();
-        let mut room = 0;
-        for (i, entry) in entries.iter().enumerate() {
-            let size = entry_size(entry.name.len());
-            if size > room {
-                leaves.push(i as u32);
-                room = ROOM;
-            }
-            room -= size;
-        }
+        let leaves = leaves(&entries, 0, Vec::new());
         let mut tiers = Vec::new();
         let mut children = leaves.len();
         while children > DX_ROOT_LIMIT {
@@ -91,6 +115,7 @@ impl<'a> Directory<'a> {
             entries,
             leaves,
             tiers,
+            plain: false,
         }
     }
 
@@ -106,7 +131,7 @@ impl<'a> Directory<'a> {
 
     /// Blocks of the directory.
     pub(crate) fn blocks(&self) -> u64 {
-        if self.is_indexed() {
+        if self.is_indexed() || self.plain {
             self.tiers.iter().map(|n| *n as u64).sum::<u64>() + self.leaves.len() as u64
         } else {
             1
@@ -115,6 +140,10 @@ impl<'a> Directory<'a> {
 
     /// Makes a block; `block` is zero before.
     pub(crate) fn fill(&self, number: usize, block: &mut [u8]) {
+        if self.plain {
+            self.fill_plain(number, block);
+            return;
+        }
         if !self.is_indexed() {
             let at = self.dots(block, 12);
             self.fill_entries(&self.entries, block, at, 12);
@@ -128,12 +157,27 @@ impl<'a> Directory<'a> {
             }
             first += count;
         }
-        let leaf = number - first;
-        let end = self
-            .leaves
-            .get(leaf + 1)
-            .map_or(self.entries.len(), |end| *end as usize);
-        self.fill_entries(&self.entries[self.leaves[leaf] as usize..end], block, 0, 0);
+        self.fill_entries(self.leaf(number - first), block, 0, 0);
+    }
+
+    /// The entries of a leaf.
+    fn leaf(&self, leaf: usize) -> &[Entry<'a>] {
+        let end = self.leaves.get(leaf + 1);
+        let end = end.map_or(self.entries.len(), |end| *end as usize);
+        &self.entries[self.leaves[leaf] as usize..end]
+    }
+
+    fn fill_plain(&self, number: usize, block: &mut [u8]) {
+        let mut at = match number {
+            0 => self.dots(block, 12),
+            _ => 0,
+        };
+        for entry in self.leaf(number) {
+            let size = entry_size(entry.name.len());
+            put_entry(block, at, entry.ino, size, entry.file_type, entry.name);
+            at += size;
+        }
+        put_entry(block, at, 0, BLOCK_SIZE - at, 0, b"");
     }
 
     /// Writes `.` and `..`, whose record takes `dotdot_len` bytes; returns their end.

@@ -44,7 +44,8 @@ pub(crate) struct ExtentTree {
     open: Option<Extent>,
     /// The unfinished node of each level, leaves first.
     levels: Vec<Vec<Entry>>,
-    seed: u32,
+    /// What checksums of nodes start from, if they have any.
+    seed: Option<u32>,
 }
 
 /// What i_block holds at the end.
@@ -73,9 +74,14 @@ impl ExtentTree {
     /// A tree of the inode whose checksum seed this is.
     pub(crate) fn new(inode_seed: u32) -> Self {
         Self {
-            seed: inode_seed,
+            seed: Some(inode_seed),
             ..Self::default()
         }
+    }
+
+    /// A tree without checksums.
+    pub(crate) fn unchecked() -> Self {
+        Self::default()
     }
 
     /// Appends blocks; `node` writes a finished node and answers with its block.
@@ -145,8 +151,10 @@ impl ExtentTree {
             EXTENT_NODE_MAX,
             &entries,
         );
-        let checksum = checksum::crc32c(self.seed, &block[..BLOCK_SIZE - 4]);
-        block[BLOCK_SIZE - 4..].copy_from_slice(&checksum.to_le_bytes());
+        if let Some(seed) = self.seed {
+            let checksum = checksum::crc32c(seed, &block[..BLOCK_SIZE - 4]);
+            block[BLOCK_SIZE - 4..].copy_from_slice(&checksum.to_le_bytes());
+        }
         let index = ExtentIndex {
             ei_block: u32::from_le_bytes([a, b, c, d]).into(),
             ei_leaf_lo: node(&block)?.into(),

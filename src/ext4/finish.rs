@@ -13,18 +13,16 @@ use super::checksum;
 use super::dir::{self, Directory};
 use super::extent::{ExtentRoot, ExtentTree};
 use super::format::{
-    BG_BLOCK_UNINIT, BG_INODE_UNINIT, BG_INODE_ZEROED, BITS_PER_BLOCK, BLOCK_SIZE, CHECKSUM_CRC32C,
-    COMPAT_DIR_INDEX, COMPAT_EXT_ATTR, COMPAT_HAS_JOURNAL, COMPAT_SPARSE_SUPER2,
-    DEFAULT_MOUNT_OPTS, DESCRIPTOR_SIZE, EXTRA_ISIZE, FIRST_INO, FLAGS_SIGNED_HASH,
-    GroupDescriptor, GroupDescriptorHigh, HASH_HALF_MD4, I_BLOCK_SIZE, INCOMPAT_64BIT,
-    INCOMPAT_CSUM_SEED, INCOMPAT_EA_INODE, INCOMPAT_EXTENTS, INCOMPAT_FILETYPE, INCOMPAT_FLEX_BG,
-    INCOMPAT_INLINE_DATA, INCOMPAT_LARGEDIR, INODE_SIZE, INODES_PER_BLOCK, JOURNAL_BACKUP_BLOCKS,
-    JOURNAL_INO, RO_COMPAT_DIR_NLINK, RO_COMPAT_EXTRA_ISIZE, RO_COMPAT_HUGE_FILE,
-    RO_COMPAT_LARGE_FILE, RO_COMPAT_METADATA_CSUM, RO_COMPAT_READONLY, RO_COMPAT_SPARSE_SUPER,
-    SUPER_MAGIC, SUPERBLOCK_OFFSET, Superblock, WIDE_DESCRIPTOR_SIZE, XATTR_REFCOUNT_MAX,
+    BG_BLOCK_UNINIT, BG_INODE_UNINIT, BITS_PER_BLOCK, BLOCK_SIZE, CHECKSUM_CRC32C,
+    COMPAT_HAS_JOURNAL, DESCRIPTOR_SIZE, FIRST_INO, GroupDescriptor, GroupDescriptorHigh,
+    I_BLOCK_SIZE, INCOMPAT_64BIT, INCOMPAT_CSUM_SEED, INCOMPAT_EA_INODE, INCOMPAT_INLINE_DATA,
+    INCOMPAT_LARGEDIR, INODE_SIZE, INODES_PER_BLOCK, JOURNAL_BACKUP_BLOCKS, JOURNAL_INO,
+    RO_COMPAT_READONLY, RO_COMPAT_SPARSE_SUPER, SUPER_MAGIC, SUPERBLOCK_OFFSET, Superblock,
+    WIDE_DESCRIPTOR_SIZE, XATTR_REFCOUNT_MAX,
 };
 use super::geometry::Geometry;
 use super::hash::half_md4;
+use super::hcsshim;
 use super::inode::{Body, Finish, Node, encode};
 use super::journal;
 use super::sets::{Sets, Stored};
@@ -78,14 +76,19 @@ const TABLE_SPAN: u32 = 64;
 const TABLE_SPANS: u32 = 16;
 /// Bytes of group descriptors that are written at a time: whole blocks of them.
 const DESCRIPTORS_AT_A_TIME: usize = 1 << 20;
-/// Groups that share metadata as flex_bg has it: all there can be.
-const LOG_GROUPS_PER_FLEX: u8 = 20;
 
 impl<S: BlockSink> Writer<S> {
     /// Writes everything that is left and the superblock last.
     pub(crate) fn finish(mut self, identity: &Identity) -> Result<Finished<S>> {
         let opaque = xattr::opaque_mark();
-        let references = self.place_xattrs(&opaque)?;
+        let profile = self.config.profile;
+        let references = match profile.xattrs_come_first {
+            true => {
+                self.write_late_blocks()?;
+                References::new()
+            }
+            false => self.place_xattrs(&opaque)?,
+        };
         self.free_unused_values(&references);
         let (dirs, levels) = self.write_directories(identity)?;
         let journal_blocks = self.config.writable.and_then(|writable| writable.journal);
@@ -101,7 +104,8 @@ impl<S: BlockSink> Writer<S> {
         let (end, last_ino) = (self.area.next, self.tree.last_ino());
         let geometry = match &self.config.writable {
             Some(writable) => writable.geometry(end, last_ino)?,
-            None => Geometry::new(end, last_ino, self.config.max_blocks)?,
+            None if profile.small_groups => Geometry::new(end, last_ino, self.config.max_blocks)?,
+            None => Geometry::hcsshim(end, last_ino, self.config.max_blocks)?,
         };
         self.write_inode_tables(&geometry, &dirs, &references, journal.as_ref(), &opaque)?;
         let totals = self.write_groups(&geometry)?;
@@ -230,12 +234,14 @@ impl<S: BlockSink> Writer<S> {
         let mut done = Vec::new();
         done.resize_with(self.tree.dir_count(), DirBlocks::default);
         let mut levels = 0;
-        let all: Vec<_> = self
-            .tree
-            .nodes()
-            .filter(|(_, node)| node.is_dir())
-            .collect();
-        let all: Vec<_> = all.into_iter().map(|(ino, _)| ino).collect();
+        let profile = self.config.profile;
+        let all: Vec<_> = match profile.hashed_directories {
+            true => {
+                let dirs = self.tree.nodes().filter(|(_, node)| node.is_dir());
+                dirs.map(|(ino, _)| ino).collect()
+            }
+            false => hcsshim::directory_order(&self.tree),
+        };
         let mut next = 0;
         while next < all.len() {
             let mut entries = 0;
@@ -249,7 +255,10 @@ impl<S: BlockSink> Writer<S> {
             } = self;
             let made: Vec<_> = all[first..next]
                 .par_iter()
-                .map(|ino| directory(tree, *ino, *seed, &identity.hash_seed))
+                .map(|ino| match profile.hashed_directories {
+                    true => directory(tree, *ino, *seed, &identity.hash_seed),
+                    false => plain_directory(tree, *ino),
+                })
                 .collect();
             let mut extra = Vec::new();
             for (ino, dir) in all[first..next].iter().zip(&made) {
@@ -261,7 +270,10 @@ impl<S: BlockSink> Writer<S> {
                 levels = levels.max(dir.indirect_levels());
                 let start = area.reserve(dir.blocks())?;
                 write_blocks(&mut area.sink, start, dir)?;
-                let mut extents = ExtentTree::new(checksum::inode_seed(*seed, ino.get()));
+                let mut extents = match profile.checksums {
+                    true => ExtentTree::new(checksum::inode_seed(*seed, ino.get())),
+                    false => ExtentTree::unchecked(),
+                };
                 // Up to 2^32 blocks were reserved, so the count fits.
                 extents.push(0, dir.blocks() as u32, start, &mut |node| area.append(node))?;
                 let before = area.taken;
@@ -296,6 +308,7 @@ impl<S: BlockSink> Writer<S> {
         journal: Option<&Node>,
         opaque: &Attribute,
     ) -> Result<()> {
+        let profile = self.config.profile;
         let Self {
             tree,
             sets,
@@ -311,7 +324,7 @@ impl<S: BlockSink> Writer<S> {
                 let ino = first * INODES_PER_BLOCK + i as u32 + 1;
                 let Some((ino, node)) = tree.get(ino) else {
                     if let Some(node) = journal.filter(|_| ino == JOURNAL_INO) {
-                        slot.copy_from_slice(&encode(*seed, ino, node, &Finish::PLAIN));
+                        slot.copy_from_slice(&encode(profile, *seed, ino, node, &Finish::PLAIN));
                     }
                     continue;
                 };
@@ -320,8 +333,11 @@ impl<S: BlockSink> Writer<S> {
                     Body::Directory(index) => Some(&dirs[index as usize]),
                     _ => None,
                 };
-                let finish = finish_of(tree, sets, ino, node, directory, references, opaque)?;
-                slot.copy_from_slice(&encode(*seed, ino.get(), node, &finish));
+                let finish = match profile.xattrs_come_first {
+                    true => finish_of_hcsshim(sets, node, directory),
+                    false => finish_of(tree, sets, ino, node, directory, references, opaque)?,
+                };
+                slot.copy_from_slice(&encode(profile, *seed, ino.get(), node, &finish));
             }
             Ok(table)
         };
@@ -339,6 +355,7 @@ impl<S: BlockSink> Writer<S> {
 
     /// Writes bitmaps and descriptors, and answers what is free.
     fn write_groups(&mut self, geometry: &Geometry) -> Result<Totals> {
+        let profile = self.config.profile;
         let free = self.take_free(geometry);
         let mut free_ino = Vec::new();
         let mut dir_ino = Vec::new();
@@ -358,7 +375,7 @@ impl<S: BlockSink> Writer<S> {
             let end_ino = first_ino + geometry.inodes_per_group;
             let freed = within(&free_ino, first_ino, end_ino);
             let unused = end_ino.saturating_sub((last_ino + 1).max(first_ino));
-            let mut flags = BG_INODE_ZEROED;
+            let mut flags = profile.group_flags;
             let (block_csum, free_blocks) = match group_blocks(geometry, group, &free) {
                 GroupBlocks::Untouched { free } => {
                     flags |= BG_BLOCK_UNINIT;
@@ -368,7 +385,7 @@ impl<S: BlockSink> Writer<S> {
                     let place = geometry.block_bitmaps.of(group);
                     self.area.sink.write(place, bitmap.bytes())?;
                     let bits = &bitmap.bytes()[..geometry.blocks_per_group as usize / 8];
-                    (checksum::bitmap(self.seed, bits), free)
+                    (self.bitmap_checksum(bits), free)
                 }
             };
             let inode_csum = if geometry.uninit && unused == geometry.inodes_per_group {
@@ -377,13 +394,17 @@ impl<S: BlockSink> Writer<S> {
             } else {
                 let mut bitmap = Bitmap::full();
                 let bits = geometry.inodes_per_group;
-                bitmap.clear(bits - unused..bits);
+                let padding = match profile.padded_bitmaps {
+                    true => bits,
+                    false => BITS_PER_BLOCK,
+                };
+                bitmap.clear(bits - unused..padding);
                 freed
                     .iter()
                     .for_each(|ino| bitmap.clear(ino - first_ino..ino - first_ino + 1));
                 let place = geometry.inode_bitmaps.of(group);
                 self.area.sink.write(place, bitmap.bytes())?;
-                checksum::bitmap(self.seed, &bitmap.bytes()[..bits as usize / 8])
+                self.bitmap_checksum(&bitmap.bytes()[..bits as usize / 8])
             };
             let free_inodes = unused + freed.len() as u32;
             totals.free_blocks += u64::from(free_blocks);
@@ -395,12 +416,13 @@ impl<S: BlockSink> Writer<S> {
                 free_blocks,
                 free_inodes,
                 used_dirs: within(&dir_ino, first_ino, end_ino).len() as u32,
-                unused,
+                unused: if profile.unused_inodes { unused } else { 0 },
                 flags,
                 block_csum,
                 inode_csum,
             };
-            let bytes = descriptor.encode(self.seed, group, geometry.descriptor_size);
+            let seed = profile.checksums.then_some(self.seed);
+            let bytes = descriptor.encode(seed, group, geometry.descriptor_size);
             table.extend_from_slice(&bytes[..geometry.descriptor_size]);
             if group + 1 == geometry.groups || table.len() == DESCRIPTORS_AT_A_TIME {
                 table.resize(table.len().next_multiple_of(BLOCK_SIZE), 0);
@@ -413,6 +435,13 @@ impl<S: BlockSink> Writer<S> {
             }
         }
         Ok(totals)
+    }
+
+    fn bitmap_checksum(&self, bits: &[u8]) -> u32 {
+        match self.config.profile.checksums {
+            true => checksum::bitmap(self.seed, bits),
+            false => 0,
+        }
     }
 
     /// What is free, in ascending order.
@@ -438,7 +467,8 @@ impl<S: BlockSink> Writer<S> {
         totals: &Totals,
         levels: usize,
     ) -> Superblock {
-        let mut incompat = INCOMPAT_FILETYPE | INCOMPAT_EXTENTS | INCOMPAT_FLEX_BG;
+        let profile = self.config.profile;
+        let mut incompat = profile.incompat | profile.announced(self.config.inline_data);
         for (_, node) in self.tree.nodes() {
             match node.body {
                 Body::XattrValue { .. } => incompat |= INCOMPAT_EA_INODE,
@@ -460,22 +490,22 @@ impl<S: BlockSink> Writer<S> {
         sb.s_blocks_per_group = geometry.blocks_per_group.into();
         sb.s_clusters_per_group = geometry.blocks_per_group.into();
         sb.s_inodes_per_group = geometry.inodes_per_group.into();
-        (sb.s_wtime, sb.s_wtime_hi) = (time.into(), time_hi);
-        (sb.s_lastcheck, sb.s_lastcheck_hi) = (time.into(), time_hi);
-        (sb.s_mkfs_time, sb.s_mkfs_time_hi) = (time.into(), time_hi);
-        sb.s_max_mnt_count = u16::MAX.into();
+        if profile.identified {
+            (sb.s_wtime, sb.s_wtime_hi) = (time.into(), time_hi);
+            (sb.s_lastcheck, sb.s_lastcheck_hi) = (time.into(), time_hi);
+            (sb.s_mkfs_time, sb.s_mkfs_time_hi) = (time.into(), time_hi);
+            sb.s_uuid = identity.uuid;
+            sb.s_hash_seed = identity.hash_seed.map(Into::into);
+        }
+        sb.s_max_mnt_count = profile.max_mnt_count.into();
         sb.s_magic = SUPER_MAGIC.into();
         sb.s_state = STATE_CLEAN.into();
         sb.s_errors = ERRORS_CONTINUE.into();
         sb.s_rev_level = DYNAMIC_REVISION.into();
         sb.s_first_ino = FIRST_INO.into();
         sb.s_inode_size = (INODE_SIZE as u16).into();
-        sb.s_feature_compat = (COMPAT_EXT_ATTR | COMPAT_DIR_INDEX | COMPAT_SPARSE_SUPER2).into();
-        let mut ro_compat = RO_COMPAT_LARGE_FILE
-            | RO_COMPAT_HUGE_FILE
-            | RO_COMPAT_DIR_NLINK
-            | RO_COMPAT_EXTRA_ISIZE
-            | RO_COMPAT_METADATA_CSUM;
+        sb.s_feature_compat = profile.compat.into();
+        let mut ro_compat = profile.ro_compat;
         match &self.config.writable {
             None => ro_compat |= RO_COMPAT_READONLY,
             Some(writable) => {
@@ -488,30 +518,33 @@ impl<S: BlockSink> Writer<S> {
                     halves(writable.reserved_blocks());
             }
         }
-        if self.config.seeded_by.is_none() {
+        if profile.checksums && self.config.seeded_by.is_none() {
             incompat |= INCOMPAT_CSUM_SEED;
             sb.s_checksum_seed = self.seed.into();
         }
         sb.s_feature_incompat = incompat.into();
         sb.s_feature_ro_compat = ro_compat.into();
-        sb.s_uuid = identity.uuid;
-        sb.s_hash_seed = identity.hash_seed.map(Into::into);
-        sb.s_def_hash_version = HASH_HALF_MD4;
-        sb.s_default_mount_opts = DEFAULT_MOUNT_OPTS.into();
-        sb.s_min_extra_isize = EXTRA_ISIZE.into();
-        sb.s_want_extra_isize = EXTRA_ISIZE.into();
-        sb.s_flags = FLAGS_SIGNED_HASH.into();
-        sb.s_log_groups_per_flex = LOG_GROUPS_PER_FLEX;
-        sb.s_checksum_type = CHECKSUM_CRC32C;
+        sb.s_def_hash_version = profile.def_hash_version;
+        sb.s_default_mount_opts = profile.default_mount_opts.into();
+        sb.s_min_extra_isize = profile.extra_isize.into();
+        sb.s_want_extra_isize = profile.extra_isize.into();
+        sb.s_flags = profile.flags.into();
+        sb.s_log_groups_per_flex = profile.log_groups_per_flex;
+        sb.s_lpf_ino = profile.lpf_ino.into();
+        if profile.checksums {
+            sb.s_checksum_type = CHECKSUM_CRC32C;
+        }
         sb
     }
 }
 
-/// A block with the superblock in it, checksum included.
+/// A block with the superblock in it, checksum included where there are checksums.
 fn superblock_block(sb: &mut Superblock, offset: usize) -> [u8; BLOCK_SIZE] {
     let mut bytes = [0; size_of::<Superblock>()];
     bytes.copy_from_slice(sb.as_bytes());
-    sb.s_checksum = checksum::superblock(&bytes).into();
+    if sb.s_checksum_type == CHECKSUM_CRC32C {
+        sb.s_checksum = checksum::superblock(&bytes).into();
+    }
     let mut block = [0; BLOCK_SIZE];
     block[offset..offset + bytes.len()].copy_from_slice(sb.as_bytes());
     block
@@ -605,8 +638,8 @@ struct Descriptor {
 }
 
 impl Descriptor {
-    /// The descriptor as the disk has it, of which the first `size` bytes count.
-    fn encode(&self, seed: u32, group: u32, size: usize) -> [u8; WIDE_DESCRIPTOR_SIZE] {
+    /// The descriptor as the disk has it, with its checksum if there is a seed, of which the first `size` bytes count.
+    fn encode(&self, seed: Option<u32>, group: u32, size: usize) -> [u8; WIDE_DESCRIPTOR_SIZE] {
         let (block_bitmap, inode_bitmap, inode_table) = (
             halves(self.block_bitmap),
             halves(self.inode_bitmap),
@@ -644,8 +677,10 @@ impl Descriptor {
         let (low, rest) = bytes.split_at_mut(DESCRIPTOR_SIZE);
         low.copy_from_slice(descriptor.as_bytes());
         rest.copy_from_slice(upper.as_bytes());
-        let sum = checksum::descriptor(seed, group, &bytes[..size]);
-        bytes[DESCRIPTOR_SIZE - 2..DESCRIPTOR_SIZE].copy_from_slice(&sum.to_le_bytes());
+        if let Some(seed) = seed {
+            let sum = checksum::descriptor(seed, group, &bytes[..size]);
+            bytes[DESCRIPTOR_SIZE - 2..DESCRIPTOR_SIZE].copy_from_slice(&sum.to_le_bytes());
+        }
         bytes
     }
 }
@@ -713,11 +748,41 @@ fn finish_of<'a>(
     let place = placement(tree, ino, node, &set, opaque)?;
     Ok(Finish {
         directory: directory.map(|dir| (&dir.root, dir.count, dir.indexed)),
-        xattr_part: place.inode_part(inline_tail(node)),
+        xattr_part: place.inode_part(inline_tail(node)).to_vec(),
         xattr_block: node.xattr_block,
         xattr_blocks: set.value_blocks() + value_blocks + u32::from(node.xattr_block != 0),
         references: references.get(&ino.get()).copied().unwrap_or_default(),
     })
+}
+
+/// The same where blocks of attributes have their places already.
+fn finish_of_hcsshim<'a>(sets: &Sets, node: &Node, directory: Option<&'a DirBlocks>) -> Finish<'a> {
+    let set = match sets.get(node.xattrs) {
+        Some(Stored::Live(bytes)) => Set::decode(bytes),
+        _ => Set::default(),
+    };
+    Finish {
+        directory: directory.map(|dir| (&dir.root, dir.count, dir.indexed)),
+        xattr_part: hcsshim::inode_part(&set, inline_tail(node)),
+        xattr_block: node.xattr_block,
+        xattr_blocks: u32::from(node.xattr_block != 0),
+        references: 0,
+    }
+}
+
+/// The blocks of a directory that is a list, in the order of inode numbers.
+fn plain_directory(tree: &Tree, ino: Ino) -> Directory<'_> {
+    let parent = tree.dir(ino).map_or(ino, |dir| dir.parent).get();
+    let mut children = tree.children(ino);
+    children.sort_unstable_by_key(|(name, child)| (*child, *name));
+    let entry = |(name, child): (_, Ino)| dir::Entry {
+        hash: (0, 0),
+        ino: child.get(),
+        file_type: tree.node(child).entry_type(),
+        name,
+    };
+    let entries = children.into_iter().map(entry).collect();
+    Directory::plain(ino.get(), parent, entries)
 }
 
 /// The blocks of a directory: in the order of the entries while one block holds them.

@@ -71,6 +71,8 @@ pub(crate) const BG_INODE_ZEROED: u16 = 0x4;
 
 /// i_flags: the directory has a hash tree.
 pub(crate) const INODE_INDEX: u32 = 0x1000;
+/// i_flags: i_blocks counts blocks of the file system.
+pub(crate) const INODE_HUGE_FILE: u32 = 0x4_0000;
 /// i_flags: i_block holds an extent tree.
 pub(crate) const INODE_EXTENTS: u32 = 0x8_0000;
 /// i_flags: the inode holds the value of an extended attribute.

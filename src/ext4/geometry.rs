@@ -129,6 +129,40 @@ impl Geometry {
         }
     }
 
+    /// hcsshim's geometry: groups of 32,768 blocks.
+    pub(crate) fn hcsshim(end: u32, last_ino: u32, max_blocks: u64) -> Result<Self> {
+        let (groups, inodes_per_group) = super::hcsshim::groups(end, last_ino)?;
+        let (count, table) = (u64::from(groups), inodes_per_group / INODES_PER_BLOCK);
+        let inode_tables = u64::from(end);
+        let bitmaps = inode_tables + count * u64::from(table);
+        let used = bitmaps + 2 * count;
+        let blocks = used.max((count - 1) * u64::from(BITS_PER_BLOCK) + 1);
+        if blocks > max_blocks.min(MAX_BLOCKS) {
+            return Err(Error::limit(format!(
+                "the file system needs {blocks} blocks of 4 KiB, more than the {max_blocks} \
+                 that the maximum size allows"
+            )));
+        }
+        let reserved = u64::from(reserved_descriptor_blocks(max_blocks));
+        Ok(Self {
+            blocks,
+            groups,
+            blocks_per_group: BITS_PER_BLOCK,
+            inodes_per_group,
+            descriptor_size: DESCRIPTOR_SIZE,
+            block_bitmaps: Row::adjacent(bitmaps, 2),
+            inode_bitmaps: Row::adjacent(bitmaps + 1, 2),
+            inode_tables: Row::adjacent(inode_tables, table),
+            backups: Vec::new(),
+            uninit: false,
+            free: vec![
+                1 + count.div_ceil(DESCRIPTORS_PER_BLOCK)..1 + reserved,
+                used..blocks,
+            ],
+            used_end: used,
+        })
+    }
+
     /// Blocks that the descriptors of all groups take.
     pub(crate) fn descriptor_blocks(&self) -> u64 {
         (u64::from(self.groups) * self.descriptor_size as u64).div_ceil(BLOCK_SIZE as u64)

@@ -5,10 +5,11 @@ use zerocopy::IntoBytes;
 use super::checksum;
 use super::extent::ExtentRoot;
 use super::format::{
-    EXTRA_ISIZE, I_BLOCK_SIZE, INODE_EA_INODE, INODE_EXTENTS, INODE_INDEX, INODE_INLINE_DATA,
+    I_BLOCK_SIZE, INODE_EA_INODE, INODE_EXTENTS, INODE_HUGE_FILE, INODE_INDEX, INODE_INLINE_DATA,
     INODE_SIZE, INODE_XATTR_SIZE, Inode, LINK_MAX, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK,
     S_IFMT, S_IFREG,
 };
+use super::profile::Profile;
 
 /// A point in time as the disk has it: 34 bits of seconds since 1901-12-13 and nanoseconds.
 ///
@@ -35,6 +36,16 @@ impl Timestamp {
             Self(u64::from(extra) << 32 | u64::from(low)),
             held == seconds,
         )
+    }
+
+    /// The disk's form, the low half first.
+    pub(crate) fn from_raw(raw: u64) -> Self {
+        Self(raw)
+    }
+
+    /// See [`from_raw`](Self::from_raw).
+    pub(crate) fn raw(self) -> u64 {
+        self.0
     }
 
     fn low(self) -> u32 {
@@ -186,8 +197,8 @@ impl Node {
 pub(crate) struct Finish<'a> {
     /// Of a directory: its blocks and whether it has a hash tree.
     pub directory: Option<(&'a ExtentRoot, u64, bool)>,
-    /// The attributes that the inode holds.
-    pub xattr_part: [u8; INODE_XATTR_SIZE],
+    /// The attributes that the inode holds, up to its end.
+    pub xattr_part: Vec<u8>,
     /// The block of further attributes, 0 for none.
     pub xattr_block: u32,
     /// Blocks of attributes, the values in inodes of their own included.
@@ -200,7 +211,7 @@ impl Finish<'_> {
     /// Of an inode that is no directory and has no attributes.
     pub(crate) const PLAIN: Self = Finish {
         directory: None,
-        xattr_part: [0; INODE_XATTR_SIZE],
+        xattr_part: Vec::new(),
         xattr_block: 0,
         xattr_blocks: 0,
         references: 0,
@@ -210,8 +221,14 @@ impl Finish<'_> {
 /// Bytes of i_block a fast symbolic link may fill; one stays zero.
 pub(crate) const FAST_SYMLINK_MAX: usize = I_BLOCK_SIZE - 1;
 
-/// The inode as the disk has it, with its checksum of that seed.
-pub(crate) fn encode(seed: u32, ino: u32, node: &Node, finish: &Finish<'_>) -> [u8; INODE_SIZE] {
+/// The inode as the disk has it, with its checksum of that seed, if there is one.
+pub(crate) fn encode(
+    profile: &Profile,
+    seed: u32,
+    ino: u32,
+    node: &Node,
+    finish: &Finish<'_>,
+) -> [u8; INODE_SIZE] {
     let Attributes {
         mode,
         uid,
@@ -228,6 +245,10 @@ pub(crate) fn encode(seed: u32, ino: u32, node: &Node, finish: &Finish<'_>) -> [
     let mut version = 0;
     match &node.body {
         Body::Freed | Body::PendingLink => return [0; INODE_SIZE],
+        Body::Blocks {
+            root: ExtentRoot::Empty,
+            ..
+        } if !profile.empty_extent_roots => {}
         Body::Blocks { root, .. } => {
             flags |= INODE_EXTENTS;
             i_block = root.i_block();
@@ -253,7 +274,8 @@ pub(crate) fn encode(seed: u32, ino: u32, node: &Node, finish: &Finish<'_>) -> [
         }
         Body::FastSymlink(target) => i_block[..target.len()].copy_from_slice(target),
         Body::CharDevice { major, minor } | Body::BlockDevice { major, minor } => {
-            i_block[..8].copy_from_slice(&encode_device(*major, *minor));
+            let device = encode_device(*major, *minor, profile.old_device_numbers);
+            i_block[..8].copy_from_slice(&device);
         }
         Body::Whiteout | Body::Fifo => {}
         Body::XattrValue { root, hash, .. } => {
@@ -265,8 +287,14 @@ pub(crate) fn encode(seed: u32, ino: u32, node: &Node, finish: &Finish<'_>) -> [
             version = finish.references;
         }
     }
-    // huge_file: 48 bits of 512-byte units.
-    let sectors = blocks * 8;
+    // huge_file: 48 bits of 512-byte units, or of blocks.
+    let sectors = match profile.counts_blocks {
+        true => blocks,
+        false => blocks * 8,
+    };
+    if profile.counts_blocks {
+        flags |= INODE_HUGE_FILE;
+    }
     let mut inode = Inode {
         i_mode: (node.file_type | mode).into(),
         i_uid: (uid as u16).into(),
@@ -291,7 +319,7 @@ pub(crate) fn encode(seed: u32, ino: u32, node: &Node, finish: &Finish<'_>) -> [
         i_gid_high: ((gid >> 16) as u16).into(),
         i_checksum_lo: 0.into(),
         i_reserved: 0.into(),
-        i_extra_isize: EXTRA_ISIZE.into(),
+        i_extra_isize: profile.extra_isize.into(),
         i_checksum_hi: 0.into(),
         i_ctime_extra: ctime.extra().into(),
         i_mtime_extra: mtime.extra().into(),
@@ -300,20 +328,26 @@ pub(crate) fn encode(seed: u32, ino: u32, node: &Node, finish: &Finish<'_>) -> [
         i_crtime_extra: mtime.extra().into(),
         i_version_hi: 0.into(),
         i_projid: 0.into(),
-        i_xattrs: finish.xattr_part,
+        i_xattrs: [0; INODE_XATTR_SIZE],
     };
     let mut bytes = [0; INODE_SIZE];
     bytes.copy_from_slice(inode.as_bytes());
+    bytes[INODE_SIZE - finish.xattr_part.len()..].copy_from_slice(&finish.xattr_part);
+    if !profile.checksums {
+        return bytes;
+    }
     let sum = checksum::inode(seed, ino, &bytes);
     inode.i_checksum_lo = (sum as u16).into();
     inode.i_checksum_hi = ((sum >> 16) as u16).into();
-    bytes.copy_from_slice(inode.as_bytes());
+    let fields = INODE_SIZE - finish.xattr_part.len();
+    bytes[..fields].copy_from_slice(&inode.as_bytes()[..fields]);
     bytes
 }
 
-/// The first eight bytes of i_block of a device: the old form where it reaches, else the new.
-fn encode_device(major: u32, minor: u32) -> [u8; 8] {
-    let (old, new) = if major < 256 && minor < 256 {
+/// The first eight bytes of i_block of a device: the old form, if wanted, where it reaches,
+/// else the new.
+fn encode_device(major: u32, minor: u32, old_form: bool) -> [u8; 8] {
+    let (old, new) = if old_form && major < 256 && minor < 256 {
         (major << 8 | minor, 0)
     } else {
         (0, (minor & 0xff) | major << 8 | (minor & !0xff) << 12)
@@ -358,10 +392,10 @@ mod tests {
 
     #[test]
     fn devices_use_the_old_form_where_it_reaches() {
-        assert_eq!(encode_device(255, 255), [255, 255, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(encode_device(256, 1), [0, 0, 0, 0, 1, 0, 1, 0]);
+        assert_eq!(encode_device(255, 255, true), [255, 255, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(encode_device(256, 1, true), [0, 0, 0, 0, 1, 0, 1, 0]);
         assert_eq!(
-            encode_device(0xfff, 0xf_ffff),
+            encode_device(0xfff, 0xf_ffff, true),
             [0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]
         );
     }

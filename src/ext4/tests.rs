@@ -24,6 +24,7 @@ impl BlockSink for Memory {
 }
 
 const CONFIG: Config = Config {
+    profile: &super::profile::DEFAULT,
     max_blocks: 1 << 20,
     keep_zeros: false,
     inline_data: false,

@@ -13,6 +13,7 @@ use super::extent::{Extent, ExtentRoot, ExtentTree};
 use super::format::{BLOCK_SIZE, MAX_BLOCKS, S_IFLNK};
 use super::geometry::reserved_descriptor_blocks;
 use super::inode::{Attributes, Body, FAST_SYMLINK_MAX, Node};
+use super::profile::Profile;
 use super::sets::{Sets, Stored};
 use super::tree::{Ino, Linked, Tree};
 use super::writable::Writable;
@@ -30,6 +31,7 @@ pub(crate) trait BlockSink {
 pub(crate) struct Config {
     /// The most blocks; descriptors are reserved for so many.
     pub max_blocks: u64,
+    pub profile: &'static Profile,
     /// Writes blocks of zeros that come as data.
     pub keep_zeros: bool,
     /// Keeps small files in their inodes.
@@ -124,6 +126,9 @@ pub(crate) struct Writer<S> {
     values: HashMap<[u8; 32], Value>,
     /// Blocks of contents that nothing uses any more.
     pub(super) freed: Vec<(u32, u32)>,
+    /// Blocks of attributes that have a place and are not written yet: the number of the set
+    /// in each inode's.
+    pub(super) late_blocks: HashMap<Ino, u32>,
     /// The block of the open file that is not full yet.
     partial: Box<[u8; BLOCK_SIZE]>,
 }
@@ -158,6 +163,7 @@ impl<S: BlockSink> Writer<S> {
             sets: Sets::default(),
             values: HashMap::new(),
             freed: Vec::new(),
+            late_blocks: HashMap::new(),
             partial: Box::new([0; BLOCK_SIZE]),
         }
     }
@@ -194,6 +200,13 @@ impl<S: BlockSink> Writer<S> {
         if target.len() <= FAST_SYMLINK_MAX {
             return self.make(attributes, Body::FastSymlink(target.into()));
         }
+        let ino = self.make(attributes, NO_BLOCKS)?;
+        self.put_target(ino, target)?;
+        Ok(ino)
+    }
+
+    /// Makes an inode a symbolic link whose target takes a block.
+    pub(crate) fn put_target(&mut self, ino: Ino, target: &[u8]) -> Result<()> {
         let mut block = [0; BLOCK_SIZE];
         block[..target.len()].copy_from_slice(target);
         let start = self.area.append(&block)?;
@@ -202,9 +215,10 @@ impl<S: BlockSink> Writer<S> {
             len: 1,
             physical: start,
         });
-        let mut node = Node::new(attributes, Body::Blocks { root, start });
+        let node = self.tree.node_mut(ino);
+        node.body = Body::Blocks { root, start };
         (node.file_type, node.size, node.blocks) = (S_IFLNK, target.len() as u64, 1);
-        self.tree.add(node)
+        Ok(())
     }
 
     /// Makes an inode without contents and without a name.
@@ -220,25 +234,36 @@ impl<S: BlockSink> Writer<S> {
                 "a file of {size} bytes; ext4 holds files of at most {FILE_SIZE_MAX}"
             )));
         }
-        let start = self.area.next;
-        let ino = self.make(
-            attributes,
-            Body::Blocks {
-                root: ExtentRoot::Empty,
-                start,
-            },
-        )?;
-        let inline_max = FAST_INLINE + xattr::INLINE_VALUE_MAX as u64;
-        Ok(File {
+        let ino = self.make(attributes, NO_BLOCKS)?;
+        Ok(self.begin_contents(ino, size))
+    }
+
+    /// Starts the contents of a regular file that has none.
+    pub(crate) fn begin_contents(&mut self, ino: Ino, size: u64) -> File {
+        File {
             ino,
             size,
             at: 0,
             dirty: false,
-            start,
+            start: self.area.next,
             taken: self.area.taken,
-            extents: ExtentTree::new(checksum::inode_seed(self.seed, ino.get())),
-            inline: (self.config.inline_data && size <= inline_max).then(Vec::new),
-        })
+            extents: self.extent_tree(ino),
+            inline: self.is_inline(size).then(Vec::new),
+        }
+    }
+
+    fn extent_tree(&self, ino: Ino) -> ExtentTree {
+        match self.config.profile.checksums {
+            true => ExtentTree::new(checksum::inode_seed(self.seed, ino.get())),
+            false => ExtentTree::unchecked(),
+        }
+    }
+
+    /// Whether a file of this size stays in its inode.
+    pub(crate) fn is_inline(&self, size: u64) -> bool {
+        // What is left in the inode behind magic number, entry and the end of the list.
+        let tail = self.config.profile.inode_xattr_size() - 8 - xattr::INLINE_ENTRY_SIZE;
+        self.config.inline_data && size <= FAST_INLINE + tail as u64
     }
 
     /// Appends contents.
@@ -289,16 +314,34 @@ impl<S: BlockSink> Writer<S> {
             }
             self.end_block(file)?;
         }
+        if self.config.profile.zeros_take_place {
+            self.put_zeros(file, rest / BLOCK_SIZE as u64)?;
+        }
         file.at += rest;
         self.partial[..(rest % BLOCK_SIZE as u64) as usize].fill(0);
         file.dirty = false;
         Ok(())
     }
 
+    /// Gives blocks that are zero, as nothing is written there, a place in a file.
+    fn put_zeros(&mut self, file: &mut File, blocks: u64) -> Result<()> {
+        let physical = self.area.reserve(blocks)?;
+        let logical = (file.at / BLOCK_SIZE as u64) as u32;
+        let Self { area, .. } = self;
+        // Fewer than 2^32 were left.
+        let blocks = blocks as u32;
+        file.extents
+            .push(logical, blocks, physical, &mut |node| area.append(node))
+    }
+
     /// The block in `partial` ends where the file is now.
     fn end_block(&mut self, file: &mut File) -> Result<()> {
-        if (file.dirty && self.config.keep_zeros) || !is_zero(&*self.partial) {
-            let physical = self.area.append(&*self.partial)?;
+        let data = (file.dirty && self.config.keep_zeros) || !is_zero(&*self.partial);
+        if data || self.config.profile.zeros_take_place {
+            let physical = match data {
+                true => self.area.append(&*self.partial)?,
+                false => self.area.reserve(1)?,
+            };
             let logical = ((file.at - 1) / BLOCK_SIZE as u64) as u32;
             let Self { area, .. } = self;
             file.extents
@@ -313,6 +356,9 @@ impl<S: BlockSink> Writer<S> {
         let keep = self.config.keep_zeros;
         while !data.is_empty() {
             let zeros = if keep { 0 } else { leading(data, is_zero) };
+            if self.config.profile.zeros_take_place {
+                self.put_zeros(file, (zeros / BLOCK_SIZE) as u64)?;
+            }
             file.at += zeros as u64;
             let rest = &data[zeros..];
             let len = if keep {
@@ -627,6 +673,12 @@ impl<S: BlockSink> Writer<S> {
 fn too_many_attributes() -> Error {
     Error::limit("more extended attributes than an inode and a block can name")
 }
+
+/// A regular file without contents.
+const NO_BLOCKS: Body = Body::Blocks {
+    root: ExtentRoot::Empty,
+    start: 0,
+};
 
 /// Bytes of inline contents in i_block.
 const FAST_INLINE: u64 = super::format::I_BLOCK_SIZE as u64;

@@ -21,7 +21,7 @@ pub(crate) const INDEX_TRUSTED: u8 = 4;
 /// e_name_index of `security.`.
 const INDEX_SECURITY: u8 = 6;
 /// e_name_index of `system.`, used for inline data alone.
-const INDEX_SYSTEM: u8 = 7;
+pub(super) const INDEX_SYSTEM: u8 = 7;
 
 /// The most bytes of a full attribute name (the kernel's XATTR_NAME_MAX).
 pub(crate) const NAME_MAX: usize = 255;
@@ -91,13 +91,14 @@ impl Attribute {
         XATTR_ENTRY_SIZE + self.name.len().next_multiple_of(4) + self.value.stored_size()
     }
 
-    fn key(&self) -> (u8, usize, &[u8]) {
+    /// What blocks are sorted by.
+    pub(super) fn key(&self) -> (u8, usize, &[u8]) {
         (self.index, self.name.len(), &self.name)
     }
 
     /// ext4_xattr_hash_entry: over the name and the value's words, or, for a value in an
     /// inode, over the name and the value's hash.
-    fn hash(&self) -> u32 {
+    pub(super) fn hash(&self) -> u32 {
         let name = self
             .name
             .iter()
@@ -248,9 +249,7 @@ const INODE_ROOM: usize = INODE_XATTR_SIZE - 8;
 /// Room in a block, likewise.
 const BLOCK_ROOM: usize = BLOCK_SIZE - XATTR_HEADER_SIZE - 4;
 /// What system.data takes beside its value.
-const INLINE_ENTRY_SIZE: usize = XATTR_ENTRY_SIZE + 4;
-/// The most bytes of a file that its inode can hold beyond those in i_block.
-pub(crate) const INLINE_VALUE_MAX: usize = INODE_ROOM - INLINE_ENTRY_SIZE;
+pub(super) const INLINE_ENTRY_SIZE: usize = XATTR_ENTRY_SIZE + 4;
 
 /// Where the attributes of a set go.
 #[derive(Debug, Default)]
@@ -348,10 +347,17 @@ impl<'a> Placement<'a> {
         });
         // Entries are hashed in blocks only, but for values in inodes, which the kernel checks.
         let list = data.iter().chain(self.in_inode.iter().copied());
-        put_entries(&mut part[4..], 0, list, |attribute| match attribute.value {
-            Value::Bytes(_) => 0,
-            Value::Inode { .. } => attribute.hash(),
-        });
+        let values = EmptyValues::HaveNone;
+        put_entries(
+            &mut part[4..],
+            0,
+            list,
+            values,
+            |attribute| match attribute.value {
+                Value::Bytes(_) => 0,
+                Value::Inode { .. } => attribute.hash(),
+            },
+        );
         part
     }
 
@@ -380,25 +386,34 @@ impl<'a> Placement<'a> {
         let mut block = [0; BLOCK_SIZE];
         block[..XATTR_HEADER_SIZE].copy_from_slice(header.as_bytes());
         let list = self.in_block.iter().copied();
-        put_entries(&mut block, XATTR_HEADER_SIZE, list, Attribute::hash);
+        let values = EmptyValues::HaveNone;
+        put_entries(&mut block, XATTR_HEADER_SIZE, list, values, Attribute::hash);
         let sum = checksum::xattr_block(seed, number, &block);
         block[16..20].copy_from_slice(&sum.to_le_bytes());
         Some(block)
     }
 }
 
+/// e_value_offs of values of no bytes, which nobody reads.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum EmptyValues {
+    HaveNone,
+    HaveOffsets,
+}
+
 /// Writes entries upwards from `at` and their values downwards from the end of the area.
-fn put_entries<'a>(
+pub(super) fn put_entries<'a>(
     area: &mut [u8],
     mut at: usize,
     list: impl Iterator<Item = &'a Attribute>,
+    empty: EmptyValues,
     hash: impl Fn(&Attribute) -> u32,
 ) {
     let mut end = area.len();
     for attribute in list {
         let (offset, ino, size) = match &attribute.value {
             Value::Inode { ino, size, .. } => (0, *ino, *size),
-            Value::Bytes(bytes) if bytes.is_empty() => (0, 0, 0),
+            Value::Bytes(bytes) if bytes.is_empty() && empty == EmptyValues::HaveNone => (0, 0, 0),
             Value::Bytes(bytes) => {
                 end -= attribute.value.stored_size();
                 area[end..end + bytes.len()].copy_from_slice(bytes);

@@ -37,6 +37,20 @@ pub(crate) struct Entry {
     pub(crate) acl_access: Option<Vec<u8>>,
     /// A POSIX.1e default ACL as text.
     pub(crate) acl_default: Option<Vec<u8>>,
+    /// Read as Go does: what is wrong about it then.
+    pub(crate) wrong: Vec<String>,
+    /// Read as Go does: extended attributes that were passed over.
+    pub(crate) ignored: Vec<Vec<u8>>,
+}
+
+/// Whose view of a tar is taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// What the tar says, wherever that is known.
+    #[default]
+    Full,
+    /// What the users of Go's archive/tar make of it who look no further, hcsshim among them.
+    Go,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,6 +103,7 @@ const MAX_EXTENSION_BYTES: u64 = 1 << 20;
 /// the offset of its first header.
 pub(crate) struct Entries<S> {
     blocks: Blocks<S>,
+    pub(super) reading: Reading,
     max_entries: u64,
     entries: u64,
     /// The contents of an extension header.
@@ -138,6 +153,8 @@ impl Entry {
         self.xattrs.clear();
         (self.atime, self.ctime) = (None, None);
         (self.acl_access, self.acl_default) = (None, None);
+        self.wrong.clear();
+        self.ignored.clear();
     }
 }
 
@@ -145,6 +162,7 @@ impl<S: ChunkSource> Entries<S> {
     pub(crate) fn new(source: S, max_entries: u64) -> Self {
         Self {
             blocks: Blocks::new(source),
+            reading: Reading::Full,
             max_entries,
             entries: 0,
             extension: Vec::new(),
@@ -157,6 +175,12 @@ impl<S: ChunkSource> Entries<S> {
             ended: false,
             warnings: Warnings::default(),
         }
+    }
+
+    /// Takes another view of the tar.
+    pub(crate) fn reading(mut self, reading: Reading) -> Self {
+        self.reading = reading;
+        self
     }
 
     /// Reads the headers of the next entry; false at the end of the archive. What was not
@@ -214,12 +238,26 @@ impl<S: ChunkSource> Entries<S> {
                     self.read_extension(header.size()?)?;
                     self.extensions.gnu_link = non_empty(until_nul(&self.extension));
                 }
+                // Go knows neither of these, which are files to it then.
+                b'X' | b'V' | b'A' if self.reading == Reading::Go => {
+                    self.complete(&header, entry)?;
+                    return Ok(true);
+                }
+                b'g' if self.reading == Reading::Go => {
+                    self.complete_global(&header, entry)?;
+                    return Ok(true);
+                }
                 // Solaris wrote X before POSIX chose x.
                 b'x' | b'X' => {
                     self.read_extension(header.size()?)?;
+                    if self.reading == Reading::Go {
+                        self.forget_records(entry);
+                    }
                     for record in Records::new(&self.extension) {
                         let (key, value) = record?;
-                        self.extensions.apply(key, value, entry)?;
+                        if self.reading == Reading::Full || !pax::is_ignored_by_go(key, entry) {
+                            self.extensions.apply(key, value, entry)?;
+                        }
                     }
                 }
                 b'g' => self.read_global(&header)?,
@@ -352,12 +390,12 @@ impl<S: ChunkSource> Entries<S> {
                 self.max_entries
             )));
         }
-        if entry.path.is_empty() {
+        if entry.path.is_empty() && self.reading == Reading::Full {
             return Err(Error::entry("the name is empty"));
         }
         entry.mode = header.mode()?;
-        entry.uid = id("uid", self.extensions.uid, || header.uid())?;
-        entry.gid = id("gid", self.extensions.gid, || header.gid())?;
+        let wrong = (self.reading == Reading::Go).then_some(&mut entry.wrong);
+        (entry.uid, entry.gid) = self.owner(header, wrong)?;
         entry.mtime = match self.extensions.mtime {
             Some(time) => time,
             None => Time {
@@ -371,8 +409,76 @@ impl<S: ChunkSource> Entries<S> {
             self.warnings
                 .push(WarningKind::Skipped, &self.path, message);
         }
-        entry.kind = self.kind(header, &entry.path)?;
+        if self.reading == Reading::Go {
+            header.read_times(entry)?;
+        }
+        entry.kind = self.kind(header, entry)?;
         Ok(())
+    }
+
+    fn owner(
+        &self,
+        header: &Header<'_>,
+        mut wrong: Option<&mut Vec<String>>,
+    ) -> Result<(u32, u32)> {
+        let uid = self
+            .extensions
+            .uid
+            .map_or_else(|| header.uid(), |id| Ok(id.into()))?;
+        let gid = self
+            .extensions
+            .gid
+            .map_or_else(|| header.gid(), |id| Ok(id.into()))?;
+        let id = |name: &str, id: i128, wrong: Option<&mut Vec<String>>| {
+            let message = match u32::try_from(id) {
+                Ok(id) if id != u32::MAX => return Ok(id),
+                _ => format!("the {name} {id} exceeds what Linux has"),
+            };
+            match wrong {
+                None => Err(Error::entry(message)),
+                Some(wrong) => {
+                    wrong.push(format!("{message}: it is cut to 32 bits"));
+                    Ok(id as u32)
+                }
+            }
+        };
+        let uid = id("uid", uid, wrong.as_deref_mut())?;
+        Ok((uid, id("gid", gid, wrong)?))
+    }
+
+    /// Go makes an entry of a global header, of no contents; what comes before is lost to it.
+    fn complete_global(&mut self, header: &Header<'_>, entry: &mut Entry) -> Result<()> {
+        self.read_extension(header.size()?)?;
+        self.extensions = Extensions::default();
+        self.forget_records(entry);
+        for record in Records::new(&self.extension) {
+            let (key, value) = record?;
+            if !pax::is_ignored_by_go(key, entry) {
+                self.extensions.apply(key, value, entry)?;
+            }
+        }
+        self.read_path(header, entry);
+        self.entries += 1;
+        pax::unite_xattrs(&mut entry.xattrs);
+        (entry.mode, entry.uid, entry.gid) = (0, 0, 0);
+        (entry.mtime, entry.atime, entry.ctime) = (Time::default(), None, None);
+        entry
+            .wrong
+            .push("a global header is made a file".to_owned());
+        entry.kind = EntryKind::File { size: 0 };
+        Ok(())
+    }
+
+    /// Forgets what an extended header before said: to Go the last one counts.
+    fn forget_records(&mut self, entry: &mut Entry) {
+        self.extensions = Extensions {
+            gnu_path: self.extensions.gnu_path.take(),
+            gnu_link: self.extensions.gnu_link.take(),
+            ..Extensions::default()
+        };
+        entry.xattrs.clear();
+        (entry.atime, entry.ctime) = (None, None);
+        entry.ignored.clear();
     }
 
     fn read_path(&mut self, header: &Header<'_>, entry: &mut Entry) {
@@ -387,20 +493,26 @@ impl<S: ChunkSource> Entries<S> {
     }
 
     /// The entry's type; begins its body.
-    fn kind(&mut self, header: &Header<'_>, path: &[u8]) -> Result<EntryKind> {
+    fn kind(&mut self, header: &Header<'_>, entry: &mut Entry) -> Result<EntryKind> {
         Ok(match header.type_flag() {
+            flag if self.reading == Reading::Go && !flag_known_to_go(flag) => {
+                let flag = flag.escape_ascii();
+                let message = format!("an entry of type '{flag}' is made a file");
+                entry.wrong.push(message);
+                self.begin_file(header)?
+            }
             // Before there was a type for directories.
-            0 if path.ends_with(b"/") => EntryKind::Directory,
+            0 if entry.path.ends_with(b"/") => EntryKind::Directory,
             0 | b'0' | b'7' => self.begin_file(header)?,
             b'S' => self.begin_gnu_sparse(header)?,
             b'1' => EntryKind::HardLink(self.link(header)?),
             b'2' => EntryKind::Symlink(self.link(header)?),
             b'3' => {
-                let (major, minor) = self.device(header)?;
+                let (major, minor) = self.device(header, entry)?;
                 EntryKind::CharDevice { major, minor }
             }
             b'4' => {
-                let (major, minor) = self.device(header)?;
+                let (major, minor) = self.device(header, entry)?;
                 EntryKind::BlockDevice { major, minor }
             }
             b'5' => EntryKind::Directory,
@@ -430,19 +542,25 @@ impl<S: ChunkSource> Entries<S> {
         let link = extensions.gnu_link.take();
         let link = link.or_else(|| extensions.link.take());
         let link = link.unwrap_or_else(|| header.link_name().to_vec());
-        if link.is_empty() {
+        if link.is_empty() && self.reading == Reading::Full {
             return Err(Error::entry("the target of the link is empty"));
         }
         Ok(link)
     }
 
     /// A device's numbers, which Linux packs into 12 and 20 bits.
-    fn device(&self, header: &Header<'_>) -> Result<(u32, u32)> {
+    fn device(&self, header: &Header<'_>, entry: &mut Entry) -> Result<(u32, u32)> {
         let (major, minor) = header.device()?;
         let major = self.extensions.device_major.map_or(major, i128::from);
         let minor = self.extensions.device_minor.map_or(minor, i128::from);
         match (u32::try_from(major), u32::try_from(minor)) {
             (Ok(major), Ok(minor)) if major < 1 << 12 && minor < 1 << 20 => Ok((major, minor)),
+            _ if self.reading == Reading::Go => {
+                entry.wrong.push(format!(
+                    "the device {major}:{minor} is mangled: 12 bits and 20 are possible"
+                ));
+                Ok((major as u32, minor as u32))
+            }
             _ => Err(Error::entry(format!(
                 "the device {major}:{minor} has a major number over 12 bits or a minor over 20"
             ))),
@@ -559,6 +677,11 @@ impl<S: ChunkSource> Entries<S> {
     }
 }
 
+/// Whether Go, or hcsshim after it, has a meaning for a type of entry.
+fn flag_known_to_go(flag: u8) -> bool {
+    matches!(flag, 0 | b'0'..=b'7' | b'S')
+}
+
 /// How many bytes fill the last block of so many.
 fn padding(bytes: u64) -> u64 {
     bytes.wrapping_neg() % BLOCK_SIZE as u64
@@ -570,19 +693,6 @@ fn is_zero(block: &[u8; BLOCK_SIZE]) -> bool {
 
 fn non_empty(bytes: &[u8]) -> Option<Vec<u8>> {
     (!bytes.is_empty()).then(|| bytes.to_vec())
-}
-
-fn id(name: &str, extension: Option<u64>, field: impl FnOnce() -> Result<i128>) -> Result<u32> {
-    let id = match extension {
-        Some(id) => id.into(),
-        None => field()?,
-    };
-    match u32::try_from(id) {
-        Ok(id) if id != u32::MAX => Ok(id),
-        _ => Err(Error::entry(format!(
-            "the {name} {id} exceeds what Linux has"
-        ))),
-    }
 }
 
 fn truncated(what: &str) -> Error {

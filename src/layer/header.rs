@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use super::entry::{Entry, Time};
 use crate::error::{Error, Result};
 use crate::summary::display_path;
 
@@ -26,6 +27,7 @@ const PREFIX: Range<usize> = 345..500;
 /// star has times behind a shorter prefix.
 const STAR_PREFIX: Range<usize> = 345..476;
 const GNU_TIMES: [Range<usize>; 2] = [345..357, 357..369];
+const STAR_TIMES: [Range<usize>; 2] = [476..488, 488..500];
 
 /// A header whose checksum holds.
 pub(super) struct Header<'a> {
@@ -98,6 +100,31 @@ impl<'a> Header<'a> {
     pub(super) fn mtime(&self) -> Result<i64> {
         let seconds = field_number("mtime", &self.fields.as_old().mtime)?;
         Ok(seconds.clamp(i64::MIN.into(), i64::MAX.into()) as i64)
+    }
+
+    /// The times of access and change that headers of GNU and star may have, where no
+    /// extended header gave others.
+    pub(super) fn read_times(&self, entry: &mut Entry) -> Result<()> {
+        let block = self.fields.as_bytes();
+        let is_star = self.dialect == Dialect::Ustar && block[508..] == *b"tar\0";
+        let fields = match self.dialect {
+            Dialect::Gnu => GNU_TIMES,
+            Dialect::Ustar if is_star => STAR_TIMES,
+            _ => return Ok(()),
+        };
+        let [atime, ctime] = fields.map(|field| -> Result<Option<Time>> {
+            let field = &block[field];
+            if !is_star && field[0] == 0 {
+                return Ok(None);
+            }
+            let seconds = field_number("time", field)?;
+            let seconds = seconds.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
+            Ok(Some(Time { seconds, nanos: 0 }))
+        });
+        let (atime, ctime) = (atime?, ctime?);
+        entry.atime = entry.atime.or(atime);
+        entry.ctime = entry.ctime.or(ctime);
+        Ok(())
     }
 
     /// The numbers of a device, which version 7 did not know.

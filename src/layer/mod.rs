@@ -16,5 +16,5 @@ mod zstandard;
 
 pub(crate) use decompress::{Config as DecoderConfig, Decoder};
 pub(crate) use digest::BlobHasher;
-pub(crate) use entry::{ChunkSource, Entries, Entry, EntryKind, Piece, Time};
+pub(crate) use entry::{ChunkSource, Entries, Entry, EntryKind, Piece, Reading, Time};
 pub(crate) use whiteout::{Whiteout, classify};

@@ -107,6 +107,23 @@ impl Extensions {
     }
 }
 
+/// Whether Go's archive/tar or hcsshim passes a record over that this reader knows; notes the
+/// extended attribute that is lost.
+pub(super) fn is_ignored_by_go(key: &[u8], entry: &mut Entry) -> bool {
+    let name: &[u8] = match key {
+        b"SCHILY.devmajor" | b"SCHILY.devminor" | b"SCHILY.acl.ace" => return true,
+        b"SCHILY.acl.access" => b"system.posix_acl_access",
+        b"SCHILY.acl.default" => b"system.posix_acl_default",
+        b"RHT.security.selinux" => b"security.selinux",
+        _ => match key.strip_prefix(b"LIBARCHIVE.xattr.") {
+            Some(name) => name,
+            None => return false,
+        },
+    };
+    entry.ignored.push(name.to_vec());
+    true
+}
+
 /// An empty value deletes nothing: it is the only way to tell of an attribute of no bytes.
 fn push_xattr(entry: &mut Entry, name: Vec<u8>, value: &[u8]) {
     entry.xattrs.push((name, value.to_vec()));

@@ -365,7 +365,7 @@ impl<'a> Parse<'a, '_> {
                 });
             }
             let mut value: &[u8] = &[];
-            if ino == 0 && size > 0 {
+            if ino == 0 {
                 let start = self.values + usize::from(fields.e_value_offs.get());
                 let range = start..start.saturating_add(size as usize);
                 let Some(found) = self.bytes.get(range.clone()) else {
@@ -378,7 +378,9 @@ impl<'a> Parse<'a, '_> {
                     continue;
                 };
                 value = found;
-                taken.push(range.start..range.end.next_multiple_of(4));
+                if size > 0 {
+                    taken.push(range.start..range.end.next_multiple_of(4));
+                }
             }
             let hash = fields.e_hash.get();
             // In an inode the hash may be left out.

@@ -263,7 +263,7 @@ impl Reader<'_> {
             };
             at += size;
             if dots < 2 {
-                self.dot(entry, name, size, dots, block);
+                self.dot(entry, after, size, dots, block);
                 dots += 1;
                 continue;
             }
@@ -301,10 +301,13 @@ impl Reader<'_> {
         }
     }
 
-    fn dot(&mut self, entry: &DirEntry, name: &[u8], size: usize, dots: u8, block: Option<u64>) {
+    /// Checks the first or second entry, whose name is `after`'s first bytes.
+    fn dot(&mut self, entry: &DirEntry, after: &[u8], size: usize, dots: u8, block: Option<u64>) {
+        let name = &after[..usize::from(entry.name_len)];
         let ino = entry.inode.get();
         let expected: &[u8] = if dots == 0 { b"." } else { b".." };
         let is_right = name == expected
+            && after.get(name.len()) == Some(&0)
             && (dots == 1 || ino == self.directory.ino && size < 2 * 12)
             && ino != 0;
         if !is_right {
@@ -320,7 +323,7 @@ impl Reader<'_> {
             true => DIR,
             false => 0,
         };
-        if entry.file_type != expected {
+        if entry.file_type != 0 && entry.file_type != expected {
             let found = entry.file_type;
             self.wrong(FindingKind::FileType, block, || {
                 format!("the entry . or .. is of type {found}, not {expected}")

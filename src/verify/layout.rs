@@ -300,7 +300,8 @@ impl Check<'_> {
         }
         let inode_size = match s.s_rev_level.get() {
             0 => 128,
-            _ => usize::from(s.s_inode_size.get()),
+            1 => usize::from(s.s_inode_size.get()),
+            unknown => return self.fatal("the revision", unknown.into()),
         };
         if inode_size < 128 || !inode_size.is_power_of_two() || inode_size > block_size {
             return self.fatal("the size of an inode", inode_size as u64);

@@ -131,7 +131,8 @@ impl<'a> Tree<'a> {
                         true => record.entry_type,
                         false => 0,
                     };
-                    if name.entry_type != expected {
+                    // The kernel takes 0 for not known.
+                    if name.entry_type != 0 && name.entry_type != expected {
                         wrong(FindingKind::FileType, &|| {
                             format!(
                                 "the name {} is of type {}, not {expected}",

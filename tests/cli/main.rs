@@ -11,6 +11,8 @@ mod flags;
 #[cfg(test)]
 mod reports;
 #[cfg(test)]
+mod roothash;
+#[cfg(test)]
 mod runhcs;
 #[cfg(test)]
 mod scratch;

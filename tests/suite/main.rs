@@ -12,6 +12,8 @@ mod formats;
 #[cfg(all(test, target_os = "linux"))]
 mod giants;
 #[cfg(test)]
+mod hcsshim;
+#[cfg(test)]
 mod inspect;
 #[cfg(test)]
 mod overlay;
@@ -29,6 +31,8 @@ mod semantics_metadata;
 mod semantics_whiteouts;
 #[cfg(test)]
 mod streams;
+#[cfg(test)]
+mod verify;
 #[cfg(test)]
 mod verity;
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Writes the seeds of the fuzz targets into the folder given: `convert/*`,
-//! `footer/*`, `vhd/*` and `vhdx/*`.
+//! Writes the seeds of the fuzz targets into the folder given: `convert/*`, `footer/*`,
+//! `inflate/*`, `verify/*`, `vhd/*` and `vhdx/*`.
 
 // The coverage that everything here is compiled with calls into it.
 use libfuzzer_sys as _;
@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::Path;
 
 use flate2::Compression;
-use flate2::write::GzEncoder;
+use flate2::write::{DeflateEncoder, GzEncoder};
 use tar::{Builder, EntryType, Header};
 use tar2vhd_fuzz::convert::Choice;
 use tar2vhd_fuzz::tar_blocks::correct_checksums;
@@ -22,7 +22,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 fn main() -> Result<()> {
     let folder = std::env::args_os().nth(1).ok_or("usage: seeds FOLDER")?;
     let folder = Path::new(&folder);
-    for target in ["convert", "footer", "vhd", "vhdx"] {
+    for target in ["convert", "footer", "inflate", "verify", "vhd", "vhdx"] {
         fs::create_dir_all(folder.join(target))?;
     }
 
@@ -60,22 +60,41 @@ fn main() -> Result<()> {
 
     for (name, tar) in &tars {
         // A small limit: the descriptors reserved for it take one block.
-        for prefix in [[0, 4], [1, 4]] {
+        for prefix in [[0, 4], [1, 4], [4, 4]] {
             let input = [&prefix, &tar[..]].concat();
             let (choice, layer) = Choice::split(&input).ok_or("no prefix")?;
             if let Ok((disk, _)) = choice.convert(layer, 1) {
-                fs::write(
-                    folder.join("footer").join(format!("{name}-{}", prefix[0])),
-                    disk,
-                )?;
+                for target in ["footer", "verify"] {
+                    let file = format!("{name}-{}", prefix[0]);
+                    fs::write(folder.join(target).join(file), &disk)?;
+                }
             }
         }
     }
+    write_streams(&folder.join("inflate"), tree)?;
     for (name, file) in vhds()? {
         fs::write(folder.join("vhd").join(name), Sparse::to_short(&file))?;
     }
     for (name, file) in vhdxs()? {
         fs::write(folder.join("vhdx").join(name), Sparse::to_short(&file))?;
+    }
+    Ok(())
+}
+
+/// Deflate streams of every kind of block, to be cut into small and large pieces.
+fn write_streams(folder: &Path, data: &[u8]) -> Result<()> {
+    let few = &data[..data.len().min(600)];
+    for (name, data, level) in [("dynamic", data, 9), ("fixed", few, 1), ("stored", few, 0)] {
+        let mut encoder = DeflateEncoder::new(Vec::new(), Compression::new(level));
+        encoder.write_all(data)?;
+        let stream = encoder.finish()?;
+        for sizes in [[255, 255], [0, 255], [255, 0], [40, 70]] {
+            let seed = [&sizes, &stream[..]].concat();
+            fs::write(
+                folder.join(format!("{name}-{}-{}", sizes[0], sizes[1])),
+                seed,
+            )?;
+        }
     }
     Ok(())
 }

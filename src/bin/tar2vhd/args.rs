@@ -9,6 +9,8 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Parser, Subcommand, ValueEnum, ValueHint};
 use tar2vhd::{Compression, Digest, DiskFormat};
 
+use crate::platform::Platform;
+
 pub(crate) use disk::Disk;
 pub(crate) use scratch::{Runhcs, Scratch, ScratchUuid};
 
@@ -30,6 +32,7 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     Convert(Box<Convert>),
     Inspect(Inspect),
+    Roothash(Roothash),
     Verify(Verify),
     Disk(Disk),
     Scratch(Scratch),
@@ -70,6 +73,16 @@ pub(crate) struct Convert {
     /// What to wrap the file system in.
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
+
+    /// Whose file system to write.
+    #[arg(long, value_enum, default_value_t)]
+    pub profile: Profile,
+
+    /// Reproduce what hcsshim gets wrong, with a warning each, instead of refusing it.
+    ///
+    /// What would be a damaged file system stays refused.
+    #[arg(long)]
+    pub faithful: bool,
 
     /// Keep .wh. names as plain files, not as overlayfs's whiteouts.
     #[arg(long)]
@@ -250,6 +263,77 @@ impl From<Format> for DiskFormat {
     }
 }
 
+/// Print the dm-verity root hashes of the disks that layers would be, and write no disk.
+///
+/// INPUT is a layer, or an image with all its layers, the lowest first: an OCI layout or what
+/// `docker save` writes, a directory or a plain tar. A line has the root hash and INPUT, of an
+/// image the layer's diff ID as well. The layers have to be what the image says they are.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Roothash {
+    /// Layers and images; '-' for a layer on standard input.
+    #[arg(value_name = "INPUT", required = true, value_hint = ValueHint::AnyPath)]
+    pub inputs: Vec<PathBuf>,
+
+    /// Of an image for several platforms, the one that is meant, OS/ARCHITECTURE[/VARIANT];
+    /// by default this machine's, else linux/amd64.
+    #[arg(long, value_name = "PLATFORM")]
+    pub platform: Option<Platform>,
+
+    /// Whose file system the disk has.
+    #[arg(long, value_enum, default_value_t)]
+    pub profile: Profile,
+
+    /// Reproduce what hcsshim gets wrong, with a warning each, instead of refusing it.
+    #[arg(long)]
+    pub faithful: bool,
+
+    /// Keep .wh. names as plain files, not as overlayfs's whiteouts.
+    #[arg(long)]
+    pub no_whiteouts: bool,
+
+    /// The largest disk; space for group descriptors is reserved accordingly.
+    #[arg(long, value_name = "SIZE", default_value = "128GiB", value_parser = size)]
+    pub max_size: u64,
+
+    /// Keep small files inside their inodes.
+    #[arg(long)]
+    pub inline_data: bool,
+
+    /// The salt of the hash tree in hexadecimal digits, - for none; 32 zero bytes by default.
+    #[arg(long, value_name = "HEX", value_parser = salt)]
+    pub verity_salt: Option<Salt>,
+
+    /// How many threads to use; 0 for as many as the machine has.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub threads: usize,
+
+    /// Print one JSON object for each INPUT.
+    #[arg(long)]
+    pub json: bool,
+
+    /// Print no warnings.
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Profile {
+    /// What a good ext4 is today.
+    #[default]
+    Default,
+    /// Byte for byte hcsshim's, as policies of confidential containers name it.
+    Hcsshim,
+}
+
+impl From<Profile> for tar2vhd::Profile {
+    fn from(profile: Profile) -> Self {
+        match profile {
+            Profile::Default => Self::Default,
+            Profile::Hcsshim => Self::Hcsshim,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Inflater {
     /// The fastest.
@@ -349,7 +433,7 @@ fn root_hash(text: &str) -> Result<Digest, String> {
         .map_err(|e: tar2vhd::ParseDigestError| e.to_string())
 }
 
-fn media_type(text: &str) -> Result<MediaType, String> {
+pub(crate) fn media_type(text: &str) -> Result<MediaType, String> {
     const OCI: [&str; 2] = [
         "application/vnd.oci.image.layer.v1.tar",
         "application/vnd.oci.image.layer.nondistributable.v1.tar",

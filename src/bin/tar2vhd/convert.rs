@@ -101,6 +101,8 @@ impl Files {
 fn options(args: &Convert) -> Result<Options, Failure> {
     let mut options = Options::new()
         .format(args.format.into())
+        .profile(args.profile.into())
+        .faithful(args.faithful)
         .whiteouts(!args.no_whiteouts)
         .max_size(args.max_size)
         .max_entries(args.max_entries)

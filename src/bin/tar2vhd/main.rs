@@ -5,7 +5,9 @@ mod convert;
 mod disk;
 mod inspect;
 mod output;
+mod platform;
 mod progress;
+mod roothash;
 mod runhcs;
 mod scratch;
 mod verify;
@@ -50,6 +52,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Convert(args) => convert::run(*args)?,
         Command::Inspect(args) => inspect::run(&args)?,
+        Command::Roothash(args) => roothash::run(&args)?,
         Command::Verify(args) => verify::run(&args)?,
         Command::Disk(args) => disk::run(args)?,
         Command::Scratch(args) => scratch::run(args)?,

@@ -187,7 +187,7 @@ fn extension_headers_apply_to_the_next_entry_alone() {
         }),
         xattrs: vec![(b"user.a".to_vec(), b"1".to_vec())],
         acl_access: Some(b"u::r".to_vec()),
-        acl_default: None,
+        ..Entry::default()
     };
     assert_eq!(entries[0].0, expected);
     let plain = Entry {

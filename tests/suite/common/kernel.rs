@@ -75,8 +75,9 @@ impl Mount {
         let mut output = mount();
         let mut said = super::oracle::shown(&output);
         for _ in 0..20 {
-            // Between its finding a free loop device and taking it, another process took it.
-            if !said.contains("failed to setup loop device") || said.contains("denied") {
+            // Other processes take and free loop devices at the same time: between its finding
+            // one and mounting it, it may have become another's.
+            if output.status.success() || said.contains("denied") || said.contains("permitted") {
                 break;
             }
             std::thread::sleep(Duration::from_millis(50));

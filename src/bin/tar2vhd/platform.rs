@@ -1,0 +1,122 @@
+//! What an image is for.
+
+use std::env::consts;
+use std::fmt;
+use std::str::FromStr;
+
+use serde_json::Value;
+
+/// An operating system and a processor, as OCI names them; all empty where nothing is said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Platform {
+    os: String,
+    architecture: String,
+    /// Empty for any.
+    variant: String,
+}
+
+impl Platform {
+    pub(crate) fn linux_amd64() -> Self {
+        Self {
+            os: "linux".into(),
+            architecture: "amd64".into(),
+            variant: String::new(),
+        }
+    }
+
+    /// This machine's.
+    pub(crate) fn host() -> Self {
+        let os = match consts::OS {
+            "macos" => "darwin",
+            os => os,
+        };
+        // The names of Go, which OCI takes.
+        let architecture = match consts::ARCH {
+            "x86_64" => "amd64",
+            "x86" => "386",
+            "aarch64" => "arm64",
+            "powerpc64" => "ppc64le",
+            "loongarch64" => "loong64",
+            architecture => architecture,
+        };
+        Self {
+            os: os.into(),
+            architecture: architecture.into(),
+            variant: String::new(),
+        }
+    }
+
+    /// That of a descriptor or a configuration, if it has one.
+    pub(crate) fn of_json(object: &Value) -> Option<Self> {
+        let text = |name: &str| object[name].as_str().map(str::to_owned);
+        Some(Self {
+            os: text("os")?,
+            architecture: text("architecture")?,
+            variant: text("variant").unwrap_or_default(),
+        })
+    }
+
+    /// Whether an image for `other` is one for this.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        self.os == other.os
+            && self.architecture == other.architecture
+            && (self.variant.is_empty() || self.variant == other.variant)
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.os.is_empty() {
+            return f.write_str("no platform");
+        }
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        match self.variant.as_str() {
+            "" => Ok(()),
+            variant => write!(f, "/{variant}"),
+        }
+    }
+}
+
+impl FromStr for Platform {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts: Vec<_> = text.split('/').collect();
+        let (os, architecture, variant) = match parts[..] {
+            [os, architecture] => (os, architecture, ""),
+            [os, architecture, variant] if !variant.is_empty() => (os, architecture, variant),
+            _ => return Err(WRONG),
+        };
+        if os.is_empty() || architecture.is_empty() {
+            return Err(WRONG);
+        }
+        Ok(Self {
+            os: os.into(),
+            architecture: architecture.into(),
+            variant: variant.into(),
+        })
+    }
+}
+
+const WRONG: &str = "a platform is written OS/ARCHITECTURE or OS/ARCHITECTURE/VARIANT";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn platforms_are_parsed_as_they_are_shown() {
+        for text in ["linux/amd64", "linux/arm64/v8"] {
+            assert_eq!(text.parse::<Platform>().unwrap().to_string(), text);
+        }
+        for text in ["", "linux", "linux/", "/amd64", "linux/arm/", "a/b/c/d"] {
+            text.parse::<Platform>().unwrap_err();
+        }
+    }
+
+    #[test]
+    fn a_variant_that_is_not_named_is_any() {
+        let [any, v7] = ["linux/arm", "linux/arm/v7"].map(|text| text.parse::<Platform>().unwrap());
+        assert!(any.covers(&v7) && v7.covers(&v7) && !v7.covers(&any));
+    }
+}
