@@ -10,6 +10,7 @@ pub(crate) mod extent;
 pub(crate) mod finish;
 pub(crate) mod format;
 pub(crate) mod geometry;
+mod groups;
 pub(crate) mod hash;
 pub(crate) mod hcsshim;
 pub(crate) mod inode;
