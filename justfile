@@ -14,6 +14,10 @@ check:
 test *ARGS:
     cargo test --workspace {{ ARGS }}
 
+# Fetch containerd for the tests of the plugin; Debian.
+containerd:
+    .ci/containerd
+
 # The tests with large images; minutes and some gigabytes of disk.
 giants:
     TAR2VHD_GIANTS=1 cargo test --test giants

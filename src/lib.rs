@@ -8,6 +8,7 @@ mod ext4;
 mod identity;
 mod inspect;
 mod layer;
+mod lower;
 mod options;
 mod scratch;
 mod summary;
@@ -23,6 +24,7 @@ pub use disk::{
 };
 pub use error::{Error, ErrorKind, Result};
 pub use inspect::{Checks, FileSystem, Inspection, Tally, inspect, inspect_bytes};
+pub use lower::LowerDisks;
 pub use options::{
     CancelToken, DiskFormat, Inflater, LowerEntry, LowerLayers, LowerMetadata, Options, Profile,
     Progress, ScratchOptions,

@@ -50,6 +50,30 @@ pub(crate) fn from_xattr(value: &[u8]) -> Result<Option<Box<[u8]>>, &'static str
     to_disk(entries.collect()).map(Some)
 }
 
+/// Converts the form on disk to that of the system call; `None` if it is damaged.
+pub(crate) fn to_xattr(disk: &[u8]) -> Option<Vec<u8>> {
+    let (head, mut rest) = disk.split_at_checked(4)?;
+    if LE::read_u32(head) != DISK_VERSION {
+        return None;
+    }
+    let mut out = XATTR_VERSION.to_le_bytes().to_vec();
+    while !rest.is_empty() {
+        let (entry, after) = rest.split_at_checked(4)?;
+        out.extend_from_slice(entry);
+        rest = after;
+        let id = match LE::read_u16(entry) {
+            USER | GROUP => {
+                let (id, after) = rest.split_at_checked(4)?;
+                rest = after;
+                LE::read_u32(id)
+            }
+            _ => NO_ID,
+        };
+        out.extend(id.to_le_bytes());
+    }
+    Some(out)
+}
+
 /// Converts text as star, GNU tar and libarchive write it: `tag:name:rwx[:id]`, separated by
 /// commas or line ends. `Ok(None)`: a name without a number, which nothing here can resolve.
 pub(crate) fn from_text(text: &[u8]) -> Result<Option<Box<[u8]>>, &'static str> {
@@ -195,6 +219,14 @@ mod tests {
                 DISK,
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn the_form_on_disk_gives_the_system_calls() {
+        assert_eq!(to_xattr(&DISK).unwrap(), xattr());
+        for damaged in [&DISK[..3], &DISK[..6], &DISK[..14], &[2, 0, 0, 0]] {
+            assert_eq!(to_xattr(damaged), None, "{damaged:?}");
         }
     }
 

@@ -18,6 +18,8 @@ pub(crate) const INDEX_ACL_ACCESS: u8 = 2;
 pub(crate) const INDEX_ACL_DEFAULT: u8 = 3;
 /// e_name_index of `trusted.`.
 pub(crate) const INDEX_TRUSTED: u8 = 4;
+/// e_name_index of `security.`.
+const INDEX_SECURITY: u8 = 6;
 /// e_name_index of `system.`, used for inline data alone.
 pub(super) const INDEX_SYSTEM: u8 = 7;
 
@@ -31,7 +33,7 @@ pub(crate) fn split_name(name: &[u8]) -> Option<(u8, &[u8])> {
     const PREFIXES: [(&[u8], u8); 3] = [
         (b"user.", INDEX_USER),
         (b"trusted.", INDEX_TRUSTED),
-        (b"security.", 6),
+        (b"security.", INDEX_SECURITY),
     ];
     match name {
         b"system.posix_acl_access" => return Some((INDEX_ACL_ACCESS, b"")),
@@ -42,6 +44,19 @@ pub(crate) fn split_name(name: &[u8]) -> Option<(u8, &[u8])> {
         let rest = name.strip_prefix(*prefix)?;
         (!rest.is_empty()).then_some((*index, rest))
     })
+}
+
+/// The full name of what [`split_name`] splits; `None` for an index that it does not give.
+pub(crate) fn full_name(index: u8, rest: &[u8]) -> Option<Vec<u8>> {
+    let prefix: &[u8] = match index {
+        INDEX_USER => b"user.",
+        INDEX_ACL_ACCESS => b"system.posix_acl_access",
+        INDEX_ACL_DEFAULT => b"system.posix_acl_default",
+        INDEX_TRUSTED => b"trusted.",
+        INDEX_SECURITY => b"security.",
+        _ => return None,
+    };
+    Some([prefix, rest].concat())
 }
 
 /// Where the bytes of a value are.

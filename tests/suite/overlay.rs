@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
+use tar2vhd::{LowerDisks, LowerEntry, LowerLayers};
+
 use crate::common::entry::{Entry, Kind, dir, file, link, marker, symlink};
 use crate::common::kernel::Mount;
 use crate::common::layer::{Image, layer_with, options};
@@ -202,9 +204,32 @@ fn check(old: &Things, new: &Things, spelling: &Spelling) {
     let Some(mut shown) = stacked(&lower, &upper) else {
         return;
     };
+    assert_lookups(&[&upper, &lower], &shown, old.keys().chain(new.keys()));
     forget_links(&mut shown);
     let differences = shown.differences(&tree_of(new));
     assert!(differences.is_empty(), "\n{differences}\nby {entries:#?}");
+}
+
+/// The disks, nearest first, answer for these paths as the kernel shows them stacked.
+fn assert_lookups<'a>(
+    disks: &[&Image],
+    shown: &Tree,
+    paths: impl IntoIterator<Item = &'a Vec<u8>>,
+) {
+    let disks = LowerDisks::open(disks.iter().map(|disk| disk.path())).unwrap();
+    let shown = LowerTree(shown.clone());
+    for path in paths {
+        let mut answer = disks.lookup(path).unwrap();
+        if let Some(LowerEntry::Directory(metadata)) = &mut answer {
+            // What overlayfs keeps to itself.
+            metadata
+                .xattrs
+                .retain(|(name, _)| !name.starts_with(b"trusted."));
+            metadata.xattrs.sort();
+        }
+        let path_text = String::from_utf8_lossy(path);
+        assert_eq!(answer, shown.lookup(path).unwrap(), "{path_text}");
+    }
 }
 
 proptest! {

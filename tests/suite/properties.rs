@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
-use tar2vhd::{LowerEntry, LowerLayers, LowerMetadata, Options};
+use tar2vhd::{LowerDisks, LowerEntry, LowerLayers, LowerMetadata, Options};
 
 use crate::common::entry::{Entry, Segment, file, sparse};
 use crate::common::layer::{Image, convert, image, options};
@@ -184,6 +184,12 @@ proptest! {
             let path = [b"d/", &name[..]].concat();
             prop_assert!(tree.0.contains_key(&path), "{}", text(&path));
         }
+        let lower = LowerDisks::open([image.path()]).unwrap();
+        for name in &unique {
+            let found = lower.lookup(&[b"d/", &name[..]].concat()).unwrap();
+            prop_assert_eq!(found, Some(LowerEntry::Other), "{}", text(name));
+        }
+        prop_assert_eq!(lower.lookup(b"d/.absent").unwrap(), None);
         if let Some(copy) = oracle::rebuilt_directories(image.path()) {
             let mut rebuilt = view::read(&std::fs::read(&copy).unwrap()).unwrap();
             rebuilt.0.remove(&b"lost+found"[..]);

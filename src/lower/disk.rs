@@ -1,0 +1,326 @@
+//! Inodes, directories and file contents of a disk that this crate has written.
+//!
+//! Numbers on the disk are checked before they are used: a damaged disk gives an error.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
+
+use super::xattr;
+use crate::error::{Error, Result};
+use crate::ext4::format::{
+    BLOCK_SIZE, DESCRIPTOR_SIZE, DIR_ENTRY_SIZE, DX_ENTRY_SIZE, DX_NODE_OFFSET, DX_ROOT_OFFSET,
+    DirEntry, DxEntry, DxRootInfo, EXTENT_ENTRY_SIZE, EXTENT_MAGIC, EXTENT_MAX_LEN, ExtentHeader,
+    ExtentIndex, ExtentLeaf, GroupDescriptor, HASH_HALF_MD4, INCOMPAT_CSUM_SEED, INCOMPAT_EA_INODE,
+    INCOMPAT_EXTENTS, INCOMPAT_FILETYPE, INCOMPAT_FLEX_BG, INCOMPAT_INLINE_DATA, INCOMPAT_LARGEDIR,
+    INODE_EXTENTS, INODE_INDEX, INODE_INLINE_DATA, INODE_SIZE, Inode, S_IFCHR, S_IFDIR, S_IFLNK,
+    S_IFMT, SUPER_MAGIC, SUPERBLOCK_OFFSET, Superblock,
+};
+use crate::ext4::hash::half_md4;
+use crate::options::LowerMetadata;
+
+/// What is understood of a file system; another feature may change what the rest means.
+const INCOMPAT_KNOWN: u32 = INCOMPAT_FILETYPE
+    | INCOMPAT_EXTENTS
+    | INCOMPAT_FLEX_BG
+    | INCOMPAT_EA_INODE
+    | INCOMPAT_CSUM_SEED
+    | INCOMPAT_LARGEDIR
+    | INCOMPAT_INLINE_DATA;
+/// The kernel's bound on the depth of an extent tree.
+const MAX_DEPTH: u16 = 5;
+/// The kernel's bound on the levels between a hash tree's root and its leaves.
+const MAX_LEVELS: u8 = 2;
+/// Where dx_root_info stands: after `.` and `..`.
+const DX_ROOT_INFO: usize = DX_ROOT_OFFSET - size_of::<DxRootInfo>();
+/// The most bytes of a symbolic link's target.
+const TARGET_MAX: u64 = 4095;
+
+pub(super) type Block = [u8; BLOCK_SIZE];
+
+/// One layer.
+#[derive(Debug)]
+pub(super) struct Disk {
+    file: Mutex<File>,
+    blocks: u32,
+    inodes: u32,
+    inodes_per_group: u32,
+    hash_seed: [u32; 4],
+}
+
+/// What an inode is, as far as a path that leads there asks.
+pub(super) enum Kind {
+    Directory,
+    Symlink(Vec<u8>),
+    /// A character device 0:0.
+    Whiteout,
+    Other,
+}
+
+pub(super) fn damaged(what: &str) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("a damaged layer: {what}"),
+    )
+}
+
+impl Disk {
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let failed = |e| {
+            Error::new(
+                crate::ErrorKind::Input,
+                format!("cannot read the layer {}", path.display()),
+            )
+            .with_source(e)
+        };
+        let mut file = File::open(path).map_err(failed)?;
+        let mut superblock = Superblock::new_zeroed();
+        file.seek(SeekFrom::Start(SUPERBLOCK_OFFSET as u64))
+            .and_then(|_| file.read_exact(superblock.as_mut_bytes()))
+            .map_err(failed)?;
+        let incompatible = superblock.s_feature_incompat.get();
+        let known = superblock.s_magic.get() == SUPER_MAGIC
+            && superblock.s_log_block_size.get() == BLOCK_SIZE.trailing_zeros() - 10
+            && superblock.s_inode_size.get() == INODE_SIZE as u16
+            && superblock.s_inodes_per_group.get() != 0
+            && incompatible & INCOMPAT_EXTENTS != 0
+            && incompatible & !INCOMPAT_KNOWN == 0;
+        if !known {
+            return Err(Error::unsupported(format!(
+                "{} does not hold a layer of the form that is written here",
+                path.display()
+            )));
+        }
+        Ok(Self {
+            file: Mutex::new(file),
+            blocks: superblock.s_blocks_count_lo.get(),
+            inodes: superblock.s_inodes_count.get(),
+            inodes_per_group: superblock.s_inodes_per_group.get(),
+            hash_seed: superblock.s_hash_seed.map(|word| word.get()),
+        })
+    }
+
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(offset))?;
+        file.read_exact(bytes)
+    }
+
+    pub(super) fn block(&self, number: u32) -> io::Result<Block> {
+        if number == 0 || number >= self.blocks {
+            return Err(damaged("a block number out of range"));
+        }
+        let mut block = [0; BLOCK_SIZE];
+        self.read_at(u64::from(number) * BLOCK_SIZE as u64, &mut block)?;
+        Ok(block)
+    }
+
+    pub(super) fn inode(&self, ino: u32) -> io::Result<Inode> {
+        if ino == 0 || ino > self.inodes {
+            return Err(damaged("an inode number out of range"));
+        }
+        let group = (ino - 1) / self.inodes_per_group;
+        let index = (ino - 1) % self.inodes_per_group;
+        let mut descriptor = GroupDescriptor::new_zeroed();
+        let offset = BLOCK_SIZE as u64 + u64::from(group) * DESCRIPTOR_SIZE as u64;
+        self.read_at(offset, descriptor.as_mut_bytes())?;
+        let table = descriptor.bg_inode_table_lo.get();
+        if table == 0 || table >= self.blocks {
+            return Err(damaged("an inode table out of range"));
+        }
+        let mut inode = Inode::new_zeroed();
+        let offset = u64::from(table) * BLOCK_SIZE as u64 + u64::from(index) * INODE_SIZE as u64;
+        self.read_at(offset, inode.as_mut_bytes())?;
+        Ok(inode)
+    }
+
+    pub(super) fn kind(&self, inode: &Inode) -> io::Result<Kind> {
+        Ok(match inode.i_mode.get() & S_IFMT {
+            S_IFDIR => Kind::Directory,
+            S_IFLNK => Kind::Symlink(self.target(inode)?),
+            S_IFCHR if inode.i_block[..8] == [0; 8] => Kind::Whiteout,
+            _ => Kind::Other,
+        })
+    }
+
+    fn target(&self, inode: &Inode) -> io::Result<Vec<u8>> {
+        let len = size(inode);
+        if len == 0 || len > TARGET_MAX {
+            return Err(damaged("a symbolic link of impossible length"));
+        }
+        let len = len as usize;
+        if inode.i_flags.get() & INODE_EXTENTS != 0 {
+            let mut target = self.file_block(inode, 0)?.to_vec();
+            target.truncate(len);
+            return Ok(target);
+        }
+        if inode.i_flags.get() & INODE_INLINE_DATA != 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "a layer whose symbolic links are kept as inline data",
+            ));
+        }
+        let target = inode.i_block.get(..len);
+        Ok(target
+            .ok_or_else(|| damaged("a symbolic link too long for its inode"))?
+            .to_vec())
+    }
+
+    pub(super) fn metadata(&self, inode: &Inode) -> io::Result<LowerMetadata> {
+        let extra = inode.i_mtime_extra.get();
+        let low = inode.i_mtime.get() as i32;
+        let whole = |low: u16, high: u16| u32::from(high) << 16 | u32::from(low);
+        Ok(LowerMetadata {
+            mode: inode.i_mode.get() & 0o7777,
+            uid: whole(inode.i_uid.get(), inode.i_uid_high.get()),
+            gid: whole(inode.i_gid.get(), inode.i_gid_high.get()),
+            // Two bits of the extra field carry the seconds on, the others are nanoseconds.
+            mtime: (i64::from(low) + (i64::from(extra & 3) << 32), extra >> 2),
+            xattrs: xattr::all(self, inode)?,
+        })
+    }
+
+    pub(super) fn is_opaque(&self, inode: &Inode) -> io::Result<bool> {
+        let opaque =
+            |(name, value): &(Vec<u8>, Vec<u8>)| name == b"trusted.overlay.opaque" && value == b"y";
+        Ok(xattr::all(self, inode)?.iter().any(opaque))
+    }
+
+    /// A block of a file's or a directory's contents; zeros where there is a hole.
+    pub(super) fn file_block(&self, inode: &Inode, logical: u32) -> io::Result<Block> {
+        let mut node = inode.i_block.to_vec();
+        let mut above = MAX_DEPTH + 1;
+        loop {
+            let (header, entries) = ExtentHeader::read_from_prefix(&node)
+                .map_err(|_| damaged("an extent tree cut short"))?;
+            let depth = header.eh_depth.get();
+            if header.eh_magic.get() != EXTENT_MAGIC || depth >= above {
+                return Err(damaged("an extent tree"));
+            }
+            above = depth;
+            let count = usize::from(header.eh_entries.get());
+            let entries = entries
+                .get(..count * EXTENT_ENTRY_SIZE)
+                .ok_or_else(|| damaged("an extent node with too many entries"))?
+                .chunks_exact(EXTENT_ENTRY_SIZE);
+            if depth == 0 {
+                let physical = entries
+                    .filter_map(|bytes| ExtentLeaf::read_from_bytes(bytes).ok())
+                    .find_map(|leaf| {
+                        let within = logical.checked_sub(leaf.ee_block.get())?;
+                        let len = u32::from(leaf.ee_len.get());
+                        // A longer one is allocated but not written: it reads as zeros.
+                        (within < len && len <= EXTENT_MAX_LEN)
+                            .then(|| leaf.ee_start_lo.get().checked_add(within))
+                    });
+                return match physical {
+                    None => Ok([0; BLOCK_SIZE]),
+                    Some(physical) => {
+                        self.block(physical.ok_or_else(|| damaged("an extent out of range"))?)
+                    }
+                };
+            }
+            let child = entries
+                .filter_map(|bytes| ExtentIndex::read_from_bytes(bytes).ok())
+                .take_while(|index| index.ei_block.get() <= logical)
+                .last();
+            match child {
+                None => return Ok([0; BLOCK_SIZE]),
+                Some(index) => node = self.block(index.ei_leaf_lo.get())?.to_vec(),
+            }
+        }
+    }
+
+    /// The inode of a name in a directory.
+    pub(super) fn find(&self, dir: &Inode, name: &[u8]) -> io::Result<Option<u32>> {
+        if dir.i_flags.get() & INODE_INLINE_DATA != 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "a layer whose directories are kept as inline data",
+            ));
+        }
+        if dir.i_flags.get() & INODE_INDEX != 0 {
+            let root = self.file_block(dir, 0)?;
+            let info = DxRootInfo::read_from_bytes(&root[DX_ROOT_INFO..DX_ROOT_OFFSET])
+                .map_err(|_| damaged("a hash tree"))?;
+            if info.hash_version != HASH_HALF_MD4 || info.indirect_levels > MAX_LEVELS {
+                return Err(damaged("a hash tree of another kind"));
+            }
+            let (hash, _) = half_md4(&self.hash_seed, name);
+            let node = (&root, DX_ROOT_OFFSET);
+            return self.find_hashed(dir, node, info.indirect_levels, name, hash);
+        }
+        let blocks = size(dir).div_ceil(BLOCK_SIZE as u64);
+        let blocks = u32::try_from(blocks).map_err(|_| damaged("a directory's size"))?;
+        for logical in 0..blocks {
+            if let Some(ino) = find_in_block(&self.file_block(dir, logical)?, name)? {
+                return Ok(Some(ino));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Looks into every leaf that may hold names of this hash: more than one, if a leaf
+    /// ended among them. The node is a block and where its entries start.
+    fn find_hashed(
+        &self,
+        dir: &Inode,
+        (block, offset): (&Block, usize),
+        levels: u8,
+        name: &[u8],
+        hash: u32,
+    ) -> io::Result<Option<u32>> {
+        // In the place of the first hash stand the limit of entries and their count.
+        let count = usize::from(u16::from_le_bytes([block[offset + 2], block[offset + 3]]));
+        let entries: Vec<_> = block
+            .get(offset..offset + count * DX_ENTRY_SIZE)
+            .ok_or_else(|| damaged("a hash tree node with too many entries"))?
+            .chunks_exact(DX_ENTRY_SIZE)
+            .filter_map(|bytes| DxEntry::read_from_bytes(bytes).ok())
+            .collect();
+        for (i, entry) in entries.iter().enumerate() {
+            let starts = if i == 0 { 0 } else { entry.hash.get() & !1 };
+            // The lowest bit says that names of this very hash stand before it, too.
+            let next = entries.get(i + 1).map(|next| next.hash.get());
+            if starts > hash || next.is_some_and(|next| next <= hash) {
+                continue;
+            }
+            let child = self.file_block(dir, entry.block.get())?;
+            let found = match levels.checked_sub(1) {
+                Some(levels) => {
+                    self.find_hashed(dir, (&child, DX_NODE_OFFSET), levels, name, hash)?
+                }
+                None => find_in_block(&child, name)?,
+            };
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn find_in_block(block: &Block, name: &[u8]) -> io::Result<Option<u32>> {
+    let mut rest = &block[..];
+    while !rest.is_empty() {
+        let (entry, after) =
+            DirEntry::read_from_prefix(rest).map_err(|_| damaged("a directory entry cut short"))?;
+        let len = usize::from(entry.rec_len.get());
+        if len < DIR_ENTRY_SIZE || len > rest.len() {
+            return Err(damaged("a directory entry's length"));
+        }
+        let ino = entry.inode.get();
+        if ino != 0 && after.get(..usize::from(entry.name_len)) == Some(name) {
+            return Ok(Some(ino));
+        }
+        rest = &rest[len..];
+    }
+    Ok(None)
+}
+
+pub(super) fn size(inode: &Inode) -> u64 {
+    u64::from(inode.i_size_high.get()) << 32 | u64::from(inode.i_size_lo.get())
+}
