@@ -7,7 +7,7 @@ use crate::common::kernel::Mount;
 use crate::common::layer::{Image, image, options, refused};
 use crate::common::oracle::fsck;
 use crate::common::skip;
-use crate::common::tar::{Header, Tar};
+use crate::common::tar::{Header, Sparse, Tar};
 
 fn wanted() -> bool {
     let wanted = std::env::var_os("TAR2VHD_GIANTS").is_some_and(|value| value != "0");
@@ -95,10 +95,10 @@ fn a_sparse_file_of_50_gib() {
             segments.push(Segment::Hole(hole - 5000));
             segments.push(Segment::Data(vec![i as u8 | 1; 5000]));
         }
-        let image = image(
-            &Tar::of(&[dir("d"), sparse("d/sparse", segments)]),
-            &options(),
-        );
+        let entries = [dir("d"), sparse("d/sparse", segments)];
+        let tar = Tar::new().sparse(Sparse::Pax10);
+        let tar = entries.iter().fold(tar, |tar, entry| tar.add(entry));
+        let image = image(&tar.finish(), &options());
         assert!(image.bytes.len() < 30_000_000, "{}", image.bytes.len());
         let Some(mount) = Mount::image(image.path()) else {
             return;
