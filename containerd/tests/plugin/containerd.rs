@@ -143,6 +143,15 @@ impl Containerd {
         said(&output.stdout)
     }
 
+    /// Waits until containerd calls a plugin again that was away: after a call in vain it does
+    /// not try for a while.
+    fn wait_for_plugin(&self) {
+        wait_for("call of the plugin", || {
+            let list = ["snapshots", "--snapshotter", "lcow", "ls"];
+            self.ctr("default", &list).status.success()
+        });
+    }
+
     fn snapshots(&self, namespace: &str, arguments: &[&str]) -> String {
         self.succeed(
             namespace,
@@ -338,6 +347,7 @@ fn a_process_killed_during_an_unpack_does_no_harm() {
                 containerd.plugin.kill();
                 assert!(!ctr.0.wait().unwrap().success());
                 containerd.plugin.restart();
+                containerd.wait_for_plugin();
             } else {
                 containerd.process = None;
                 ctr.kill();
