@@ -70,12 +70,13 @@ impl Profile {
         Ok(profile)
     }
 
-    /// What the functions whose names contain this took, with all that they called.
+    /// What the one function whose name ends like this, as far as it is a name, took with all
+    /// that it called.
     pub(crate) fn inclusive(&self, part: &str) -> Result<u64> {
         let mut found = self
             .functions
             .iter()
-            .filter(|(name, _)| name.contains(part));
+            .filter(|(name, _)| is_named(name, part));
         let (Some((_, function)), None) = (found.next(), found.next()) else {
             return Err(format!(
                 "not one function is named {part}: it was renamed, or is no longer kept apart \
@@ -85,4 +86,12 @@ impl Profile {
         };
         Ok(function.own + function.called)
     }
+}
+
+/// Whether a function has this name, whatever it is a method or instance of.
+fn is_named(function: &str, name: &str) -> bool {
+    let goes_on = |c: char| c.is_alphanumeric() || "_:".contains(c);
+    function
+        .split_once(name)
+        .is_some_and(|(_, rest)| !rest.starts_with(goes_on))
 }
