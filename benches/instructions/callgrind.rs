@@ -70,8 +70,7 @@ impl Profile {
         Ok(profile)
     }
 
-    /// What the one function whose name ends like this, as far as it is a name, took with all
-    /// that it called.
+    /// What the one function of this name took, with all that it called.
     pub(crate) fn inclusive(&self, part: &str) -> Result<u64> {
         let mut found = self
             .functions
