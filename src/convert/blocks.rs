@@ -48,8 +48,13 @@ pub(super) struct Blocks<'scope> {
     /// Blocks on their way to the hash tree.
     hashed: Option<Stream<'scope>>,
     outputs: Outputs<'scope>,
+    /// Writing has no thread of its own.
+    writes_inline: bool,
     cancel: CancelToken,
 }
+
+/// Decompression, digests, placing, and writing.
+const STAGES: usize = 4;
 
 /// More threads than this hash no faster than a disk is written.
 const HASHERS_MAX: usize = 16;
@@ -64,27 +69,31 @@ pub(super) struct Disk {
 impl<'scope> Blocks<'scope> {
     /// Everything on the caller's thread.
     pub(super) fn inline(outputs: Outputs<'scope>, options: &Options) -> Result<Self> {
-        let stream = Stream::inline(outputs.disk);
         let hashed = outputs.hashes.map(|hashes| Stream::inline(hashes));
-        Self::new(stream, hashed, outputs, options)
+        Self::new(Stream::inline(outputs.disk), true, hashed, outputs, options)
     }
 
-    /// Writes on a thread of `scope`, and hashes on as many as may be.
+    /// Writes on a thread of `scope`, if each stage may have one, and hashes on as many as may be.
     pub(super) fn threaded<'env>(
         scope: &'scope Scope<'scope, 'env>,
         outputs: Outputs<'scope>,
         options: &Options,
         threads: usize,
     ) -> Result<Self> {
-        let stream = Stream::threaded(scope, outputs.disk, 1);
+        let writes_inline = threads < STAGES;
+        let stream = match writes_inline {
+            true => Stream::inline(outputs.disk),
+            false => Stream::threaded(scope, outputs.disk, 1),
+        };
         let hashed = outputs
             .hashes
             .map(|hashes| Stream::threaded(scope, hashes, threads.min(HASHERS_MAX)));
-        Self::new(stream, hashed, outputs, options)
+        Self::new(stream, writes_inline, hashed, outputs, options)
     }
 
     fn new(
         stream: Stream<'scope>,
+        writes_inline: bool,
         hashed: Option<Stream<'scope>>,
         outputs: Outputs<'scope>,
         options: &Options,
@@ -95,14 +104,19 @@ impl<'scope> Blocks<'scope> {
             disk: Wrapped::new(stream, container, outputs.disk),
             hashed,
             outputs,
+            writes_inline,
             cancel: options.cancel.clone(),
         })
     }
 
-    /// How long writers and hashers kept the caller waiting.
-    pub(super) fn waited(&self) -> Duration {
+    /// How long writing and hashing kept the caller waiting.
+    pub(super) fn waited(&self, timings: &Timings) -> Duration {
+        let written = match self.writes_inline {
+            true => timings.wall(Stage::Write),
+            false => self.disk.waited(),
+        };
         let hashed = self.hashed.as_ref().map(Stream::waited);
-        self.disk.waited() + hashed.unwrap_or_default()
+        written + hashed.unwrap_or_default()
     }
 
     /// Ends a disk whose file system has so many blocks.

@@ -1,6 +1,7 @@
 //! The pipeline: a layer in, a disk out, a summary back.
 
 mod blocks;
+mod handover;
 mod hcsshim;
 mod links;
 mod metadata;
@@ -89,19 +90,21 @@ fn run(
             Profile::Default => pipeline::inline(input, options, place(blocks, options)?),
             Profile::Hcsshim => pipeline::inline(input, options, hcsshim(blocks, options)?),
         }?;
-        // All that was written so far was written in between.
-        timings.was_blocked(Stage::Place, timings.wall(Stage::Write));
+        let waited = read.placed.writer.sink().waited(timings);
+        timings.was_blocked(Stage::Place, waited);
         return timings.run(Stage::Finish, || finish(read, options, threads));
     }
     std::thread::scope(|scope| {
         let blocks = Blocks::threaded(scope, outputs, options, threads)?;
         let read = match options.profile {
-            Profile::Default => pipeline::threaded(scope, input, options, place(blocks, options)?),
+            Profile::Default => {
+                pipeline::threaded(scope, input, options, threads, place(blocks, options)?)
+            }
             Profile::Hcsshim => {
-                pipeline::threaded(scope, input, options, hcsshim(blocks, options)?)
+                pipeline::threaded(scope, input, options, threads, hcsshim(blocks, options)?)
             }
         }?;
-        let waited = read.placed.writer.sink().waited();
+        let waited = read.placed.writer.sink().waited(timings);
         timings.was_blocked(Stage::Place, waited);
         timings.run(Stage::Finish, || finish(read, options, threads))
     })

@@ -3,16 +3,15 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{Scope, ScopedJoinHandle};
 
 use super::check_empty;
+use super::handover::{Digests, handover};
 use super::place::{Placed, Placing};
 use crate::chunk::{Chunk, Pool};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::layer::{BlobHasher, ChunkSource, Decoder, DecoderConfig, Entries, Entry};
 use crate::options::{Options, Progress};
 use crate::summary::{Blob, Compression, Warnings};
@@ -27,9 +26,6 @@ pub(super) struct Read<S> {
     /// What the reader warned of.
     pub warnings: Warnings,
 }
-
-/// Chunks that may wait between two stages.
-const QUEUE: usize = 8;
 
 /// Reads a layer on this thread alone.
 pub(super) fn inline<P: Placing>(
@@ -71,67 +67,64 @@ pub(super) fn inline<P: Placing>(
     })
 }
 
-/// Reads a layer with decompression on this thread, digests and placing on others.
+/// Reads a layer with decompression on this thread and placing on another, digests on whichever
+/// has time, or on a third if there may be one.
 pub(super) fn threaded<'scope, P: Placing<Sink: Send + 'scope> + Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     input: impl io::Read,
     options: &'scope Options,
+    threads: usize,
     place: P,
 ) -> Result<Read<P::Sink>> {
     let timings = &options.timings;
+    let (giver, taker) = handover(timings);
     let mut decoder = decoder(input, options)?;
     let compression = decoder.compression();
     let entries = Arc::new(AtomicU64::new(0));
-    let (to_place, chunks) = sync_channel(QUEUE);
-    let (to_digest, parts) = sync_channel(QUEUE);
     let placing = scope.spawn({
         let entries = Arc::clone(&entries);
         move || {
-            let source = Queue { chunks, timings };
-            let read = || read(source, options, place, &entries);
+            let read = || read(taker, options, place, &entries);
             let (_, placed, warnings) = timings.run(Stage::Place, read)?;
             Ok((placed, warnings))
         }
     });
-    let digesting = scope.spawn(move || {
-        timings.run(Stage::Digest, || {
-            let mut digests = Digests::default();
-            while let Ok(part) = timings.starve(Stage::Digest, || parts.recv()) {
-                digests.update(&part);
-                timings.count(Stage::Digest, part.len());
-            }
-            digests.finish(compression)
-        })
+    let shared = giver.shared();
+    let digesting = (threads > 2).then(|| {
+        let shared = Arc::clone(&shared);
+        scope.spawn(move || shared.digest_all())
     });
-    let tap = to_digest.clone();
-    decoder.tap(move |chunk| {
-        // No queue closes early but when its thread ends early, which joining tells.
-        let _ = timings.block(Stage::Decompress, || tap.send(Part::Blob(chunk.clone())));
-        options.cancel.check()
+    decoder.tap(|chunk| {
+        match timings.block(Stage::Decompress, || giver.give_blob(chunk)) {
+            true => options.cancel.check(),
+            // Placing failed, and its error is the one that is told.
+            false => Err(Error::cancelled()),
+        }
     })?;
     let mut meter = Meter::new(options, &entries);
     timings.run(Stage::Decompress, || {
         loop {
             let next = options.cancel.check().and_then(|()| decoder.next_chunk());
             let Some(next) = next.transpose() else { break };
+            if let Ok(chunk) = &next {
+                timings.count(Stage::Decompress, chunk.len());
+                meter.count(decoder.input_bytes(), chunk);
+            }
             let failed = next.is_err();
-            let sent = timings.block(Stage::Decompress, || {
-                if let Ok(chunk) = &next {
-                    timings.count(Stage::Decompress, chunk.len());
-                    let _ = to_digest.send(Part::Layer(chunk.clone()));
-                    meter.count(decoder.input_bytes(), chunk);
-                }
-                to_place.send(next)
-            });
-            if sent.is_err() || failed {
+            let wanted = timings.block(Stage::Decompress, || giver.give(next));
+            if failed || !wanted {
                 break;
             }
         }
     });
-    drop((decoder, to_place, to_digest));
-    let placed = join(placing);
-    let (layer, compressed) = join(digesting);
-    let (placed, warnings) = placed?;
+    drop(decoder);
+    drop(giver);
+    let digests = shared.take_digests();
+    let (placed, warnings) = join(placing)?;
+    if let Some(digesting) = digesting {
+        join(digesting);
+    }
+    let (layer, compressed) = digests.finish(compression);
     Ok(Read {
         placed,
         layer,
@@ -256,61 +249,5 @@ impl<R: io::Read> ChunkSource for Inline<'_, R> {
             timings.count(Stage::Place, chunk.len());
             Ok(Some(chunk))
         })
-    }
-}
-
-/// Chunks from the thread that decodes, whose error comes last.
-struct Queue<'a> {
-    chunks: Receiver<Result<Chunk>>,
-    timings: &'a Timings,
-}
-
-impl ChunkSource for Queue<'_> {
-    fn next_chunk(&mut self) -> Result<Option<Chunk>> {
-        let next = self.timings.starve(Stage::Place, || self.chunks.recv());
-        let chunk = next.ok().transpose()?;
-        self.timings
-            .count(Stage::Place, chunk.as_ref().map_or(0, |chunk| chunk.len()));
-        Ok(chunk)
-    }
-}
-
-/// What is digested.
-enum Part {
-    Blob(Chunk),
-    Layer(Chunk),
-}
-
-impl Deref for Part {
-    type Target = Chunk;
-
-    fn deref(&self) -> &Chunk {
-        let (Self::Blob(chunk) | Self::Layer(chunk)) = self;
-        chunk
-    }
-}
-
-/// The digests of the layer and of the blob it comes in, unless they are the same bytes.
-#[derive(Default)]
-struct Digests {
-    layer: BlobHasher,
-    blob: BlobHasher,
-}
-
-impl Digests {
-    fn update(&mut self, part: &Part) {
-        match part {
-            Part::Layer(chunk) => self.layer.update(chunk),
-            Part::Blob(chunk) => self.blob.update(chunk),
-        }
-    }
-
-    /// The layer's, then the blob's.
-    fn finish(self, compression: Compression) -> (Blob, Blob) {
-        let layer = self.layer.finish();
-        match compression {
-            Compression::None => (layer, layer),
-            _ => (layer, self.blob.finish()),
-        }
     }
 }

@@ -1,0 +1,481 @@
+//! Chunks on their way from the thread that decodes to the one that places, and to the digests.
+//!
+//! Digesting needs no thread of its own: whoever of the two would have to wait for the other
+//! digests instead. So they keep two processors busy however the work divides between the
+//! stages, which three threads on two processors do not: the system leaves a thread that waited
+//! for a moment where it was, behind another one, and the other processor idle. Where there are
+//! more processors a third thread does nothing but digest.
+
+use std::collections::VecDeque;
+use std::ops::Deref;
+use std::sync::{Arc, Condvar, LockResult, Mutex, MutexGuard, PoisonError, TryLockError};
+
+use crate::chunk::Chunk;
+use crate::error::Result;
+use crate::layer::{BlobHasher, ChunkSource};
+use crate::summary::{Blob, Compression};
+use crate::timings::{Stage, Timings};
+
+/// Chunks that may wait to be placed.
+const TO_PLACE: usize = 8;
+
+/// Chunks that end a starvation. After fewer of them the placing thread would be back at once,
+/// and find the other one digesting.
+const ENOUGH: usize = TO_PLACE / 2;
+
+/// Chunks that may wait to be digested: more, so that decoding seldom has to stop for it.
+const TO_DIGEST: usize = 16;
+
+/// What is digested.
+pub(super) enum Part {
+    Blob(Chunk),
+    Layer(Chunk),
+}
+
+impl Deref for Part {
+    type Target = Chunk;
+
+    fn deref(&self) -> &Chunk {
+        let (Self::Blob(chunk) | Self::Layer(chunk)) = self;
+        chunk
+    }
+}
+
+/// The digests of the layer and of the blob it comes in, unless they are the same bytes.
+#[derive(Default)]
+pub(super) struct Digests {
+    pub layer: BlobHasher,
+    pub blob: BlobHasher,
+}
+
+impl Digests {
+    fn update(&mut self, part: &Part) {
+        match part {
+            Part::Layer(chunk) => self.layer.update(chunk),
+            Part::Blob(chunk) => self.blob.update(chunk),
+        }
+    }
+
+    /// The layer's, then the blob's.
+    pub(super) fn finish(self, compression: Compression) -> (Blob, Blob) {
+        let layer = self.layer.finish();
+        match compression {
+            Compression::None => (layer, layer),
+            _ => (layer, self.blob.finish()),
+        }
+    }
+}
+
+/// What the threads share.
+pub(super) struct Handover<'a> {
+    state: Mutex<State>,
+    /// Held by who digests, so that parts are digested in their order. Locked before `state`.
+    digests: Mutex<Digests>,
+    giver: Condvar,
+    taker: Condvar,
+    digester: Condvar,
+    timings: &'a Timings,
+}
+
+#[derive(Default)]
+struct State {
+    to_place: VecDeque<Result<Chunk>>,
+    to_digest: VecDeque<Part>,
+    /// Nothing more comes.
+    ended: bool,
+    /// Nothing more is placed.
+    abandoned: bool,
+    /// The placing thread waits for chunks, or digests until there are enough.
+    starved: bool,
+    /// Who waits: to wake somebody who does not costs a system call.
+    waits: Waits,
+}
+
+#[derive(Default)]
+struct Waits {
+    giver: bool,
+    taker: bool,
+    digester: bool,
+}
+
+impl State {
+    fn has_room(&self) -> bool {
+        // Who is starved gets chunks first, and digests while they come.
+        let most = if self.starved {
+            2 * TO_DIGEST
+        } else {
+            TO_DIGEST
+        };
+        self.to_place.len() < TO_PLACE && self.to_digest.len() < most
+    }
+}
+
+/// The two ends.
+pub(super) fn handover(timings: &Timings) -> (Giver<'_>, Taker<'_>) {
+    let shared = Arc::new(Handover {
+        state: Mutex::default(),
+        digests: Mutex::default(),
+        giver: Condvar::new(),
+        taker: Condvar::new(),
+        digester: Condvar::new(),
+        timings,
+    });
+    (Giver(Arc::clone(&shared)), Taker(shared))
+}
+
+impl Handover<'_> {
+    /// The work of a thread that does nothing but digest.
+    pub(super) fn digest_all(&self) {
+        let mut state = self.lock();
+        loop {
+            if !state.to_digest.is_empty() {
+                drop(state);
+                self.digest_rest();
+                state = self.lock();
+            } else if state.ended || state.abandoned {
+                return;
+            } else {
+                state.waits.digester = true;
+                state = wait(&self.digester, state);
+            }
+        }
+    }
+
+    /// The digests, once nothing more comes to be digested.
+    pub(super) fn take_digests(&self) -> Digests {
+        let mut digests = ignore_poison(self.digests.lock());
+        while self.digest_next(&mut digests) {}
+        std::mem::take(&mut digests)
+    }
+
+    /// Digests what is there, after what others are at.
+    fn digest_rest(&self) {
+        let mut digests = ignore_poison(self.digests.lock());
+        while self.digest_next(&mut digests) {}
+    }
+
+    /// Digests a part, unless there is none or somebody is at one already.
+    fn digest_one(&self) -> bool {
+        match self.digests.try_lock() {
+            Ok(mut digests) => self.digest_next(&mut digests),
+            Err(TryLockError::Poisoned(poisoned)) => self.digest_next(&mut poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => false,
+        }
+    }
+
+    fn digest_next(&self, digests: &mut Digests) -> bool {
+        let mut state = self.lock();
+        let Some(part) = state.to_digest.pop_front() else {
+            return false;
+        };
+        self.wake_giver(state);
+        let timings = self.timings;
+        timings.run(Stage::Digest, || digests.update(&part));
+        timings.count(Stage::Digest, part.len());
+        true
+    }
+
+    fn wake_giver(&self, mut state: MutexGuard<'_, State>) {
+        if state.waits.giver && state.has_room() {
+            state.waits.giver = false;
+            drop(state);
+            self.giver.notify_one();
+        }
+    }
+
+    fn wake_taker(&self, state: &mut State) {
+        if std::mem::take(&mut state.waits.taker) {
+            self.taker.notify_one();
+        }
+    }
+
+    fn wake_others(&self, mut state: MutexGuard<'_, State>) {
+        self.wake_taker(&mut state);
+        if std::mem::take(&mut state.waits.digester) {
+            self.digester.notify_one();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        ignore_poison(self.state.lock())
+    }
+}
+
+/// Nothing is left half done by a panic, which goes on where its thread is joined.
+fn ignore_poison<G>(result: LockResult<G>) -> G {
+    result.unwrap_or_else(PoisonError::into_inner)
+}
+
+fn wait<'m>(condition: &Condvar, state: MutexGuard<'m, State>) -> MutexGuard<'m, State> {
+    ignore_poison(condition.wait(state))
+}
+
+/// The decoding thread's end.
+pub(super) struct Giver<'a>(Arc<Handover<'a>>);
+
+impl<'a> Giver<'a> {
+    pub(super) fn shared(&self) -> Arc<Handover<'a>> {
+        Arc::clone(&self.0)
+    }
+
+    /// Hands on a chunk of the layer, or the error instead of it, as soon as there is room;
+    /// says whether anybody wants more.
+    pub(super) fn give(&self, chunk: Result<Chunk>) -> bool {
+        let mut state = self.room();
+        if state.abandoned {
+            return false;
+        }
+        if let Ok(chunk) = &chunk {
+            state.to_digest.push_back(Part::Layer(chunk.clone()));
+        }
+        state.to_place.push_back(chunk);
+        self.0.wake_others(state);
+        true
+    }
+
+    /// Hands on a chunk of the blob likewise.
+    pub(super) fn give_blob(&self, chunk: &Chunk) -> bool {
+        let mut state = self.room();
+        if state.abandoned {
+            return false;
+        }
+        state.to_digest.push_back(Part::Blob(chunk.clone()));
+        self.0.wake_others(state);
+        true
+    }
+
+    /// Makes itself useful until there is room.
+    fn room(&self) -> MutexGuard<'_, State> {
+        let shared = &self.0;
+        let mut state = shared.lock();
+        while !state.has_room() && !state.abandoned {
+            // A starved thread has nothing else to do: it digests rather than this one.
+            if !state.starved {
+                drop(state);
+                let digested = shared.digest_one();
+                state = shared.lock();
+                if digested || state.has_room() || state.abandoned {
+                    continue;
+                }
+            }
+            state.waits.giver = true;
+            shared.wake_taker(&mut state);
+            state = wait(&shared.giver, state);
+        }
+        // It may have waited for the digests that this thread was at.
+        shared.wake_taker(&mut state);
+        state
+    }
+}
+
+impl Drop for Giver<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.ended = true;
+        self.0.wake_others(state);
+    }
+}
+
+/// The placing thread's end, whose error comes last.
+pub(super) struct Taker<'a>(Arc<Handover<'a>>);
+
+impl Taker<'_> {
+    fn take(&self) -> Option<Result<Chunk>> {
+        let shared = &self.0;
+        let mut enough = 1;
+        loop {
+            let mut state = shared.lock();
+            if state.to_place.len() >= enough || state.ended {
+                state.starved = false;
+                let chunk = state.to_place.pop_front();
+                shared.wake_giver(state);
+                return chunk;
+            }
+            state.starved = true;
+            enough = ENOUGH;
+            shared.wake_giver(state);
+            if !shared.digest_one() {
+                let mut state = shared.lock();
+                if state.to_place.len() < enough && !state.ended {
+                    state.waits.taker = true;
+                    drop(wait(&shared.taker, state));
+                }
+            }
+        }
+    }
+}
+
+impl ChunkSource for Taker<'_> {
+    fn next_chunk(&mut self) -> Result<Option<Chunk>> {
+        let timings = self.0.timings;
+        let chunk = timings.starve(Stage::Place, || self.take()).transpose()?;
+        timings.count(Stage::Place, chunk.as_ref().map_or(0, |chunk| chunk.len()));
+        Ok(chunk)
+    }
+}
+
+impl Drop for Taker<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.abandoned = true;
+        state.to_place.clear();
+        state.waits = Waits::default();
+        drop(state);
+        self.0.giver.notify_one();
+        self.0.digester.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::chunk::Pool;
+    use crate::error::{Error, ErrorKind};
+
+    /// A pseudo-random sequence, the same every time.
+    fn random(seed: u64) -> impl FnMut(u64) -> u64 {
+        let mut state = seed ^ 0x2545_f491_4f6c_dd1d;
+        move |below| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state % below
+        }
+    }
+
+    /// Works for as long as a stage might.
+    fn dawdle(random: &mut impl FnMut(u64) -> u64, most: u64) {
+        match random(4) {
+            0 => thread::sleep(Duration::from_micros(random(most + 1))),
+            1 => thread::yield_now(),
+            _ => {}
+        }
+    }
+
+    fn chunk(pool: &Pool, bytes: &[u8]) -> Chunk {
+        let mut chunk = pool.get();
+        chunk[..bytes.len()].copy_from_slice(bytes);
+        chunk.freeze(bytes.len())
+    }
+
+    /// Hands over numbered chunks, of the layer and between them of the blob.
+    fn hand_over(chunks: u64, pace: [u64; 2], digester: bool) {
+        let timings = Timings::new();
+        let pool = Pool::new();
+        let mut expected = Digests::default();
+        let (giver, mut taker) = handover(&timings);
+        let shared = giver.shared();
+        let digests = thread::scope(|scope| {
+            let placing = scope.spawn(move || {
+                let mut random = random(2);
+                let mut taken = 0_u64;
+                while let Some(chunk) = taker.next_chunk().unwrap() {
+                    assert_eq!(*chunk, taken.to_le_bytes());
+                    taken += 1;
+                    dawdle(&mut random, pace[1]);
+                }
+                taken
+            });
+            if digester {
+                scope.spawn({
+                    let shared = Arc::clone(&shared);
+                    move || shared.digest_all()
+                });
+            }
+            let mut random = random(1);
+            for number in 0..chunks {
+                let part = chunk(&pool, &number.to_le_bytes());
+                for _ in 0..random(3) {
+                    expected.blob.update(&part);
+                    assert!(giver.give_blob(&part));
+                }
+                expected.layer.update(&part);
+                assert!(giver.give(Ok(part)));
+                dawdle(&mut random, pace[0]);
+            }
+            drop(giver);
+            let digests = shared.take_digests();
+            assert_eq!(placing.join().unwrap(), chunks);
+            digests
+        });
+        assert_eq!(
+            digests.finish(Compression::Gzip),
+            expected.finish(Compression::Gzip)
+        );
+    }
+
+    #[test]
+    fn everything_is_placed_and_digested_in_order() {
+        for digester in [false, true] {
+            for chunks in [0, 1, 3, 5] {
+                hand_over(chunks, [0, 0], digester);
+            }
+            for pace in [[0, 0], [300, 0], [0, 300], [100, 100]] {
+                hand_over(1500, pace, digester);
+            }
+        }
+    }
+
+    #[test]
+    fn memory_is_bounded_by_who_is_slow() {
+        let timings = Timings::new();
+        let pool = Pool::new();
+        let (giver, taker) = handover(&timings);
+        let most = thread::scope(|scope| {
+            let placing = scope.spawn(move || {
+                while taker.take().is_some() {
+                    thread::sleep(Duration::from_micros(200));
+                }
+            });
+            let most = (0..300)
+                .map(|_| {
+                    assert!(giver.give(Ok(chunk(&pool, b"chunk"))));
+                    let state = giver.0.lock();
+                    (state.to_place.len(), state.to_digest.len())
+                })
+                .fold((0, 0), |most, now| (most.0.max(now.0), most.1.max(now.1)));
+            drop(giver);
+            placing.join().unwrap();
+            most
+        });
+        assert!(most.0 <= TO_PLACE && most.1 <= 2 * TO_DIGEST, "{most:?}");
+    }
+
+    #[test]
+    fn an_error_comes_after_what_was_before_it() {
+        let timings = Timings::new();
+        let pool = Pool::new();
+        let (giver, mut taker) = handover(&timings);
+        assert!(giver.give(Ok(chunk(&pool, b"good"))));
+        assert!(giver.give(Err(Error::corrupt("bad"))));
+        drop(giver);
+        assert_eq!(*taker.next_chunk().unwrap().unwrap(), *b"good");
+        let error = taker.next_chunk().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert!(taker.next_chunk().unwrap().is_none());
+    }
+
+    #[test]
+    fn who_gives_learns_that_nothing_is_taken_any_more() {
+        for digester in [false, true] {
+            let timings = Timings::new();
+            let pool = Pool::new();
+            let (giver, mut taker) = handover(&timings);
+            let shared = giver.shared();
+            let given = thread::scope(|scope| {
+                scope.spawn(move || taker.next_chunk().unwrap().is_some());
+                if digester {
+                    scope.spawn(move || shared.digest_all());
+                }
+                (0..)
+                    .take_while(|_| giver.give(Ok(chunk(&pool, b"chunk"))))
+                    .count()
+            });
+            assert!(given >= 1);
+            assert!(!giver.give_blob(&chunk(&pool, b"blob")));
+        }
+    }
+}
