@@ -22,8 +22,9 @@ pub(crate) struct Settings<'a> {
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) tree: Tree,
-    /// A directory was replaced while links waited: where a path leads then changes with
-    /// everything that comes, and whether it ever led to the target in between is not promised.
+    /// A directory or symbolic link was replaced while links waited: where a path leads then
+    /// changes with everything that comes, and whether it ever led to the target in between is
+    /// not promised.
     pub(crate) shifting: bool,
     pub(crate) warnings: BTreeSet<WarningKind>,
 }
@@ -34,6 +35,9 @@ pub(crate) struct Refused {
     pub(crate) why: String,
     /// The entry without which it might not be.
     pub(crate) entry: usize,
+    /// Where a link that waits leads is to blame, and that is not promised: see
+    /// [`Outcome::shifting`].
+    pub(crate) shifting: bool,
 }
 
 type Result<T, E = String> = std::result::Result<T, E>;
@@ -96,14 +100,24 @@ pub(crate) fn apply(entries: &[Entry], settings: Settings<'_>) -> Result<Outcome
     };
     for (number, entry) in entries.iter().enumerate() {
         model.now = number;
-        let done = model.entry(entry).and_then(|()| model.bind_waiting());
-        done.map_err(|why| Refused { why, entry: number })?;
+        let refused = |why, shifting| Refused {
+            why,
+            entry: number,
+            shifting,
+        };
+        model.entry(entry).map_err(|why| refused(why, false))?;
+        let bound = model.bind_waiting();
+        bound.map_err(|why| refused(why, model.shifting))?;
     }
     if let Some((_, _, inode)) = model.waiting().first()
         && let Body::Waiting(_, entry) = model.inodes[*inode].1
     {
         let why = "a hard link whose target never came".to_owned();
-        return Err(Refused { why, entry });
+        return Err(Refused {
+            why,
+            entry,
+            shifting: model.shifting,
+        });
     }
     Ok(model.finish())
 }
@@ -373,9 +387,13 @@ impl Model<'_> {
         let hidden = self.hides_all(parent);
         let whited = self.dir(parent).whiteouts.contains_key(name);
         let old = self.dir(parent).names.insert(name.to_vec(), inode);
-        if old.is_some_and(|old| self.is_dir(old)) {
-            self.warnings.insert(WarningKind::ReplacedTree);
-            self.shifting |= !self.waiting().is_empty();
+        if let Some(old) = old {
+            let was_dir = self.is_dir(old);
+            if was_dir {
+                self.warnings.insert(WarningKind::ReplacedTree);
+            }
+            let was_link = matches!(self.inodes[old].1, Body::Other(NodeKind::Symlink(_)));
+            self.shifting |= (was_dir || was_link) && !self.waiting().is_empty();
         }
         if old.is_some_and(|old| self.is_dir(old) && self.dir(old).opaque) {
             // What the layer hides stays hidden, whatever takes the name meanwhile.
