@@ -17,7 +17,7 @@ use crate::summary::{Blob, Compression};
 use crate::timings::{Stage, Timings};
 
 /// Chunks that may wait to be placed.
-const TO_PLACE: usize = 8;
+const TO_PLACE: usize = 16;
 
 /// Chunks that end a starvation. After fewer of them the placing thread would be back at once,
 /// and find the other one digesting.
