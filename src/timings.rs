@@ -55,11 +55,13 @@ impl fmt::Display for Stage {
 pub struct StageTiming {
     /// The stage.
     pub stage: Stage,
-    /// From its beginning to its end.
+    /// From its beginning to its end; of digests and writing, which others may do in between,
+    /// what they took.
     pub wall: Duration,
-    /// Of that, waiting for something to do: for the input, or for the stage before.
+    /// Of that, waiting for something to do, or digesting meanwhile: for the input, or for the
+    /// stage before.
     pub starved: Duration,
-    /// Of that, waiting for the stages behind to take what it made.
+    /// Of that, waiting for the stages behind to take what it made, or doing their work.
     pub blocked: Duration,
     /// Bytes of the layer or disk that went through it; compressed ones too where they are
     /// digested.
@@ -133,10 +135,6 @@ impl Timings {
     /// Notes such a wait that was measured elsewhere.
     pub(crate) fn was_blocked(&self, stage: Stage, time: Duration) {
         add(&self.of(stage).blocked, time);
-    }
-
-    pub(crate) fn wall(&self, stage: Stage) -> Duration {
-        Duration::from_nanos(self.of(stage).wall.load(Ordering::Relaxed))
     }
 
     pub(crate) fn count(&self, stage: Stage, bytes: usize) {

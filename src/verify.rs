@@ -12,6 +12,7 @@ mod directories;
 mod findings;
 mod groups;
 mod hash;
+mod inode;
 mod inodes;
 mod layout;
 mod special;

@@ -48,8 +48,6 @@ pub(super) struct Blocks<'scope> {
     /// Blocks on their way to the hash tree.
     hashed: Option<Stream<'scope>>,
     outputs: Outputs<'scope>,
-    /// Writing has no thread of its own.
-    writes_inline: bool,
     cancel: CancelToken,
 }
 
@@ -70,7 +68,7 @@ impl<'scope> Blocks<'scope> {
     /// Everything on the caller's thread.
     pub(super) fn inline(outputs: Outputs<'scope>, options: &Options) -> Result<Self> {
         let hashed = outputs.hashes.map(|hashes| Stream::inline(hashes));
-        Self::new(Stream::inline(outputs.disk), true, hashed, outputs, options)
+        Self::new(Stream::inline(outputs.disk), hashed, outputs, options)
     }
 
     /// Writes on a thread of `scope`, if each stage may have one, and hashes on as many as may be.
@@ -80,20 +78,18 @@ impl<'scope> Blocks<'scope> {
         options: &Options,
         threads: usize,
     ) -> Result<Self> {
-        let writes_inline = threads < STAGES;
-        let stream = match writes_inline {
+        let stream = match threads < STAGES {
             true => Stream::inline(outputs.disk),
             false => Stream::threaded(scope, outputs.disk, 1),
         };
         let hashed = outputs
             .hashes
             .map(|hashes| Stream::threaded(scope, hashes, threads.min(HASHERS_MAX)));
-        Self::new(stream, writes_inline, hashed, outputs, options)
+        Self::new(stream, hashed, outputs, options)
     }
 
     fn new(
         stream: Stream<'scope>,
-        writes_inline: bool,
         hashed: Option<Stream<'scope>>,
         outputs: Outputs<'scope>,
         options: &Options,
@@ -104,19 +100,14 @@ impl<'scope> Blocks<'scope> {
             disk: Wrapped::new(stream, container, outputs.disk),
             hashed,
             outputs,
-            writes_inline,
             cancel: options.cancel.clone(),
         })
     }
 
     /// How long writing and hashing kept the caller waiting.
-    pub(super) fn waited(&self, timings: &Timings) -> Duration {
-        let written = match self.writes_inline {
-            true => timings.wall(Stage::Write),
-            false => self.disk.waited(),
-        };
+    pub(super) fn waited(&self) -> Duration {
         let hashed = self.hashed.as_ref().map(Stream::waited);
-        written + hashed.unwrap_or_default()
+        self.disk.waited() + hashed.unwrap_or_default()
     }
 
     /// Ends a disk whose file system has so many blocks.

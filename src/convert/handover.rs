@@ -23,7 +23,7 @@ const TO_PLACE: usize = 16;
 /// and find the other one digesting.
 const ENOUGH: usize = TO_PLACE / 2;
 
-/// Chunks that may wait to be digested: more, so that decoding seldom has to stop for it.
+/// Chunks that may wait to be digested, of layer and blob; twice as many while placing starves.
 const TO_DIGEST: usize = 16;
 
 /// What is digested.
@@ -130,7 +130,7 @@ impl Handover<'_> {
         loop {
             if !state.to_digest.is_empty() {
                 drop(state);
-                self.digest_rest();
+                drop(self.digest_rest());
                 state = self.lock();
             } else if state.ended || state.abandoned {
                 return;
@@ -143,15 +143,14 @@ impl Handover<'_> {
 
     /// The digests, once nothing more comes to be digested.
     pub(super) fn take_digests(&self) -> Digests {
-        let mut digests = ignore_poison(self.digests.lock());
-        while self.digest_next(&mut digests) {}
-        std::mem::take(&mut digests)
+        std::mem::take(&mut self.digest_rest())
     }
 
     /// Digests what is there, after what others are at.
-    fn digest_rest(&self) {
+    fn digest_rest(&self) -> MutexGuard<'_, Digests> {
         let mut digests = ignore_poison(self.digests.lock());
         while self.digest_next(&mut digests) {}
+        digests
     }
 
     /// Digests a part, unless there is none or somebody is at one already.
@@ -221,27 +220,24 @@ impl<'a> Giver<'a> {
     /// Hands on a chunk of the layer, or the error instead of it, as soon as there is room;
     /// says whether anybody wants more.
     pub(super) fn give(&self, chunk: Result<Chunk>) -> bool {
-        let mut state = self.room();
-        if state.abandoned {
-            return false;
-        }
-        if let Ok(chunk) = &chunk {
-            state.to_digest.push_back(Part::Layer(chunk.clone()));
-        }
-        state.to_place.push_back(chunk);
-        self.0.wake_others(state);
-        true
+        let part = chunk.as_ref().ok().cloned().map(Part::Layer);
+        self.hand_on(part, Some(chunk))
     }
 
     /// Hands on a chunk of the blob likewise.
     pub(super) fn give_blob(&self, chunk: &Chunk) -> bool {
+        self.hand_on(Some(Part::Blob(chunk.clone())), None)
+    }
+
+    fn hand_on(&self, to_digest: Option<Part>, to_place: Option<Result<Chunk>>) -> bool {
         let mut state = self.room();
-        if state.abandoned {
-            return false;
+        let wanted = !state.abandoned;
+        if wanted {
+            state.to_digest.extend(to_digest);
+            state.to_place.extend(to_place);
+            self.0.wake_others(state);
         }
-        state.to_digest.push_back(Part::Blob(chunk.clone()));
-        self.0.wake_others(state);
-        true
+        wanted
     }
 
     /// Makes itself useful until there is room.

@@ -90,7 +90,7 @@ fn run(
             Profile::Default => pipeline::inline(input, options, place(blocks, options)?),
             Profile::Hcsshim => pipeline::inline(input, options, hcsshim(blocks, options)?),
         }?;
-        let waited = read.placed.writer.sink().waited(timings);
+        let waited = read.placed.writer.sink().waited();
         timings.was_blocked(Stage::Place, waited);
         return timings.run(Stage::Finish, || finish(read, options, threads));
     }
@@ -104,7 +104,7 @@ fn run(
                 pipeline::threaded(scope, input, options, threads, hcsshim(blocks, options)?)
             }
         }?;
-        let waited = read.placed.writer.sink().waited(timings);
+        let waited = read.placed.writer.sink().waited();
         timings.was_blocked(Stage::Place, waited);
         timings.run(Stage::Finish, || finish(read, options, threads))
     })

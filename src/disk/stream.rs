@@ -65,7 +65,7 @@ impl<'scope> Stream<'scope> {
         }
     }
 
-    /// How long writers kept the caller waiting.
+    /// How long writing kept the caller waiting.
     pub(crate) fn waited(&self) -> Duration {
         self.waited
     }
@@ -86,7 +86,7 @@ impl<'scope> Stream<'scope> {
             && self.buffer.is_empty()
             && data.len() >= BUFFER_SIZE
         {
-            outcome.write(*output, offset, data);
+            outcome.write(*output, offset, data, &mut self.waited);
             self.start = offset.saturating_add(data.len() as u64);
             return outcome.check();
         }
@@ -110,7 +110,7 @@ impl<'scope> Stream<'scope> {
         let start = mem::replace(&mut self.start, end);
         match &mut self.sink {
             Sink::Inline { output, outcome } => {
-                outcome.write(*output, start, &self.buffer);
+                outcome.write(*output, start, &self.buffer, &mut self.waited);
                 self.buffer.clear();
                 outcome.check()
             }
@@ -178,9 +178,12 @@ impl Outcome {
         }
     }
 
-    fn write(&mut self, output: &dyn DiskOutput, offset: u64, data: &[u8]) {
+    /// Executes a write and adds the time that it took.
+    fn write(&mut self, output: &dyn DiskOutput, offset: u64, data: &[u8], took: &mut Duration) {
         if self.goes_on(data.len()) {
+            let start = Instant::now();
             let result = output.write_at(offset, data);
+            *took += start.elapsed();
             self.record(offset, data.len(), result);
         }
     }

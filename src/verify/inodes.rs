@@ -2,19 +2,17 @@
 //!
 //! Source: Linux, Documentation/filesystems/ext4, "Index Nodes", "Special inodes".
 
-use std::mem::offset_of;
-
 use rayon::prelude::*;
-use zerocopy::FromBytes;
 
 use super::attributes::{self, Attributes, Found, Value};
 use super::block_map::{BlockMaps, Mapping, Owned, Run};
 use super::blocks::{Blocks, u32_at};
-use super::checksum::{inode_seed, with_hole};
+use super::checksum::inode_seed;
 use super::claims::Claims;
 use super::directories::Directory;
 use super::findings::{FindingKind, Findings, Place};
 use super::groups::Group;
+use super::inode::{DIR, Raw, S_IFSOCK};
 use super::layout::{COMPAT_ORPHAN_FILE, COMPAT_RESIZE_INODE, Layout, RO_COMPAT_QUOTA};
 use super::special;
 use super::{Budget, Unchecked};
@@ -23,11 +21,9 @@ use crate::ext4::checksum::crc32c;
 use crate::ext4::format::{
     COMPAT_DIR_INDEX, COMPAT_HAS_JOURNAL, I_BLOCK_SIZE, INCOMPAT_64BIT, INCOMPAT_EXTENTS,
     INCOMPAT_INLINE_DATA, INCOMPAT_LARGEDIR, INODE_EA_INODE, INODE_EXTENTS, INODE_INDEX,
-    INODE_INLINE_DATA, INODE_SIZE, Inode, JOURNAL_INO, RO_COMPAT_HUGE_FILE, ROOT_INO, S_IFBLK,
-    S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG,
+    INODE_INLINE_DATA, JOURNAL_INO, RO_COMPAT_HUGE_FILE, ROOT_INO, S_IFBLK, S_IFCHR, S_IFDIR,
+    S_IFIFO, S_IFLNK, S_IFMT, S_IFREG,
 };
-
-const S_IFSOCK: u16 = 0o140_000;
 
 // i_flags that are read but never written here.
 const INODE_IMMUTABLE: u32 = 0x10;
@@ -70,91 +66,6 @@ pub(super) enum Use {
 impl Record {
     pub(super) fn is_dir(&self) -> bool {
         self.entry_type == DIR
-    }
-}
-
-/// file_type of a directory.
-pub(super) const DIR: u8 = 2;
-
-/// An inode as it lies on disk.
-struct Raw<'a> {
-    ino: u32,
-    bytes: &'a [u8],
-    fields: Inode,
-}
-
-impl<'a> Raw<'a> {
-    fn new(ino: u32, bytes: &'a [u8]) -> Option<Self> {
-        // An inode of 128 bytes has no extra fields.
-        let mut whole = [0; INODE_SIZE];
-        let len = bytes.len().min(INODE_SIZE);
-        whole[..len].copy_from_slice(&bytes[..len]);
-        let fields = Inode::read_from_bytes(&whole).ok()?;
-        Some(Self { ino, bytes, fields })
-    }
-
-    fn mode(&self) -> u16 {
-        self.fields.i_mode.get()
-    }
-
-    fn links(&self) -> u16 {
-        self.fields.i_links_count.get()
-    }
-
-    fn flags(&self) -> u32 {
-        self.fields.i_flags.get()
-    }
-
-    fn has(&self, flag: u32) -> bool {
-        self.flags() & flag != 0
-    }
-
-    fn size(&self) -> u64 {
-        u64::from(self.fields.i_size_high.get()) << 32 | u64::from(self.fields.i_size_lo.get())
-    }
-
-    fn is(&self, kind: u16) -> bool {
-        self.mode() & S_IFMT == kind
-    }
-
-    fn i_block_is_zero(&self) -> bool {
-        self.fields.i_block.iter().all(|byte| *byte == 0)
-    }
-
-    fn entry_type(&self) -> u8 {
-        match self.mode() & S_IFMT {
-            S_IFREG => 1,
-            S_IFDIR => DIR,
-            S_IFCHR => 3,
-            S_IFBLK => 4,
-            S_IFIFO => 5,
-            S_IFSOCK => 6,
-            S_IFLNK => 7,
-            _ => 0,
-        }
-    }
-
-    /// Whether the checksum matches: the one found and the one computed if not.
-    fn checksum(&self, seed: u32) -> std::result::Result<(), (u32, u32)> {
-        const LOW: usize = offset_of!(Inode, i_checksum_lo);
-        const HIGH: usize = offset_of!(Inode, i_checksum_hi);
-        let (low, high) = (
-            u32::from(self.fields.i_checksum_lo.get()),
-            u32::from(self.fields.i_checksum_hi.get()),
-        );
-        let seed = inode_seed(seed, self.ino, self.fields.i_generation.get());
-        let extra = usize::from(self.fields.i_extra_isize.get());
-        let (found, computed) = if self.bytes.len() > 128 && 128 + extra >= HIGH + 2 {
-            let sum = with_hole(seed, &self.bytes[..HIGH], LOW..LOW + 2);
-            let sum = crc32c(crc32c(sum, &[0; 2]), &self.bytes[HIGH + 2..]);
-            (high << 16 | low, sum)
-        } else {
-            (low, with_hole(seed, self.bytes, LOW..LOW + 2) & 0xFFFF)
-        };
-        match found == computed {
-            true => Ok(()),
-            false => Err((found, computed)),
-        }
     }
 }
 

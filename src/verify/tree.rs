@@ -9,7 +9,8 @@ use super::Budget;
 use super::blocks::Blocks;
 use super::directories::{Directory, Name, Names};
 use super::findings::{FindingKind, Findings, Place};
-use super::inodes::{DIR, Record, Use};
+use super::inode::DIR;
+use super::inodes::{Record, Use};
 use super::layout::Layout;
 use crate::error::Result;
 use crate::ext4::format::{

@@ -26,7 +26,11 @@ mod scratch;
 #[cfg(test)]
 mod semantics_entries;
 #[cfg(test)]
+mod semantics_hard_links;
+#[cfg(test)]
 mod semantics_metadata;
+#[cfg(test)]
+mod semantics_paths;
 #[cfg(test)]
 mod semantics_whiteouts;
 #[cfg(test)]
