@@ -8,7 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// enough that a stage's working set stays in the second-level cache.
 pub(crate) const CHUNK_SIZE: usize = 256 * 1024;
 
-/// Recycles buffers of [`CHUNK_SIZE`] bytes between the stages. A clone shares the buffers.
+/// What a decoder refers back to stands in front of a chunk, at most so many bytes of the chunk
+/// before: then it decodes each chunk as if they lay one behind the other.
+pub(crate) const WINDOW: usize = inflate::WINDOW;
+
+/// Recycles buffers of [`CHUNK_SIZE`] bytes, behind a window, between the stages. A clone shares the buffers.
 #[derive(Clone, Default)]
 pub(crate) struct Pool(Arc<Mutex<Vec<Box<[u8]>>>>);
 
@@ -21,7 +25,7 @@ impl Pool {
     pub(crate) fn get(&self) -> ChunkMut {
         let recycled = self.buffers().pop();
         ChunkMut(Buffer {
-            bytes: recycled.unwrap_or_else(|| vec![0; CHUNK_SIZE].into_boxed_slice()),
+            bytes: recycled.unwrap_or_else(|| vec![0; WINDOW + CHUNK_SIZE].into_boxed_slice()),
             pool: self.clone(),
         })
     }
@@ -55,6 +59,19 @@ impl Drop for Buffer {
 pub(crate) struct ChunkMut(Buffer);
 
 impl ChunkMut {
+    /// Lets the end of the chunk before stand in front: so many bytes, at most a [`WINDOW`].
+    pub(crate) fn follow(&mut self, before: &[u8], window: usize) {
+        // Only the last chunk may be shorter than that, and nothing follows it.
+        let window = window.min(before.len());
+        let end = &before[before.len() - window..];
+        self.0.bytes[WINDOW - window..WINDOW].copy_from_slice(end);
+    }
+
+    /// The window and, from [`WINDOW`] on, the chunk.
+    pub(crate) fn with_window(&mut self) -> &mut [u8] {
+        &mut self.0.bytes
+    }
+
     /// Keeps the first `len` bytes, read-only from here on.
     ///
     /// # Panics
@@ -63,7 +80,7 @@ impl ChunkMut {
         assert!(len <= CHUNK_SIZE, "a chunk holds {CHUNK_SIZE} bytes");
         Chunk {
             buffer: Arc::new(self.0),
-            range: 0..len,
+            range: WINDOW..WINDOW + len,
         }
     }
 }
@@ -72,13 +89,13 @@ impl Deref for ChunkMut {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.0.bytes
+        &self.0.bytes[WINDOW..]
     }
 }
 
 impl DerefMut for ChunkMut {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.0.bytes
+        &mut self.0.bytes[WINDOW..]
     }
 }
 

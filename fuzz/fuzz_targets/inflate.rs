@@ -38,28 +38,36 @@ fuzz_target!(|data: &[u8]| {
 
 fn ours(stream: &[u8], input: usize, output: usize) -> (Vec<u8>, Verdict) {
     let mut inflater = Inflater::new();
-    let mut room = vec![0xa5; output];
     let mut contents = Vec::new();
-    let (mut consumed, mut end) = (0, 0);
-    while contents.len() < MOST {
+    let (mut consumed, mut end, mut filled) = (0, 0, 0);
+    while filled < MOST {
         if consumed == end {
             end = stream.len().min(end + input);
         }
-        let Ok(progress) = inflater.inflate(&stream[consumed..end], &mut room) else {
+        // What a call leaves behind must not matter to the next.
+        contents.truncate(filled);
+        contents.resize(filled + output, 0xa5);
+        let start = inflater.window();
+        let buffer = &mut contents[filled - start..];
+        let Ok(progress) = inflater.inflate(&stream[consumed..end], buffer, start) else {
+            contents.truncate(filled);
             return (contents, Verdict::Invalid);
         };
         consumed += progress.consumed;
-        contents.extend_from_slice(&room[..progress.produced]);
+        filled += progress.produced;
         if progress.ended {
+            contents.truncate(filled);
             return (contents, Verdict::Ended(consumed));
         }
         if progress.consumed == 0 && progress.produced == 0 {
             assert_eq!(consumed, end, "it is stuck");
             if end == stream.len() {
+                contents.truncate(filled);
                 return (contents, Verdict::CutOff);
             }
         }
     }
+    contents.truncate(filled);
     (contents, Verdict::TooLong)
 }
 

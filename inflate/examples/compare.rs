@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use flate2::bufread::GzDecoder;
 use flate2::write::GzEncoder;
 use flate2::{Compression, Crc, Decompress, FlushDecompress, Status};
-use inflate::Inflater;
+use inflate::{Inflater, WINDOW};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -96,22 +96,26 @@ impl<'a> Member<'a> {
         })
     }
 
-    /// The function takes input and output and tells how much of both it used, and whether
-    /// that was all.
+    /// The function takes input, output and where to go on in it, and tells how much of both it
+    /// used, and whether that was all.
     fn inflate<F>(&self, mut decode: F) -> Result<()>
     where
-        F: FnMut(&[u8], &mut [u8]) -> Result<(usize, usize, bool)>,
+        F: FnMut(&[u8], &mut [u8], usize) -> Result<(usize, usize, bool)>,
     {
         let mut crc = Crc::new();
-        let mut output = vec![0; PIECE];
-        let mut filled = 0;
+        let mut output = vec![0; WINDOW + PIECE];
+        let mut filled = WINDOW;
         let mut rest = self.stream;
         loop {
             let input = &rest[..rest.len().min(PIECE)];
-            let (consumed, produced, ended) = decode(input, &mut output[filled..])?;
+            let (consumed, produced, ended) = decode(input, &mut output, filled)?;
             rest = &rest[consumed..];
             crc.update(&output[filled..filled + produced]);
-            filled = (filled + produced) % PIECE;
+            filled += produced;
+            if filled == output.len() {
+                output.copy_within(PIECE.., 0);
+                filled = WINDOW;
+            }
             if ended {
                 break;
             }
@@ -126,19 +130,19 @@ impl<'a> Member<'a> {
     }
 }
 
-fn with_inflater() -> impl FnMut(&[u8], &mut [u8]) -> Result<(usize, usize, bool)> {
+fn with_inflater() -> impl FnMut(&[u8], &mut [u8], usize) -> Result<(usize, usize, bool)> {
     let mut inflater = Inflater::new();
-    move |input, output| {
-        let progress = inflater.inflate(input, output)?;
+    move |input, output, start| {
+        let progress = inflater.inflate(input, output, start)?;
         Ok((progress.consumed, progress.produced, progress.ended))
     }
 }
 
-fn with_zlib_rs() -> impl FnMut(&[u8], &mut [u8]) -> Result<(usize, usize, bool)> {
+fn with_zlib_rs() -> impl FnMut(&[u8], &mut [u8], usize) -> Result<(usize, usize, bool)> {
     let mut engine = Decompress::new(false);
-    move |input, output| {
+    move |input, output, start| {
         let (consumed, produced) = (engine.total_in(), engine.total_out());
-        let status = engine.decompress(input, output, FlushDecompress::None)?;
+        let status = engine.decompress(input, &mut output[start..], FlushDecompress::None)?;
         Ok((
             (engine.total_in() - consumed) as usize,
             (engine.total_out() - produced) as usize,

@@ -1,8 +1,8 @@
 //! A streaming DEFLATE (RFC 1951) decoder, as fast as the format allows.
 //!
 //! [`Inflater`] takes a stream in pieces of any size and gives out its contents in pieces of
-//! any size. What surrounds the stream, such as the header and trailer of gzip or zlib, is the
-//! caller's.
+//! any size, to buffers in which the end of the piece before stands in front. What surrounds
+//! the stream, such as the header and trailer of gzip or zlib, is the caller's.
 //!
 //! It accepts what zlib accepts, and refuses what zlib refuses, byte for byte.
 //!
@@ -13,16 +13,18 @@
 //! /// Inflates a stream from a reader; what follows the stream in the last piece is lost.
 //! fn inflate(mut reader: impl Read) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
 //!     let mut inflater = inflate::Inflater::new();
-//!     let (mut input, mut output) = ([0; 4096], vec![0; 65536]);
-//!     let mut contents = Vec::new();
+//!     let mut input = [0; 4096];
+//!     let (mut contents, mut filled) = (Vec::new(), 0);
 //!     loop {
 //!         let read = reader.read(&mut input)?;
 //!         let mut rest = &input[..read];
 //!         loop {
-//!             let progress = inflater.inflate(rest, &mut output)?;
+//!             contents.resize(filled + 65536, 0);
+//!             let progress = inflater.inflate(rest, &mut contents, filled)?;
 //!             rest = &rest[progress.consumed..];
-//!             contents.extend_from_slice(&output[..progress.produced]);
+//!             filled += progress.produced;
 //!             if progress.ended {
+//!                 contents.truncate(filled);
 //!                 return Ok(contents);
 //!             }
 //!             if progress.produced == 0 {
@@ -45,13 +47,14 @@ mod bits;
 mod error;
 mod fast;
 mod header;
-mod history;
+mod output;
 mod table;
 
 use bits::Bits;
 pub use error::Error;
 use header::Header;
-use history::{History, Output};
+use output::Output;
+pub use output::WINDOW;
 use table::{DISTANCE_ROOT, Entry, LITERAL_ROOT, Tables};
 
 /// Inflates one DEFLATE stream after the other.
@@ -64,7 +67,8 @@ pub struct Inflater {
     count: u32,
     header: Box<Header>,
     tables: Box<Tables>,
-    history: History,
+    window: usize,
+    fast: fast::Loop,
 }
 
 /// What one call of [`Inflater::inflate`] did.
@@ -133,7 +137,8 @@ impl Inflater {
             count: 0,
             header: Box::new(Header::new()),
             tables: Box::new(Tables::new()),
-            history: History::new(),
+            window: 0,
+            fast: fast::best(),
         }
     }
 
@@ -143,17 +148,23 @@ impl Inflater {
         self.last = false;
         self.held = 0;
         self.count = 0;
-        self.history.clear();
+        self.window = 0;
     }
 
-    /// Inflates as much as `input` has and `output` has room for.
+    /// How many bytes of the stream's contents the next call refers to at most: all there are
+    /// so far, or the last [`WINDOW`].
+    pub fn window(&self) -> usize {
+        self.window
+    }
+
+    /// Inflates as much as `input` has and `buffer` has room for from `start` on.
     ///
-    /// The next call goes on with what was not consumed of the input, and with other output:
-    /// the inflater keeps what it refers to. A call that neither consumes nor produces
-    /// anything, with room in `output`, needs more input, and if there is none the stream
-    /// was cut off.
+    /// The next call goes on with what was not consumed of the input. Before `start`, in the
+    /// same buffer or a copy of its end, stand the last [`window`](Self::window) bytes that
+    /// earlier calls produced. A call that neither consumes nor produces anything, with room
+    /// in `buffer`, needs more input, and if there is none the stream was cut off.
     ///
-    /// Output beyond [`Progress::produced`] may be overwritten with bytes that mean nothing.
+    /// The buffer beyond [`Progress::produced`] may be overwritten with bytes that mean nothing.
     /// After the stream's end nothing is consumed or produced.
     ///
     /// # Errors
@@ -161,21 +172,35 @@ impl Inflater {
     /// If the stream is invalid, once the bytes before that place are given out: they may
     /// have come with a call that told of no error, and the next one does. From then on every
     /// call fails, until [`reset`](Self::reset).
-    pub fn inflate(&mut self, input: &[u8], output: &mut [u8]) -> Result<Progress, Error> {
+    ///
+    /// # Panics
+    ///
+    /// If `start` is less than [`window`](Self::window), or beyond the buffer.
+    pub fn inflate(
+        &mut self,
+        input: &[u8],
+        buffer: &mut [u8],
+        start: usize,
+    ) -> Result<Progress, Error> {
+        assert!(
+            (self.window..=buffer.len()).contains(&start),
+            "the window stands in front, in the buffer"
+        );
         let mut bits = Bits::new(self.held, self.count, input);
-        let mut sink = Output {
-            bytes: output,
-            filled: 0,
-            history: &self.history,
+        let mut output = Output {
+            bytes: &mut buffer[start - self.window..],
+            filled: self.window,
         };
         let run = Run {
             state: &mut self.state,
             last: &mut self.last,
             header: &mut self.header,
             tables: &mut self.tables,
+            fast: self.fast,
         };
-        let stop = run.until_stop(&mut bits, &mut sink);
-        let produced = sink.filled;
+        let stop = run.until_stop(&mut bits, &mut output);
+        let produced = output.filled - self.window;
+        self.window = output.filled.min(WINDOW);
         if !matches!(stop, Stop::Starved) {
             bits.give_back();
         }
@@ -185,7 +210,6 @@ impl Inflater {
                 return Err(error);
             }
         }
-        self.history.append(&output[..produced]);
         self.held = bits.held;
         self.count = bits.count;
         Ok(Progress {
@@ -196,12 +220,13 @@ impl Inflater {
     }
 }
 
-/// The state of an inflater, without the history that the output borrows.
+/// The state of an inflater, as its parts are needed.
 struct Run<'a> {
     state: &'a mut State,
     last: &'a mut bool,
     header: &'a mut Header,
     tables: &'a mut Tables,
+    fast: fast::Loop,
 }
 
 impl Run<'_> {
@@ -264,7 +289,7 @@ impl Run<'_> {
                 State::Symbols
             }
             State::Symbols => {
-                if fast::run(self.tables, bits, output)? {
+                if (self.fast)(self.tables, bits, output)? {
                     State::Block
                 } else {
                     self.symbol(bits, output)?

@@ -90,18 +90,21 @@ impl<'t, R: Read> Decoder<'t, R> {
             return self.input.next_chunk();
         };
         let mut chunk = self.pool.get();
-        let len = match engine {
-            Engine::Gzip(gzip) => gzip.read(&mut self.input, &mut chunk)?,
-            Engine::Zstd(zstd) => zstd.read(&mut self.input, &mut chunk)?,
+        let chunk = match engine {
+            Engine::Gzip(gzip) => gzip.fill(&mut self.input, chunk)?,
+            Engine::Zstd(zstd) => {
+                let len = zstd.read(&mut self.input, &mut chunk)?;
+                chunk.freeze(len)
+            }
         };
         if std::mem::take(&mut self.at_start)
-            && let Some(inner) = Format::of(&chunk[..len])
-            && !header::starts_with_header(&chunk[..len])
+            && let Some(inner) = Format::of(&chunk)
+            && !header::starts_with_header(&chunk)
         {
             let outer = name(self.compression());
             return Err(unsupported(&format!("{} inside {outer}", inner.name()), 0));
         }
-        Ok((len > 0).then(|| chunk.freeze(len)))
+        Ok((!chunk.is_empty()).then_some(chunk))
     }
 
     /// Shows all chunks of a compressed input as they are read, also where they give no

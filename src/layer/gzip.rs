@@ -7,6 +7,7 @@ use crc32fast::Hasher as Crc;
 use flate2::{Decompress, FlushDecompress, Status};
 
 use super::input::Input;
+use crate::chunk::{Chunk, ChunkMut, WINDOW};
 use crate::error::{Error, Result};
 use crate::options::Inflater;
 
@@ -23,6 +24,8 @@ pub(super) struct Gzip {
     /// How many those are, modulo 2^32.
     length: u32,
     state: State,
+    /// What the next chunk follows.
+    last: Option<Chunk>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -42,16 +45,28 @@ impl Gzip {
             crc: Crc::new(),
             length: 0,
             state: State::Header,
+            last: None,
         }
     }
 
-    /// Fills `output`; less only where the input ends, verified to its last byte.
-    pub(super) fn read<R: Read>(
+    /// Fills a chunk; less only where the input ends, verified to its last byte.
+    pub(super) fn fill<R: Read>(
         &mut self,
         input: &mut Input<R>,
-        output: &mut [u8],
-    ) -> Result<usize> {
-        let mut filled = 0;
+        mut chunk: ChunkMut,
+    ) -> Result<Chunk> {
+        if let Some(last) = &self.last {
+            chunk.follow(last, self.deflate.window());
+        }
+        let filled = self.inflate(input, chunk.with_window())?;
+        let chunk = chunk.freeze(filled - WINDOW);
+        self.last = Some(chunk.clone());
+        Ok(chunk)
+    }
+
+    /// Fills `output` behind the window, up to the index in the answer.
+    fn inflate<R: Read>(&mut self, input: &mut Input<R>, output: &mut [u8]) -> Result<usize> {
+        let mut filled = WINDOW;
         while filled < output.len() {
             match self.state {
                 State::End => break,
@@ -66,7 +81,7 @@ impl Gzip {
                     let available = input.fill()?;
                     let exhausted = available.is_empty();
                     // Called even with no input left: output may be pending.
-                    let step = self.deflate.inflate(available, &mut output[filled..]);
+                    let step = self.deflate.inflate(available, output, filled);
                     let Some(step) = step else {
                         return Err(damaged("an invalid deflate stream", input));
                     };
@@ -212,11 +227,19 @@ impl Deflate {
         }
     }
 
-    /// Inflates as much as fits; none if the stream is invalid.
-    fn inflate(&mut self, input: &[u8], output: &mut [u8]) -> Option<Step> {
+    /// How much of the contents so far must stand before what comes next.
+    fn window(&self) -> usize {
+        match self {
+            Self::Own(inflater) => inflater.window(),
+            Self::ZlibRs(_) => 0,
+        }
+    }
+
+    /// Inflates as much as fits from `start` on; none if the stream is invalid.
+    fn inflate(&mut self, input: &[u8], output: &mut [u8], start: usize) -> Option<Step> {
         match self {
             Self::Own(inflater) => {
-                let progress = inflater.inflate(input, output).ok()?;
+                let progress = inflater.inflate(input, output, start).ok()?;
                 Some(Step {
                     consumed: progress.consumed,
                     produced: progress.produced,
@@ -225,6 +248,7 @@ impl Deflate {
             }
             Self::ZlibRs(zlib) => {
                 let (before_in, before_out) = (zlib.total_in(), zlib.total_out());
+                let output = &mut output[start..];
                 let status = zlib.decompress(input, output, FlushDecompress::None).ok()?;
                 Some(Step {
                     consumed: (zlib.total_in() - before_in) as usize,

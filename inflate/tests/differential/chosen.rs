@@ -104,6 +104,53 @@ fn the_whole_window() {
     }
 }
 
+/// As many bits as the format allows between one refill of the bit buffer and the next.
+#[test]
+fn the_longest_codes() {
+    let noise: Vec<u8> = (0..33_000_u32).map(|i| (i * i >> 6) as u8).collect();
+    // A literal, a length and a distance with the most extra bits take so many bits each.
+    for (literal, distance) in [(11, 9), (11, 15), (12, 9), (15, 9), (15, 15), (11, 8)] {
+        // One code of each length, and what is left shared by codes of the longest.
+        let shared = |longest: u8, symbols: &[usize]| {
+            let least = symbols.len().next_power_of_two().trailing_zeros() as u8;
+            let mut lengths = vec![0; 286];
+            let mut fillers = (0..256).filter(|filler| !symbols.contains(filler));
+            for length in 1..=longest - least {
+                lengths[fillers.next().unwrap()] = length;
+            }
+            for symbol in symbols {
+                lengths[*symbol] = longest;
+            }
+            for _ in symbols.len()..1 << least {
+                lengths[fillers.next().unwrap()] = longest;
+            }
+            lengths
+        };
+        let codes = Codes {
+            literals: shared(literal, &[97, 98, 99, 256, 281, 284]),
+            distances: shared(distance, &[26, 27, 28, 29])[..30].to_vec(),
+        };
+        let mut out = BitWriter::default();
+        out.stored(false, &noise, !33_000);
+        out.dynamic(true, &codes.literals, &codes.distances);
+        let mut symbols = Vec::new();
+        for i in 0..4000_usize {
+            let literals = i.wrapping_mul(i) / 7 % 5;
+            symbols.extend((0..literals).map(|j| Symbol::Literal(97 + ((i + j) % 3) as u8)));
+            let extra = (i as u64).wrapping_mul(0x9e37_79b9) & 0x1f_ffff;
+            symbols.push(Symbol::Match(281 + i % 2 * 3, 26 + i % 4, extra));
+        }
+        write_symbols(&mut out, &codes, &symbols);
+        let expected = zlib(&out.bytes);
+        assert!(matches!(expected.1, Verdict::Ended(_)));
+        for outputs in [ROOMY, &[1_000_000], &[300]] {
+            let actual = pieces(&mut Inflater::new(), &out.bytes, WHOLE, outputs);
+            assert_eq!(actual.1, expected.1, "{literal} {distance}");
+            assert!(actual.0 == expected.0, "{literal} {distance}");
+        }
+    }
+}
+
 /// One byte further back than there is.
 #[test]
 fn too_far_back() {

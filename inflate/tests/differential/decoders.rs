@@ -4,7 +4,7 @@ use std::io::Write;
 
 use flate2::write::DeflateEncoder;
 use flate2::{Compression, Decompress, FlushDecompress, Status};
-use inflate::Inflater;
+use inflate::{Inflater, WINDOW};
 
 pub(crate) const WHOLE: &[usize] = &[usize::MAX / 2];
 /// An output that takes the inner loop but for its last bytes, and calls that follow one
@@ -54,7 +54,7 @@ pub(crate) fn pieces(
     outputs: &[usize],
 ) -> Outcome {
     let mut contents = Vec::new();
-    let mut buffer = vec![0; *outputs.iter().max().unwrap()];
+    let mut filled = 0;
     let mut consumed = 0;
     let (mut inputs, mut outputs) = (inputs.iter().cycle(), outputs.iter().cycle());
     let mut end = 0;
@@ -63,19 +63,27 @@ pub(crate) fn pieces(
         if consumed == end || idle > 0 {
             end = input.len().min(end + inputs.next().unwrap());
         }
-        let output = &mut buffer[..*outputs.next().unwrap()];
+        let room = *outputs.next().unwrap();
         // What a call leaves behind must not matter to the next.
-        output.fill(0xa5);
-        let Ok(progress) = inflater.inflate(&input[consumed..end], output) else {
-            assert!(inflater.inflate(&input[consumed..], output).is_err());
+        contents.truncate(filled);
+        contents.resize(filled + room, 0xa5);
+        let start = filled.min(WINDOW);
+        assert_eq!(inflater.window(), start);
+        let buffer = &mut contents[filled - start..];
+        let Ok(progress) = inflater.inflate(&input[consumed..end], buffer, start) else {
+            let again = inflater.inflate(&input[consumed..], buffer, start);
+            assert!(again.is_err());
+            contents.truncate(filled);
             return (contents, Verdict::Invalid);
         };
         consumed += progress.consumed;
         assert!(consumed <= end);
-        contents.extend_from_slice(&output[..progress.produced]);
+        filled += progress.produced;
         if progress.ended {
-            let after = inflater.inflate(&input[consumed..], output).unwrap();
+            let after = inflater.inflate(&input[consumed..], &mut contents, filled);
+            let after = after.unwrap();
             assert_eq!((after.consumed, after.produced, after.ended), (0, 0, true));
+            contents.truncate(filled);
             return (contents, Verdict::Ended(consumed));
         }
         if progress.consumed > 0 || progress.produced > 0 {
@@ -83,9 +91,10 @@ pub(crate) fn pieces(
             continue;
         }
         // With room it must have taken the input; without, the next call has room.
-        assert!(output.is_empty() || consumed == end, "it is stuck");
+        assert!(room == 0 || consumed == end, "it is stuck");
         idle += 1;
-        if end == input.len() && !output.is_empty() {
+        if end == input.len() && room > 0 {
+            contents.truncate(filled);
             return (contents, Verdict::CutOff);
         }
     }
