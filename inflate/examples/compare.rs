@@ -20,6 +20,9 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const PIECE: usize = 256 * 1024;
 
+/// How much of input and output was used, and whether that was all.
+type Step = Result<(usize, usize, bool)>;
+
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let made = std::env::temp_dir().join("inflate-compare.gz");
@@ -96,11 +99,10 @@ impl<'a> Member<'a> {
         })
     }
 
-    /// The function takes input, output and where to go on in it, and tells how much of both it
-    /// used, and whether that was all.
+    /// The function takes input, output and where to go on in it.
     fn inflate<F>(&self, mut decode: F) -> Result<()>
     where
-        F: FnMut(&[u8], &mut [u8], usize) -> Result<(usize, usize, bool)>,
+        F: FnMut(&[u8], &mut [u8], usize) -> Step,
     {
         let mut crc = Crc::new();
         let mut output = vec![0; WINDOW + PIECE];
@@ -130,7 +132,7 @@ impl<'a> Member<'a> {
     }
 }
 
-fn with_inflater() -> impl FnMut(&[u8], &mut [u8], usize) -> Result<(usize, usize, bool)> {
+fn with_inflater() -> impl FnMut(&[u8], &mut [u8], usize) -> Step {
     let mut inflater = Inflater::new();
     move |input, output, start| {
         let progress = inflater.inflate(input, output, start)?;
@@ -138,7 +140,7 @@ fn with_inflater() -> impl FnMut(&[u8], &mut [u8], usize) -> Result<(usize, usiz
     }
 }
 
-fn with_zlib_rs() -> impl FnMut(&[u8], &mut [u8], usize) -> Result<(usize, usize, bool)> {
+fn with_zlib_rs() -> impl FnMut(&[u8], &mut [u8], usize) -> Step {
     let mut engine = Decompress::new(false);
     move |input, output, start| {
         let (consumed, produced) = (engine.total_in(), engine.total_out());

@@ -308,7 +308,7 @@ mod tests {
             match kind {
                 0 => contents.extend((0..number).map(|i| b"etaoin shrdlu\n"[i * i % 14])),
                 1 => contents.extend(vec![state as u8; number / 4]),
-                2 => contents.extend((0..number).map(|i| (state as usize * i >> 9) as u8)),
+                2 => contents.extend((0..number).map(|i| ((state as usize * i) >> 9) as u8)),
                 _ => {
                     let start = contents.len().saturating_sub(number * 11);
                     let end = contents.len().min(start + number / 2);
