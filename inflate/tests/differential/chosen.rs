@@ -107,7 +107,7 @@ fn the_whole_window() {
 /// As many bits as the format allows between one refill of the bit buffer and the next.
 #[test]
 fn the_longest_codes() {
-    let noise: Vec<u8> = (0..33_000_u32).map(|i| (i * i >> 6) as u8).collect();
+    let noise: Vec<u8> = (0..33_000_u32).map(|i| ((i * i) >> 6) as u8).collect();
     // A literal, a length and a distance with the most extra bits take so many bits each.
     for (literal, distance) in [(11, 9), (11, 15), (12, 9), (15, 9), (15, 15), (11, 8)] {
         // One code of each length, and what is left shared by codes of the longest.
