@@ -34,7 +34,10 @@ const DISTANCE_BITS: u32 = DISTANCE_ROOT + 13;
 const OUT_MARGIN: usize = 2 + MAX_LENGTH + COPY_MARGIN;
 
 /// Bytes that copying a match may write beyond its end.
-const COPY_MARGIN: usize = 32;
+const COPY_MARGIN: usize = COPIED;
+
+/// Bytes of a match that are copied at once, more often than not too many.
+const COPIED: usize = 40;
 
 /// Decodes symbols until the block ends or there is less than a margin; says whether the
 /// block ended.
@@ -93,7 +96,8 @@ fn run(tables: &Tables, bits: &mut Bits<'_>, output: &mut Output<'_>) -> Result<
             // SAFETY: an iteration gets here at most three times.
             let word = unsafe { next.cast::<[u8; 8]>().read() };
             held |= u64::from_le_bytes(word).wrapping_shl(count);
-            next = unsafe { next.add((63 - usize::from(count as u8)) / 8) };
+            // (63 - count) / 8, in fewer steps.
+            next = unsafe { next.add(7).sub((count >> 3 & 7) as usize) };
             count |= 56;
         };
     }
@@ -226,29 +230,24 @@ fn run(tables: &Tables, bits: &mut Bits<'_>, output: &mut Output<'_>) -> Result<
 /// `COPY_MARGIN` bytes behind it all is in one slice, which is the caller's to write.
 #[inline(always)]
 unsafe fn copy_match(to: *mut u8, distance: usize, length: usize) {
-    // SAFETY: every write begins before `end`, or is one of the first two, and is of 16 bytes
-    // at most. Every read is before the write.
+    // SAFETY: every write is of the first `COPIED` bytes, or begins before `end` and ends no
+    // further than a margin behind it. Every read is before the write.
     unsafe {
         let mut from = to.sub(distance).cast_const();
         let mut to = to;
         let end = to.add(length);
-        if distance >= 16 {
-            copy::<16>(from, to);
-            copy::<16>(from.add(16), to.add(16));
-            if length > 32 {
-                from = from.add(32);
-                to = to.add(32);
+        if distance >= 8 {
+            // Words, not more at a time: a word is likely to lie in one that was just written,
+            // which need not have left the processor's store buffer then.
+            copy_words::<{ COPIED / 8 }>(from, to);
+            if length > COPIED {
+                from = from.add(COPIED);
+                to = to.add(COPIED);
                 while to < end {
-                    copy::<16>(from, to);
-                    from = from.add(16);
-                    to = to.add(16);
+                    copy_words::<4>(from, to);
+                    from = from.add(32);
+                    to = to.add(32);
                 }
-            }
-        } else if distance >= 8 {
-            while to < end {
-                copy::<8>(from, to);
-                from = from.add(8);
-                to = to.add(8);
             }
         } else {
             // A word that repeats the distance's bytes, and how far the repetition goes on.
@@ -280,13 +279,20 @@ unsafe fn copy_match(to: *mut u8, distance: usize, length: usize) {
     }
 }
 
+/// Copies words one after the other, each before the next one is read.
+///
 /// # Safety
 ///
-/// So many bytes can be read and written.
+/// So many words can be read and written.
 #[inline(always)]
-unsafe fn copy<const N: usize>(from: *const u8, to: *mut u8) {
-    // SAFETY: that is what the caller says.
-    unsafe { to.cast::<[u8; N]>().write(from.cast::<[u8; N]>().read()) }
+unsafe fn copy_words<const N: usize>(from: *const u8, to: *mut u8) {
+    for i in 0..N {
+        // SAFETY: that is what the caller says.
+        unsafe {
+            let word = from.add(8 * i).cast::<[u8; 8]>().read();
+            to.add(8 * i).cast::<[u8; 8]>().write(word);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -89,11 +89,12 @@ impl Entry {
         (self.0 >> 16 & 0x7fff) as usize
     }
 
-    /// The length or distance, given the bits that the code begins.
+    /// The length or distance of a base, given the bits that the code begins.
     #[inline(always)]
     pub(crate) fn with_extra(self, held: u64) -> usize {
         let bits = held & ((1 << self.total_bits()) - 1);
-        self.value() + (bits >> self.code_bits()) as usize
+        // As a base has no flags, nothing need be masked: of a shift only six bits count.
+        (self.0 >> 16) as usize + bits.wrapping_shr(self.0 >> 8) as usize
     }
 }
 

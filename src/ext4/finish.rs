@@ -65,11 +65,33 @@ impl Default for DirBlocks {
 /// How often each value's inode is named by an entry.
 type References = HashMap<u32, u32>;
 
-/// Entries of directories that are made at a time; more only for a single directory.
+/// Directories that are made at a time, and names in them; more only for a single directory.
+const DIRECTORIES_AT_A_TIME: usize = 1 << 10;
 const ENTRIES_AT_A_TIME: usize = 1 << 16;
+/// Blocks of a single directory that are made at a time.
+const BLOCKS_AT_A_TIME: usize = 256;
 /// Blocks of the inode tables that one task makes, and tasks at a time.
 const TABLE_SPAN: u32 = 64;
-const TABLE_SPANS: u32 = 16;
+const TABLE_SPANS: usize = 16;
+
+/// Makes batches, in parallel where `make` is, and writes each while the next one is made.
+fn make_and_write<B: Send, M: Send>(
+    batches: impl IntoIterator<Item = B>,
+    make: impl Fn(B) -> Result<M> + Sync,
+    mut write: impl FnMut(M) -> Result<()> + Send,
+) -> Result<()> {
+    let mut last = None;
+    for batch in batches {
+        let (made, written) = match last.take() {
+            Some(last) => rayon::join(|| make(batch), || write(last)),
+            None => (make(batch), Ok(())),
+        };
+        written?;
+        last = Some(made?);
+    }
+    last.map_or(Ok(()), write)
+}
+
 impl<S: BlockSink> Writer<S> {
     /// Writes everything that is left and the superblock last.
     pub(crate) fn finish(mut self, identity: &Identity) -> Result<Finished<S>> {
@@ -235,26 +257,37 @@ impl<S: BlockSink> Writer<S> {
             }
             false => hcsshim::directory_order(&self.tree),
         };
-        let mut next = 0;
-        while next < all.len() {
+        let Self {
+            tree, area, seed, ..
+        } = self;
+        let mut rest = &all[..];
+        let batches = std::iter::from_fn(|| {
             let mut entries = 0;
-            let first = next;
-            while next < all.len() && (next == first || entries < ENTRIES_AT_A_TIME) {
-                entries += self.tree.dir(all[next]).map_or(0, |dir| dir.names as usize);
-                next += 1;
-            }
-            let Self {
-                tree, area, seed, ..
-            } = self;
-            let made: Vec<_> = all[first..next]
-                .par_iter()
-                .map(|ino| match profile.hashed_directories {
+            let begins = |ino: &Ino| {
+                let goes_on = entries < ENTRIES_AT_A_TIME;
+                entries += tree.dir(*ino).map_or(0, |dir| dir.names as usize);
+                goes_on
+            };
+            let most = &rest[..rest.len().min(DIRECTORIES_AT_A_TIME)];
+            let count = most.iter().map(begins).take_while(|begins| *begins).count();
+            let (batch, later) = rest.split_at(count);
+            rest = later;
+            (count > 0).then_some(batch)
+        });
+        let make = |batch: &[Ino]| -> Result<Vec<_>> {
+            let made = batch.par_iter().map(|ino| {
+                let dir = match profile.hashed_directories {
                     true => directory(tree, *ino, *seed, &identity.hash_seed),
                     false => plain_directory(tree, *ino),
-                })
-                .collect();
-            let mut extra = Vec::new();
-            for (ino, dir) in all[first..next].iter().zip(&made) {
+                };
+                let blocks = (dir.blocks() <= BLOCKS_AT_A_TIME as u64).then(|| all_blocks(&dir));
+                (*ino, dir, blocks)
+            });
+            Ok(made.collect())
+        };
+        let mut extra = Vec::new();
+        make_and_write(batches, make, |made| {
+            for (ino, dir, blocks) in made {
                 if dir.indirect_levels() > 2 {
                     return Err(Error::limit(
                         "a directory with more names than ext4 can index",
@@ -262,7 +295,10 @@ impl<S: BlockSink> Writer<S> {
                 }
                 levels = levels.max(dir.indirect_levels());
                 let start = area.reserve(dir.blocks())?;
-                write_blocks(&mut area.sink, start, dir)?;
+                match blocks {
+                    Some(blocks) => area.sink.write(start.into(), &blocks)?,
+                    None => write_blocks(&mut area.sink, start, &dir)?,
+                }
                 let mut extents = match profile.checksums {
                     true => ExtentTree::new(checksum::inode_seed(*seed, ino.get())),
                     false => ExtentTree::unchecked(),
@@ -272,9 +308,9 @@ impl<S: BlockSink> Writer<S> {
                 let before = area.taken;
                 let root = extents.finish(|node| area.append(node))?;
                 if area.taken > before {
-                    extra.push((*ino, area.taken - before));
+                    extra.push((ino, area.taken - before));
                 }
-                if let Body::Directory(index) = tree.node(*ino).body {
+                if let Body::Directory(index) = tree.node(ino).body {
                     let (count, indexed) = (dir.blocks(), dir.is_indexed());
                     done[index as usize] = DirBlocks {
                         root,
@@ -283,10 +319,10 @@ impl<S: BlockSink> Writer<S> {
                     };
                 }
             }
-            drop(made);
-            for (ino, blocks) in extra {
-                tree.node_mut(ino).blocks = blocks;
-            }
+            Ok(())
+        })?;
+        for (ino, blocks) in extra {
+            tree.node_mut(ino).blocks = blocks;
         }
         Ok((done, levels))
     }
@@ -337,13 +373,15 @@ impl<S: BlockSink> Writer<S> {
         // Tables past the last inode stay zero, as they are.
         let end = tree.last_ino().div_ceil(INODES_PER_BLOCK);
         let starts: Vec<u32> = (0..end).step_by(TABLE_SPAN as usize).collect();
-        for batch in starts.chunks(TABLE_SPANS as usize) {
-            let tables: Result<Vec<_>> = batch.par_iter().map(|first| span(*first)).collect();
-            for (first, table) in batch.iter().zip(tables?) {
-                write_table(&mut area.sink, geometry, *first, &table)?;
-            }
-        }
-        Ok(())
+        let make = |batch: &[u32]| -> Result<Vec<_>> {
+            let tables = batch.par_iter().map(|first| Ok((*first, span(*first)?)));
+            tables.collect()
+        };
+        make_and_write(starts.chunks(TABLE_SPANS), make, |tables| {
+            let mut tables = tables.into_iter();
+            tables
+                .try_for_each(|(first, table)| write_table(&mut area.sink, geometry, first, &table))
+        })
     }
 
     /// The superblock, but for its checksum.
@@ -437,7 +475,6 @@ fn superblock_block(sb: &mut Superblock, offset: usize) -> [u8; BLOCK_SIZE] {
     block
 }
 
-/// A number in two fields, the low one first.
 /// s_state: unmounted cleanly.
 const STATE_CLEAN: u16 = 1;
 /// s_errors: go on after an error.
@@ -587,21 +624,28 @@ fn directory<'a>(tree: &'a Tree, ino: Ino, seed: u32, hash_seed: &[u32; 4]) -> D
     Directory::indexed(ino.get(), parent, seed, entries)
 }
 
+/// The blocks of a directory of not too many.
+fn all_blocks(dir: &Directory<'_>) -> Vec<u8> {
+    let mut blocks = vec![0; dir.blocks() as usize * BLOCK_SIZE];
+    for (i, block) in blocks.chunks_exact_mut(BLOCK_SIZE).enumerate() {
+        dir.fill(i, block);
+    }
+    blocks
+}
+
 /// Makes the blocks of a directory, a batch of them in parallel, and writes them in order.
 fn write_blocks(sink: &mut impl BlockSink, start: u32, dir: &Directory<'_>) -> Result<()> {
-    const AT_A_TIME: usize = 256;
     let blocks = dir.blocks() as usize;
-    for first in (0..blocks).step_by(AT_A_TIME) {
-        let mut buffer = vec![0; AT_A_TIME.min(blocks - first) * BLOCK_SIZE];
-        if buffer.len() == BLOCK_SIZE {
-            dir.fill(first, &mut buffer);
-        } else {
-            let numbered = buffer.par_chunks_exact_mut(BLOCK_SIZE).enumerate();
-            numbered.for_each(|(i, block)| dir.fill(first + i, block));
-        }
-        sink.write(u64::from(start) + first as u64, &buffer)?;
-    }
-    Ok(())
+    let firsts: Vec<_> = (0..blocks).step_by(BLOCKS_AT_A_TIME).collect();
+    let make = |first: usize| {
+        let mut buffer = vec![0; BLOCKS_AT_A_TIME.min(blocks - first) * BLOCK_SIZE];
+        let numbered = buffer.par_chunks_exact_mut(BLOCK_SIZE).enumerate();
+        numbered.for_each(|(i, block)| dir.fill(first + i, block));
+        Ok((first, buffer))
+    };
+    make_and_write(firsts, make, |(first, buffer)| {
+        sink.write(u64::from(start) + first as u64, &buffer)
+    })
 }
 
 const _: () = assert!(

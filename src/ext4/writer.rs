@@ -21,7 +21,7 @@ use super::xattr::{self, Placement, Reserved, Set, Value};
 use crate::error::{Error, Result};
 
 /// Takes blocks in: those never written read as zero.
-pub(crate) trait BlockSink {
+pub(crate) trait BlockSink: Send {
     /// Writes whole blocks from a block number on.
     fn write(&mut self, block: u64, data: &[u8]) -> Result<()>;
 }
