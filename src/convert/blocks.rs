@@ -215,13 +215,26 @@ fn most_bytes(outputs: Outputs<'_>, options: &Options) -> u64 {
     }
 }
 
-impl BlockSink for Blocks<'_> {
-    fn write(&mut self, block: u64, data: &[u8]) -> Result<()> {
-        self.cancel.check()?;
-        let offset = block * BLOCK_SIZE as u64;
+impl Blocks<'_> {
+    fn put(&mut self, offset: u64, data: &[u8]) -> Result<()> {
         if let Some(hashed) = &mut self.hashed {
             hashed.write(offset, data)?;
         }
         self.disk.put(offset, data)
+    }
+}
+
+impl BlockSink for Blocks<'_> {
+    fn write(&mut self, block: u64, data: &[u8]) -> Result<()> {
+        self.cancel.check()?;
+        self.put(block * BLOCK_SIZE as u64, data)
+    }
+
+    fn write_padded(&mut self, block: u64, data: &[u8]) -> Result<()> {
+        const ZEROS: [u8; BLOCK_SIZE] = [0; BLOCK_SIZE];
+        self.cancel.check()?;
+        let offset = block * BLOCK_SIZE as u64;
+        self.put(offset, data)?;
+        self.put(offset + data.len() as u64, &ZEROS[data.len()..])
     }
 }

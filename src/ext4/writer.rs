@@ -24,6 +24,13 @@ use crate::error::{Error, Result};
 pub(crate) trait BlockSink: Send {
     /// Writes whole blocks from a block number on.
     fn write(&mut self, block: u64, data: &[u8]) -> Result<()>;
+
+    /// Writes a block of which `data` is the beginning, and the rest zero.
+    fn write_padded(&mut self, block: u64, data: &[u8]) -> Result<()> {
+        let mut bytes = [0; BLOCK_SIZE];
+        bytes[..data.len()].copy_from_slice(data);
+        self.write(block, &bytes)
+    }
 }
 
 /// What shapes the bytes beside the contents.
@@ -63,6 +70,26 @@ impl<S: BlockSink> Area<S> {
         let start = self.reserve((data.len() / BLOCK_SIZE) as u64)?;
         self.sink.write(start.into(), data)?;
         Ok(start)
+    }
+
+    /// Gives a block of a file the next place and writes it there; without data, a place only
+    /// if zeros take one.
+    fn put_block(
+        &mut self,
+        file: &mut File,
+        logical: u32,
+        data: Option<&[u8]>,
+        zeros_take_place: bool,
+    ) -> Result<()> {
+        if data.is_none() && !zeros_take_place {
+            return Ok(());
+        }
+        let physical = self.reserve(1)?;
+        if let Some(data) = data {
+            self.sink.write_padded(physical.into(), data)?;
+        }
+        file.extents
+            .push(logical, 1, physical, &mut |node| self.append(node))
     }
 
     /// Takes the next blocks without writing them.
@@ -107,6 +134,8 @@ pub(crate) struct File {
     at: u64,
     /// Whether data, not just a hole, came for the block that is not full yet.
     dirty: bool,
+    /// The block that its end does not fill has its place already.
+    ended: bool,
     start: u32,
     /// How many blocks were given out before its first.
     taken: u32,
@@ -245,6 +274,7 @@ impl<S: BlockSink> Writer<S> {
             size,
             at: 0,
             dirty: false,
+            ended: false,
             start: self.area.next,
             taken: self.area.taken,
             extents: self.extent_tree(ino),
@@ -288,6 +318,9 @@ impl<S: BlockSink> Writer<S> {
         }
         let (whole, tail) = rest.split_at(rest.len() / BLOCK_SIZE * BLOCK_SIZE);
         self.put_blocks(file, whole)?;
+        if !tail.is_empty() && file.at + tail.len() as u64 == file.size {
+            return self.put_tail(file, tail);
+        }
         self.partial[..tail.len()].copy_from_slice(tail);
         file.dirty = !tail.is_empty();
         file.at += tail.len() as u64;
@@ -337,17 +370,28 @@ impl<S: BlockSink> Writer<S> {
     /// The block in `partial` ends where the file is now.
     fn end_block(&mut self, file: &mut File) -> Result<()> {
         let data = (file.dirty && self.config.keep_zeros) || !is_zero(&*self.partial);
-        if data || self.config.profile.zeros_take_place {
-            let physical = match data {
-                true => self.area.append(&*self.partial)?,
-                false => self.area.reserve(1)?,
-            };
-            let logical = ((file.at - 1) / BLOCK_SIZE as u64) as u32;
-            let Self { area, .. } = self;
-            file.extents
-                .push(logical, 1, physical, &mut |node| area.append(node))?;
-        }
+        let logical = ((file.at - 1) / BLOCK_SIZE as u64) as u32;
+        let Self { area, partial, .. } = self;
+        let zeros_take_place = self.config.profile.zeros_take_place;
+        area.put_block(
+            file,
+            logical,
+            data.then_some(&partial[..]),
+            zeros_take_place,
+        )?;
         file.dirty = false;
+        Ok(())
+    }
+
+    /// Appends the end of a file, which does not fill its block.
+    fn put_tail(&mut self, file: &mut File, tail: &[u8]) -> Result<()> {
+        let data = self.config.keep_zeros || !is_zero(tail);
+        let logical = (file.at / BLOCK_SIZE as u64) as u32;
+        let zeros_take_place = self.config.profile.zeros_take_place;
+        self.area
+            .put_block(file, logical, data.then_some(tail), zeros_take_place)?;
+        file.at += tail.len() as u64;
+        file.ended = true;
         Ok(())
     }
 
@@ -394,7 +438,7 @@ impl<S: BlockSink> Writer<S> {
             Body::Inline(inline.into())
         } else {
             let filled = (file.at % BLOCK_SIZE as u64) as usize;
-            if filled > 0 {
+            if filled > 0 && !file.ended {
                 self.partial[filled..].fill(0);
                 self.end_block(&mut file)?;
             }
