@@ -652,3 +652,53 @@ const _: () = assert!(
     BITS_PER_BLOCK <= u16::MAX as u32,
     "counts of a group fit 16 bits"
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs numbered batches of which some fail to be made or written; answers what was
+    /// written and the error, in a pool of so many threads.
+    fn run(threads: usize, made_until: u32, written_until: u32) -> (Vec<u32>, Option<String>) {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        let mut written = Vec::new();
+        let failed = |what: &str, batch: u32| Error::limit(format!("{what} {batch}"));
+        let result = pool.unwrap().install(|| {
+            make_and_write(
+                0..10,
+                |batch| match batch < made_until {
+                    true => Ok(batch),
+                    false => Err(failed("make", batch)),
+                },
+                |batch| {
+                    if batch >= written_until {
+                        return Err(failed("write", batch));
+                    }
+                    written.push(batch);
+                    Ok(())
+                },
+            )
+        });
+        (written, result.err().map(|error| error.to_string()))
+    }
+
+    #[test]
+    fn batches_are_written_in_order_and_the_first_error_is_told() {
+        for threads in [1, 2, 4] {
+            assert_eq!(run(threads, 10, 10), ((0..10).collect(), None));
+            assert_eq!(
+                run(threads, 10, 9),
+                ((0..9).collect(), Some("write 9".into()))
+            );
+            assert_eq!(
+                run(threads, 5, 10),
+                ((0..5).collect(), Some("make 5".into()))
+            );
+            assert_eq!(
+                run(threads, 5, 4),
+                ((0..4).collect(), Some("write 4".into()))
+            );
+            assert_eq!(run(threads, 0, 0), (Vec::new(), Some("make 0".into())));
+        }
+    }
+}
