@@ -60,9 +60,10 @@ pub(crate) struct ChunkMut(Buffer);
 
 impl ChunkMut {
     /// Lets the end of the chunk before stand in front: so many bytes, at most a [`WINDOW`].
+    ///
+    /// # Panics
+    /// When `before` has fewer.
     pub(crate) fn follow(&mut self, before: &[u8], window: usize) {
-        // Only the last chunk may be shorter than that, and nothing follows it.
-        let window = window.min(before.len());
         let end = &before[before.len() - window..];
         self.0.bytes[WINDOW - window..WINDOW].copy_from_slice(end);
     }

@@ -10,6 +10,9 @@ use libfuzzer_sys::fuzz_target;
 /// The most bytes of contents that are looked at.
 const MOST: usize = 1 << 20;
 
+/// Bytes behind the buffer that must stay as they are.
+const GUARD: usize = 64;
+
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
     /// After so many bytes of input.
@@ -44,13 +47,15 @@ fn ours(stream: &[u8], input: usize, output: usize) -> (Vec<u8>, Verdict) {
         if consumed == end {
             end = stream.len().min(end + input);
         }
-        let end_of_room = filled + output;
-        if contents.len() < end_of_room {
-            contents.resize(end_of_room, 0xa5);
-        }
+        let room_end = filled + output;
+        contents.resize(contents.len().max(room_end + GUARD), 0);
+        contents[room_end..room_end + GUARD].fill(0xa5);
         let start = inflater.window();
-        let buffer = &mut contents[filled - start..end_of_room];
-        let Ok(progress) = inflater.inflate(&stream[consumed..end], buffer, start) else {
+        let buffer = &mut contents[filled - start..room_end];
+        let result = inflater.inflate(&stream[consumed..end], buffer, start);
+        let guard = &contents[room_end..room_end + GUARD];
+        assert!(guard == [0xa5; GUARD], "it writes beyond the buffer");
+        let Ok(progress) = result else {
             contents.truncate(filled);
             return (contents, Verdict::Invalid);
         };

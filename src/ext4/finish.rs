@@ -65,9 +65,10 @@ impl Default for DirBlocks {
 /// How often each value's inode is named by an entry.
 type References = HashMap<u32, u32>;
 
-/// Directories that are made at a time, and names in them; more only for a single directory.
-const DIRECTORIES_AT_A_TIME: usize = 1 << 10;
-const ENTRIES_AT_A_TIME: usize = 1 << 16;
+/// Directories that are made at a time, and names in them: more than a few MiB only for a single
+/// directory, since two batches are there at once.
+const DIRECTORIES_AT_A_TIME: usize = 1 << 9;
+const ENTRIES_AT_A_TIME: usize = 1 << 14;
 /// Blocks of a single directory that are made at a time.
 const BLOCKS_AT_A_TIME: usize = 256;
 /// Blocks of the inode tables that one task makes, and tasks at a time.

@@ -7,7 +7,7 @@ use crc32fast::Hasher as Crc;
 use flate2::{Decompress, FlushDecompress, Status};
 
 use super::input::Input;
-use crate::chunk::{Chunk, ChunkMut, WINDOW};
+use crate::chunk::{CHUNK_SIZE, Chunk, ChunkMut, WINDOW};
 use crate::error::{Error, Result};
 use crate::options::Inflater;
 
@@ -60,7 +60,9 @@ impl Gzip {
         }
         let filled = self.inflate(input, chunk.with_window())?;
         let chunk = chunk.freeze(filled - WINDOW);
-        self.last = Some(chunk.clone());
+        // One that is not full is the last.
+        let goes_on = chunk.len() == CHUNK_SIZE && self.deflate.window() > 0;
+        self.last = goes_on.then(|| chunk.clone());
         Ok(chunk)
     }
 

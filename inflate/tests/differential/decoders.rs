@@ -11,6 +11,9 @@ pub(crate) const WHOLE: &[usize] = &[usize::MAX / 2];
 /// another closely enough for matches to reach across them.
 pub(crate) const ROOMY: &[usize] = &[40_000];
 
+/// Bytes behind the buffer that must stay as they are.
+const GUARD: usize = 64;
+
 /// How a stream ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -66,11 +69,15 @@ pub(crate) fn pieces(
         let room = *outputs.next().unwrap();
         // What a call leaves behind must not matter to the next.
         contents.truncate(filled);
-        contents.resize(filled + room, 0xa5);
+        contents.resize(filled + room + GUARD, 0xa5);
         let start = filled.min(WINDOW);
         assert_eq!(inflater.window(), start);
-        let buffer = &mut contents[filled - start..];
-        let Ok(progress) = inflater.inflate(&input[consumed..end], buffer, start) else {
+        let buffer = &mut contents[filled - start..filled + room];
+        let result = inflater.inflate(&input[consumed..end], buffer, start);
+        let guard = &contents[filled + room..];
+        assert_eq!(guard, [0xa5; GUARD], "it writes beyond the buffer");
+        let Ok(progress) = result else {
+            let buffer = &mut contents[filled - start..filled + room];
             let again = inflater.inflate(&input[consumed..], buffer, start);
             assert!(again.is_err());
             contents.truncate(filled);
