@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The size of every buffer: a multiple of the tar block and of the file system block, small
+/// The size of every chunk: a multiple of the tar block and of the file system block, small
 /// enough that a stage's working set stays in the second-level cache.
 pub(crate) const CHUNK_SIZE: usize = 256 * 1024;
 
@@ -12,7 +12,7 @@ pub(crate) const CHUNK_SIZE: usize = 256 * 1024;
 /// before: then it decodes each chunk as if they lay one behind the other.
 pub(crate) const WINDOW: usize = inflate::WINDOW;
 
-/// Recycles buffers of [`CHUNK_SIZE`] bytes, behind a window, between the stages. A clone shares the buffers.
+/// Recycles buffers of a chunk behind a window between the stages. A clone shares the buffers.
 #[derive(Clone, Default)]
 pub(crate) struct Pool(Arc<Mutex<Vec<Box<[u8]>>>>);
 

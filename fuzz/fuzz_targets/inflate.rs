@@ -43,7 +43,10 @@ fn ours(stream: &[u8], input: usize, output: usize) -> (Vec<u8>, Verdict) {
     let mut inflater = Inflater::new();
     let mut contents = Vec::new();
     let (mut consumed, mut end, mut filled) = (0, 0, 0);
-    while filled < MOST {
+    let verdict = loop {
+        if filled >= MOST {
+            break Verdict::TooLong;
+        }
         if consumed == end {
             end = stream.len().min(end + input);
         }
@@ -56,25 +59,22 @@ fn ours(stream: &[u8], input: usize, output: usize) -> (Vec<u8>, Verdict) {
         let guard = &contents[room_end..room_end + GUARD];
         assert!(guard == [0xa5; GUARD], "it writes beyond the buffer");
         let Ok(progress) = result else {
-            contents.truncate(filled);
-            return (contents, Verdict::Invalid);
+            break Verdict::Invalid;
         };
         consumed += progress.consumed;
         filled += progress.produced;
         if progress.ended {
-            contents.truncate(filled);
-            return (contents, Verdict::Ended(consumed));
+            break Verdict::Ended(consumed);
         }
         if progress.consumed == 0 && progress.produced == 0 {
             assert_eq!(consumed, end, "it is stuck");
             if end == stream.len() {
-                contents.truncate(filled);
-                return (contents, Verdict::CutOff);
+                break Verdict::CutOff;
             }
         }
-    }
+    };
     contents.truncate(filled);
-    (contents, Verdict::TooLong)
+    (contents, verdict)
 }
 
 fn zlib(stream: &[u8]) -> (Vec<u8>, Verdict) {

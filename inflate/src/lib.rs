@@ -67,6 +67,7 @@ pub struct Inflater {
     count: u32,
     header: Box<Header>,
     tables: Box<Tables>,
+    /// See [`window`](Self::window).
     window: usize,
     fast: fast::Loop,
 }

@@ -72,20 +72,22 @@ impl<S: BlockSink> Area<S> {
         Ok(start)
     }
 
-    /// Gives a block of a file the next place and writes it there; without data, a place only
-    /// if zeros take one.
+    /// Gives a block of a file, of which `data` is the beginning, the next place and writes it
+    /// there, as far as zeros are given a place or written; all but a hole is `dirty`.
     fn put_block(
         &mut self,
+        config: &Config,
         file: &mut File,
         logical: u32,
-        data: Option<&[u8]>,
-        zeros_take_place: bool,
+        data: &[u8],
+        dirty: bool,
     ) -> Result<()> {
-        if data.is_none() && !zeros_take_place {
+        let written = (dirty && config.keep_zeros) || !is_zero(data);
+        if !written && !config.profile.zeros_take_place {
             return Ok(());
         }
         let physical = self.reserve(1)?;
-        if let Some(data) = data {
+        if written {
             self.sink.write_padded(physical.into(), data)?;
         }
         file.extents
@@ -369,27 +371,19 @@ impl<S: BlockSink> Writer<S> {
 
     /// The block in `partial` ends where the file is now.
     fn end_block(&mut self, file: &mut File) -> Result<()> {
-        let data = (file.dirty && self.config.keep_zeros) || !is_zero(&*self.partial);
-        let logical = ((file.at - 1) / BLOCK_SIZE as u64) as u32;
-        let Self { area, partial, .. } = self;
-        let zeros_take_place = self.config.profile.zeros_take_place;
-        area.put_block(
-            file,
-            logical,
-            data.then_some(&partial[..]),
-            zeros_take_place,
-        )?;
-        file.dirty = false;
-        Ok(())
+        let last = file.at - 1;
+        let logical = (last / BLOCK_SIZE as u64) as u32;
+        let data = &self.partial[..=(last % BLOCK_SIZE as u64) as usize];
+        let dirty = std::mem::take(&mut file.dirty);
+        self.area
+            .put_block(&self.config, file, logical, data, dirty)
     }
 
     /// Appends the end of a file, which does not fill its block.
     fn put_tail(&mut self, file: &mut File, tail: &[u8]) -> Result<()> {
-        let data = self.config.keep_zeros || !is_zero(tail);
         let logical = (file.at / BLOCK_SIZE as u64) as u32;
-        let zeros_take_place = self.config.profile.zeros_take_place;
         self.area
-            .put_block(file, logical, data.then_some(tail), zeros_take_place)?;
+            .put_block(&self.config, file, logical, tail, true)?;
         file.at += tail.len() as u64;
         file.ended = true;
         Ok(())
@@ -439,7 +433,6 @@ impl<S: BlockSink> Writer<S> {
         } else {
             let filled = (file.at % BLOCK_SIZE as u64) as usize;
             if filled > 0 && !file.ended {
-                self.partial[filled..].fill(0);
                 self.end_block(&mut file)?;
             }
             let Self { area, .. } = self;

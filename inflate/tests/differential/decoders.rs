@@ -62,7 +62,7 @@ pub(crate) fn pieces(
     let (mut inputs, mut outputs) = (inputs.iter().cycle(), outputs.iter().cycle());
     let mut end = 0;
     let mut idle = 0;
-    loop {
+    let verdict = loop {
         if consumed == end || idle > 0 {
             end = input.len().min(end + inputs.next().unwrap());
         }
@@ -80,8 +80,7 @@ pub(crate) fn pieces(
             let buffer = &mut contents[filled - start..filled + room];
             let again = inflater.inflate(&input[consumed..], buffer, start);
             assert!(again.is_err());
-            contents.truncate(filled);
-            return (contents, Verdict::Invalid);
+            break Verdict::Invalid;
         };
         consumed += progress.consumed;
         assert!(consumed <= end);
@@ -90,8 +89,7 @@ pub(crate) fn pieces(
             let after = inflater.inflate(&input[consumed..], &mut contents, filled);
             let after = after.unwrap();
             assert_eq!((after.consumed, after.produced, after.ended), (0, 0, true));
-            contents.truncate(filled);
-            return (contents, Verdict::Ended(consumed));
+            break Verdict::Ended(consumed);
         }
         if progress.consumed > 0 || progress.produced > 0 {
             idle = 0;
@@ -101,10 +99,11 @@ pub(crate) fn pieces(
         assert!(room == 0 || consumed == end, "it is stuck");
         idle += 1;
         if end == input.len() && room > 0 {
-            contents.truncate(filled);
-            return (contents, Verdict::CutOff);
+            break Verdict::CutOff;
         }
-    }
+    };
+    contents.truncate(filled);
+    (contents, verdict)
 }
 
 pub(crate) fn compress(contents: &[u8], level: u32) -> Vec<u8> {
