@@ -80,12 +80,11 @@ impl Drop for Buffer {
 pub(crate) struct ChunkMut(Buffer);
 
 impl ChunkMut {
-    /// Lets the end of the chunk before stand in front: so many bytes, at most a [`WINDOW`].
-    ///
-    /// # Panics
-    /// When `before` has fewer.
-    pub(crate) fn follow(&mut self, before: &[u8], window: usize) {
-        let end = &before[before.len() - window..];
+    /// Lets the end of the chunk before, and of what stood in front of that, stand in front: so
+    /// many bytes, at most a [`WINDOW`].
+    pub(crate) fn follow(&mut self, before: &Chunk, window: usize) {
+        let end = before.range.end;
+        let end = &before.buffer.used()[end - window..end];
         self.0.used_mut()[WINDOW - window..WINDOW].copy_from_slice(end);
     }
 

@@ -158,6 +158,23 @@ impl Inflater {
         self.window
     }
 
+    /// Whether the next block begins with the next byte of the input. What is consumed by then
+    /// and what follows can be decoded apart, if nothing refers from one to the other.
+    pub fn is_between_blocks(&self) -> bool {
+        matches!(self.state, State::Block) && !self.last && self.count == 0
+    }
+
+    /// Leaves blocks out that were decoded elsewhere, and have contents of so many bytes: the
+    /// last [`window`](Self::window) of them stand before what comes next.
+    ///
+    /// # Panics
+    ///
+    /// If it does not stand [between blocks](Self::is_between_blocks).
+    pub fn leave_out(&mut self, contents: usize) {
+        assert!(self.is_between_blocks(), "whole blocks can be left out");
+        self.window = self.window.saturating_add(contents).min(WINDOW);
+    }
+
     /// Inflates as much as `input` has and `buffer` has room for from `start` on.
     ///
     /// The next call goes on with what was not consumed of the input. Before `start`, in the

@@ -52,7 +52,7 @@ pub(super) struct Blocks<'scope> {
 }
 
 /// Decompression, digests, placing, and writing.
-const STAGES: usize = 4;
+pub(super) const STAGES: usize = 4;
 
 /// More threads than this hash no faster than a disk is written.
 const HASHERS_MAX: usize = 16;

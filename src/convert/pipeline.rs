@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{Scope, ScopedJoinHandle};
 
+use super::blocks::STAGES;
 use super::check_empty;
 use super::handover::{Digests, handover};
 use super::place::{Placed, Placing};
 use crate::chunk::{Chunk, Pool};
 use crate::error::{Error, Result};
-use crate::layer::{BlobHasher, ChunkSource, Decoder, DecoderConfig, Entries, Entry};
+use crate::layer::{BlobHasher, ChunkSource, Decoder, DecoderConfig, Entries, Entry, PART_MIN};
 use crate::options::{Options, Progress};
 use crate::summary::{Blob, Compression, Warnings};
 use crate::timings::{Stage, Timings};
@@ -80,6 +81,12 @@ pub(super) fn threaded<'scope, P: Placing<Sink: Send + 'scope> + Send + 'scope>(
     let (giver, taker) = handover(timings);
     let mut decoder = decoder(input, options)?;
     let compression = decoder.compression();
+    // Each of the stages has a thread before decoding has more. This one waits for those.
+    if threads >= STAGES {
+        decoder.look_ahead(PART_MIN, |work| {
+            scope.spawn(work);
+        })?;
+    }
     let entries = Arc::new(AtomicU64::new(0));
     let placing = scope.spawn({
         let entries = Arc::clone(&entries);

@@ -1,16 +1,27 @@
 //! The blob's compression: found by its first bytes, undone chunk by chunk.
 
 use std::io::Read;
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+use std::vec;
 
+use super::ahead::{self, Ahead, Seam, Seams};
 use super::entry::ChunkSource;
-use super::gzip::Gzip;
+use super::gzip::{Gzip, InMember};
 use super::header;
 use super::input::Input;
 use super::zstandard::Zstd;
-use crate::chunk::{Chunk, Pool};
+use crate::chunk::{Chunk, ChunkMut, Pool};
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::Inflater;
 use crate::summary::Compression;
+
+/// The largest zstd window of frames that others decode: each of them has one.
+const HELPERS_MAX_WINDOW: u64 = 8 << 20;
+
+/// What a part of a stream ends with that another decoder has done: of gzip, what of a member
+/// is in the part, if that is not whole.
+pub(super) type PartEnd = Option<InMember>;
 
 /// Turns a blob into the uncompressed layer, and verifies every checksum on the way.
 pub(crate) struct Decoder<'t, R> {
@@ -18,8 +29,13 @@ pub(crate) struct Decoder<'t, R> {
     pool: Pool,
     /// None for a plain tar.
     engine: Option<Engine>,
+    config: Config,
     /// No uncompressed chunk was handed out yet.
     at_start: bool,
+    /// Parts that others decode before their turn.
+    ahead: Option<Ahead>,
+    /// Chunks of such a part.
+    decoded: vec::IntoIter<Chunk>,
 }
 
 /// How a blob is decompressed.
@@ -32,37 +48,95 @@ pub(crate) struct Config {
     pub inflater: Inflater,
 }
 
-enum Engine {
+/// Decodes one format.
+pub(crate) enum Engine {
     Gzip(Box<Gzip>),
     Zstd(Box<Zstd>),
+}
+
+impl Engine {
+    fn new(format: Format, config: Config) -> Result<Option<Self>> {
+        Ok(match format {
+            Format::Gzip => Some(Self::Gzip(Box::new(Gzip::new(config.inflater)))),
+            Format::Zstd => Some(Self::Zstd(Box::new(Zstd::new(config.max_window)?))),
+            Format::Other(_) => None,
+        })
+    }
+
+    /// Ready for a part of a stream that begins there.
+    pub(super) fn begin(&mut self, seam: Seam) {
+        match self {
+            Self::Gzip(gzip) => gzip.begin(seam),
+            Self::Zstd(zstd) => zstd.begin(),
+        }
+    }
+
+    /// Fills a chunk; less only where the input ends, or where something begins, at `stop`, that can be
+    /// decoded by itself.
+    pub(super) fn fill<R: Read>(
+        &mut self,
+        input: &mut Input<'_, R>,
+        mut chunk: ChunkMut,
+        stop: Option<u64>,
+    ) -> Result<Chunk> {
+        match self {
+            Self::Gzip(gzip) => gzip.fill(input, chunk, stop),
+            Self::Zstd(zstd) => {
+                let len = zstd.read(input, &mut chunk, stop)?;
+                Ok(chunk.freeze(len))
+            }
+        }
+    }
+
+    /// What begins here, if it can be decoded by itself.
+    fn seam(&self) -> Option<Seam> {
+        match self {
+            Self::Gzip(gzip) => gzip.seam(),
+            Self::Zstd(zstd) => zstd.is_at_seam().then_some(Seam::Whole),
+        }
+    }
+
+    /// How a part ends here, if what follows can go on.
+    pub(super) fn end(&self) -> Option<PartEnd> {
+        match self {
+            Self::Gzip(gzip) => gzip.end(),
+            Self::Zstd(zstd) => zstd.is_at_seam().then_some(None),
+        }
+    }
+
+    /// Goes on behind a part that another engine has decoded from here.
+    fn leave_out(&mut self, end: PartEnd) {
+        match self {
+            Self::Gzip(gzip) => gzip.leave_out(end),
+            // A frame is whole.
+            Self::Zstd(_) => {}
+        }
+    }
 }
 
 impl<'t, R: Read> Decoder<'t, R> {
     /// Reads the beginning of `input` to find its format, which must be the expected one if
     /// that is given. An input of no bytes has no format and contradicts nothing.
     pub(crate) fn new(input: R, config: Config, pool: Pool) -> Result<Self> {
-        let Config {
-            expected,
-            max_window,
-            inflater,
-        } = config;
         let mut input = Input::new(input, pool.clone())?;
         let start = input.fill()?;
         let empty = start.is_empty();
         let engine = match Format::of(start) {
             None => None,
-            Some(Format::Gzip) => Some(Engine::Gzip(Box::new(Gzip::new(inflater)))),
-            Some(Format::Zstd) => Some(Engine::Zstd(Box::new(Zstd::new(max_window)?))),
             Some(Format::Other(_)) if header::starts_with_header(start) => None,
-            Some(format) => return Err(unsupported(format.name(), 0)),
+            Some(Format::Other(name)) => return Err(unsupported(name, 0)),
+            Some(format) => Engine::new(format, config)?,
         };
         let decoder = Self {
             input,
             pool,
             engine,
+            config,
             at_start: true,
+            ahead: None,
+            decoded: vec::IntoIter::default(),
         };
-        match expected {
+        match config.expected {
             Some(expected) if !empty && expected != decoder.compression() => Err(Error::new(
                 ErrorKind::Mismatch,
                 format!(
@@ -83,28 +157,76 @@ impl<'t, R: Read> Decoder<'t, R> {
         }
     }
 
-    /// The next uncompressed chunk: full but for the last. The last one comes, and the end is
-    /// told, only after everything to the end of the input was verified.
+    /// Lets other threads, which `spawn` starts, decode parts of a compressed input of at least
+    /// so many bytes before their turn. They end with the decoder.
+    pub(crate) fn look_ahead(
+        &mut self,
+        part_min: u64,
+        mut spawn: impl FnMut(Box<dyn FnOnce() + Send>),
+    ) -> Result<()> {
+        let (format, seams) = match self.engine {
+            None => return Ok(()),
+            Some(Engine::Gzip(_)) => (Format::Gzip, Seams::gzip()),
+            Some(Engine::Zstd(_)) => (Format::Zstd, Seams::zstd()),
+        };
+        let config = Config {
+            max_window: self.config.max_window.min(HELPERS_MAX_WINDOW),
+            ..self.config
+        };
+        let (jobs, queue) = mpsc::channel();
+        let queue = Arc::new(Mutex::new(queue));
+        for _ in 0..ahead::HELPERS {
+            let (queue, pool) = (Arc::clone(&queue), self.pool.clone());
+            if let Some(engine) = Engine::new(format, config)? {
+                spawn(Box::new(move || ahead::work(&queue, engine, &pool)));
+            }
+        }
+        self.ahead = Some(Ahead::new(seams, jobs, part_min));
+        Ok(())
+    }
+
+    /// The next uncompressed chunk: full but for the last, unless parts of the input are decoded
+    /// before their turn. The last one comes, and the end is told, only after everything to the
+    /// end of the input was verified.
     pub(crate) fn next_chunk(&mut self) -> Result<Option<Chunk>> {
         let Some(engine) = &mut self.engine else {
             return self.input.next_chunk();
         };
-        let mut chunk = self.pool.get();
-        let chunk = match engine {
-            Engine::Gzip(gzip) => gzip.fill(&mut self.input, chunk)?,
-            Engine::Zstd(zstd) => {
-                let len = zstd.read(&mut self.input, &mut chunk)?;
-                chunk.freeze(len)
+        // What the layer begins with is not to depend on where parts begin.
+        if std::mem::take(&mut self.at_start) {
+            let chunk = engine.fill(&mut self.input, self.pool.get(), None)?;
+            if let Some(inner) = Format::of(&chunk)
+                && !header::starts_with_header(&chunk)
+            {
+                let outer = name(self.compression());
+                return Err(unsupported(&format!("{} inside {outer}", inner.name()), 0));
             }
-        };
-        if std::mem::take(&mut self.at_start)
-            && let Some(inner) = Format::of(&chunk)
-            && !header::starts_with_header(&chunk)
-        {
-            let outer = name(self.compression());
-            return Err(unsupported(&format!("{} inside {outer}", inner.name()), 0));
+            return Ok((!chunk.is_empty()).then_some(chunk));
         }
-        Ok((!chunk.is_empty()).then_some(chunk))
+        loop {
+            if let Some(chunk) = self.decoded.next() {
+                return Ok(Some(chunk));
+            }
+            let mut stop = None;
+            if let Some(ahead) = &mut self.ahead {
+                stop = ahead.look(&mut self.input);
+                if let Some(seam) = engine.seam()
+                    && let Some(part) = ahead.take(seam, &mut self.input)?
+                {
+                    engine.leave_out(part.end);
+                    self.decoded = part.chunks.into_iter();
+                    continue;
+                }
+            }
+            let chunk = engine.fill(&mut self.input, self.pool.get(), stop)?;
+            if !chunk.is_empty() {
+                return Ok(Some(chunk));
+            }
+            // Parts have bytes: there is no end where one begins.
+            if stop != Some(self.input.position()) {
+                return Ok(None);
+            }
+        }
     }
 
     /// Shows all chunks of a compressed input as they are read, also where they give no
@@ -115,6 +237,12 @@ impl<'t, R: Read> Decoder<'t, R> {
             Some(_) => self.input.tap(Box::new(tap)),
             None => Ok(()),
         }
+    }
+
+    /// Parts that others decoded.
+    #[cfg(test)]
+    pub(super) fn counted(&self) -> usize {
+        self.ahead.as_ref().map_or(0, |ahead| ahead.counted)
     }
 
     /// Bytes read from the input so far.

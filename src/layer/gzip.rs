@@ -6,8 +6,9 @@ use std::io::Read;
 use crc32fast::Hasher as Crc;
 use flate2::{Decompress, FlushDecompress, Status};
 
+use super::ahead::Seam;
 use super::input::Input;
-use crate::chunk::{CHUNK_SIZE, Chunk, ChunkMut, WINDOW};
+use crate::chunk::{Chunk, ChunkMut, WINDOW};
 use crate::error::{Error, Result};
 use crate::options::Inflater;
 
@@ -34,8 +35,20 @@ enum State {
     Header,
     /// In its deflate stream.
     Body,
+    /// Behind its trailer.
+    Trailer,
     /// Past the last member.
     End,
+}
+
+/// Where a part of a stream ends, if that is between blocks of a member: what of the member is
+/// in the part.
+pub(super) struct InMember {
+    crc: Crc,
+    length: u32,
+    /// The part's contents that what follows may refer to, at the end of this chunk.
+    window: usize,
+    last: Chunk,
 }
 
 impl Gzip {
@@ -49,39 +62,109 @@ impl Gzip {
         }
     }
 
-    /// Fills a chunk; less only where the input ends, verified to its last byte.
+    /// Ready for a part of a stream that begins there.
+    pub(super) fn begin(&mut self, seam: Seam) {
+        self.begin_member();
+        self.last = None;
+        self.state = match seam {
+            Seam::Whole => State::Header,
+            Seam::Block => State::Body,
+        };
+    }
+
+    fn begin_member(&mut self) {
+        self.deflate.reset();
+        self.crc.reset();
+        self.length = 0;
+    }
+
+    /// What follows can be decoded without what was before: whole members, or blocks that
+    /// refer to none.
+    pub(super) fn seam(&self) -> Option<Seam> {
+        match self.state {
+            State::Header | State::Trailer => Some(Seam::Whole),
+            State::Body if self.deflate.is_between_blocks() => Some(Seam::Block),
+            State::Body | State::End => None,
+        }
+    }
+
+    /// What others need that go on where this one stands, at a seam; none if they cannot.
+    pub(super) fn end(&self) -> Option<Option<InMember>> {
+        match self.seam()? {
+            Seam::Whole => Some(None),
+            // A part is long enough to fill the window, or another one may lie open.
+            Seam::Block if self.deflate.window() == WINDOW => Some(Some(InMember {
+                crc: self.crc.clone(),
+                length: self.length,
+                window: WINDOW,
+                last: self.last.clone()?,
+            })),
+            Seam::Block => None,
+        }
+    }
+
+    /// Goes on behind a part that another decoder has done from here.
+    pub(super) fn leave_out(&mut self, end: Option<InMember>) {
+        let Some(part) = end else {
+            self.state = State::Trailer;
+            self.last = None;
+            return;
+        };
+        if self.state != State::Body {
+            self.begin_member();
+            self.state = State::Body;
+        }
+        self.crc.combine(&part.crc);
+        self.length = self.length.wrapping_add(part.length);
+        self.deflate.leave_out(part.window);
+        self.last = Some(part.last);
+    }
+
+    /// Fills a chunk; less only where the input ends, verified to its last byte, or where a
+    /// seam is that is to be stopped at.
     pub(super) fn fill<R: Read>(
         &mut self,
         input: &mut Input<R>,
         mut chunk: ChunkMut,
+        stop: Option<u64>,
     ) -> Result<Chunk> {
         if let Some(last) = &self.last {
             chunk.follow(last, self.deflate.window());
         }
-        let filled = self.inflate(input, chunk.with_window())?;
+        let filled = self.inflate(input, chunk.with_window(), stop)?;
         let chunk = chunk.freeze(filled - WINDOW);
-        // One that is not full is the last.
-        let goes_on = chunk.len() == CHUNK_SIZE && self.deflate.window() > 0;
-        self.last = goes_on.then(|| chunk.clone());
+        self.last = (self.deflate.window() > 0).then(|| chunk.clone());
         Ok(chunk)
     }
 
     /// Fills `output` behind the window, up to the index in the answer.
-    fn inflate<R: Read>(&mut self, input: &mut Input<R>, output: &mut [u8]) -> Result<usize> {
+    fn inflate<R: Read>(
+        &mut self,
+        input: &mut Input<R>,
+        output: &mut [u8],
+        stop: Option<u64>,
+    ) -> Result<usize> {
         let mut filled = WINDOW;
-        while filled < output.len() {
+        loop {
+            let left = stop.and_then(|stop| stop.checked_sub(input.position()));
+            if left == Some(0) && self.seam().is_some() {
+                break;
+            }
             match self.state {
                 State::End => break,
+                State::Trailer => self.state = after_member(input)?,
+                State::Header | State::Body if filled == output.len() => break,
                 State::Header => {
                     read_header(input)?;
-                    self.deflate.reset();
-                    self.crc.reset();
-                    self.length = 0;
+                    self.begin_member();
                     self.state = State::Body;
                 }
                 State::Body => {
-                    let available = input.fill()?;
+                    let mut available = input.fill()?;
                     let exhausted = available.is_empty();
+                    if let Some(left @ 1..) = left {
+                        available = &available[..available.len().min(left as usize)];
+                    }
                     // Called even with no input left: output may be pending.
                     let step = self.deflate.inflate(available, output, filled);
                     let Some(step) = step else {
@@ -93,7 +176,7 @@ impl Gzip {
                     filled += step.produced;
                     if step.ended {
                         self.read_trailer(input)?;
-                        self.state = after_member(input)?;
+                        self.state = State::Trailer;
                     } else if step.consumed == 0 && step.produced == 0 {
                         return Err(if exhausted {
                             truncated(input)
@@ -234,6 +317,21 @@ impl Deflate {
         match self {
             Self::Own(inflater) => inflater.window(),
             Self::ZlibRs(_) => 0,
+        }
+    }
+
+    /// Whether a block begins with the next byte; not all can tell.
+    fn is_between_blocks(&self) -> bool {
+        match self {
+            Self::Own(inflater) => inflater.is_between_blocks(),
+            Self::ZlibRs(_) => false,
+        }
+    }
+
+    /// Leaves out blocks with contents of so many bytes.
+    fn leave_out(&mut self, contents: usize) {
+        if let Self::Own(inflater) = self {
+            inflater.leave_out(contents);
         }
     }
 

@@ -1,4 +1,6 @@
-use std::io::{ErrorKind, Read};
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read};
+use std::ops::Range;
 
 use crate::chunk::{CHUNK_SIZE, Chunk, Pool};
 use crate::error::{Error, Result};
@@ -12,6 +14,10 @@ pub(super) struct Input<'t, R> {
     consumed: usize,
     /// Bytes before `chunk`.
     before: u64,
+    /// Chunks behind it that were read already.
+    ahead: VecDeque<Chunk>,
+    /// What reading failed with, behind those.
+    failed: Option<Error>,
     /// Bytes read so far.
     total: u64,
     /// A reader is not asked again after its end: a terminal would go on.
@@ -22,6 +28,24 @@ pub(super) struct Input<'t, R> {
 /// Sees every chunk as it is read; its error ends the reading.
 type Tap<'t> = Box<dyn FnMut(&Chunk) -> Result<()> + 't>;
 
+impl Input<'_, io::Empty> {
+    /// What was read already, and no more.
+    pub(super) fn of(chunks: Vec<Chunk>, pool: Pool) -> Self {
+        Self {
+            reader: io::empty(),
+            chunk: pool.get().freeze(0),
+            pool,
+            consumed: 0,
+            before: 0,
+            total: chunks.iter().map(|chunk| chunk.len() as u64).sum(),
+            ahead: chunks.into(),
+            failed: None,
+            ended: true,
+            tap: None,
+        }
+    }
+}
+
 impl<'t, R: Read> Input<'t, R> {
     /// Reads the first chunk, so that the caller can look at it.
     pub(super) fn new(reader: R, pool: Pool) -> Result<Self> {
@@ -31,6 +55,8 @@ impl<'t, R: Read> Input<'t, R> {
             pool,
             consumed: 0,
             before: 0,
+            ahead: VecDeque::new(),
+            failed: None,
             total: 0,
             ended: false,
             tap: None,
@@ -39,10 +65,56 @@ impl<'t, R: Read> Input<'t, R> {
         Ok(input)
     }
 
+    /// The chunk being consumed, and where in the input it begins.
+    pub(super) fn current(&self) -> (u64, Chunk) {
+        (self.before, self.chunk.clone())
+    }
+
+    /// Reads a chunk before its turn, and says where in the input it begins. None at the end,
+    /// or if reading fails, which is told in its turn.
+    pub(super) fn look_ahead(&mut self) -> Option<(u64, Chunk)> {
+        if self.failed.is_some() {
+            return None;
+        }
+        let start = self.total;
+        let chunk = match self.read_chunk() {
+            Ok(chunk) => chunk?,
+            Err(error) => {
+                self.failed = Some(error);
+                return None;
+            }
+        };
+        self.ahead.push_back(chunk.clone());
+        Some((start, chunk))
+    }
+
+    /// Whether there is a chunk that was read before its turn.
+    pub(super) fn is_ahead(&self) -> bool {
+        !self.ahead.is_empty()
+    }
+
+    /// Bytes that were read and not consumed yet, by their place in the input.
+    pub(super) fn slices(&self, range: Range<u64>) -> Option<Vec<Chunk>> {
+        if range.start < self.position() || range.end > self.total {
+            return None;
+        }
+        let mut slices = Vec::new();
+        let mut start = self.before;
+        for chunk in std::iter::once(&self.chunk).chain(&self.ahead) {
+            let end = start + chunk.len() as u64;
+            let (from, to) = (range.start.max(start), range.end.min(end));
+            if from < to {
+                slices.push(chunk.slice((from - start) as usize..(to - start) as usize));
+            }
+            start = end;
+        }
+        Some(slices)
+    }
+
     /// Bytes not yet consumed; none only at the end of the input.
     pub(super) fn fill(&mut self) -> Result<&[u8]> {
         if self.consumed == self.chunk.len()
-            && let Some(next) = self.read_chunk()?
+            && let Some(next) = self.next_in_turn()?
         {
             self.before += self.chunk.len() as u64;
             self.consumed = 0;
@@ -116,6 +188,17 @@ impl<'t, R: Read> Input<'t, R> {
         tap(&self.chunk)?;
         self.tap = Some(tap);
         Ok(())
+    }
+
+    fn next_in_turn(&mut self) -> Result<Option<Chunk>> {
+        match (self.ahead.pop_front(), self.failed.take()) {
+            (Some(chunk), failed) => {
+                self.failed = failed;
+                Ok(Some(chunk))
+            }
+            (None, Some(error)) => Err(error),
+            (None, None) => self.read_chunk(),
+        }
     }
 
     /// A full chunk, or what is left before the end.

@@ -1,5 +1,6 @@
 //! From the blob to the entries: the only part that reads the input.
 
+mod ahead;
 mod blocks;
 mod decompress;
 mod digest;
@@ -14,6 +15,7 @@ mod testing;
 mod whiteout;
 mod zstandard;
 
+pub(crate) use ahead::PART_MIN;
 pub(crate) use decompress::{Config as DecoderConfig, Decoder};
 pub(crate) use digest::BlobHasher;
 pub(crate) use entry::{ChunkSource, Entries, Entry, EntryKind, Piece, Reading, Time};

@@ -2,7 +2,9 @@
 
 use std::io::Read;
 
-use zstd::zstd_safe::{DCtx, DParameter, ErrorCode, InBuffer, OutBuffer, get_error_name};
+use zstd::zstd_safe::{
+    DCtx, DParameter, ErrorCode, InBuffer, OutBuffer, ResetDirective, get_error_name,
+};
 
 use super::decompress::{Format, unsupported};
 use super::input::Input;
@@ -49,14 +51,31 @@ impl Zstd {
         })
     }
 
-    /// Fills `output`; less only where the input ends, verified to its last byte.
+    /// Ready for frames, whatever became of those before.
+    pub(super) fn begin(&mut self) {
+        // Only parameters cannot be reset at any time.
+        let _ = self.context.reset(ResetDirective::SessionOnly);
+        self.state = State::Magic;
+    }
+
+    /// What follows can be decoded without what was before.
+    pub(super) fn is_at_seam(&self) -> bool {
+        self.state == State::Magic
+    }
+
+    /// Fills `output`; less only where the input ends, verified to its last byte, or where a
+    /// seam is that is to be stopped at.
     pub(super) fn read<R: Read>(
         &mut self,
         input: &mut Input<R>,
         output: &mut [u8],
+        stop: Option<u64>,
     ) -> Result<usize> {
         let mut filled = 0;
         while filled < output.len() {
+            if self.is_at_seam() && stop == Some(input.position()) {
+                break;
+            }
             match self.state {
                 State::End => break,
                 State::Magic => self.state = self.begin_frame(input)?,

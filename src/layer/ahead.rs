@@ -1,0 +1,289 @@
+//! Parts of a compressed input that other threads decode before their turn.
+//!
+//! Members of gzip and frames of zstd need nothing of what stands before them, nor do blocks
+//! behind a full flush, as `pigz --independent` makes them. Where one of them may begin is seen
+//! in the bytes. It may be an accident: what was made of a part counts only if decoding in
+//! order arrives at its beginning, and if it ends where the next part begins. What does not
+//! count is decoded in its turn, as is everything that is damaged. So neither bytes nor errors
+//! depend on what was found, nor on the number of threads.
+
+use std::collections::VecDeque;
+use std::io::Read;
+use std::mem;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Mutex, PoisonError};
+
+use memchr::memmem;
+
+use super::decompress::{Engine, PartEnd};
+use super::input::Input;
+use crate::chunk::{CHUNK_SIZE, Chunk, Pool};
+use crate::error::Result;
+
+/// How many threads decode. More would be faster than the one that digests.
+pub(super) const HELPERS: usize = 2;
+
+/// Parts that are under way or wait for their turn.
+const PARTS: usize = HELPERS + 1;
+
+/// The least bytes of a part for which handing it over is worth it.
+pub(crate) const PART_MIN: u64 = CHUNK_SIZE as u64;
+
+/// The most bytes of a part.
+const PART_MAX: u64 = 4 << 20;
+
+/// The most bytes that a part may have uncompressed: frames of pzstd have 8 MiB.
+const CONTENTS_MAX: usize = (8 << 20) + CHUNK_SIZE;
+
+/// After so many parts in a row that did not count, no more are looked for.
+const MISSES_MAX: u32 = 8;
+
+/// What begins at a place where decoding can begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seam {
+    /// A member or a frame.
+    Whole,
+    /// A block in a member.
+    Block,
+}
+
+/// A part of the input, to be decoded.
+pub(crate) struct Job {
+    input: Vec<Chunk>,
+    seam: Seam,
+    decoded: Sender<Decoded>,
+}
+
+/// What became of a part.
+pub(super) struct Decoded {
+    pub chunks: Vec<Chunk>,
+    pub end: PartEnd,
+}
+
+/// Decodes parts until no more come, by an engine of this thread.
+pub(crate) fn work(jobs: &Mutex<Receiver<Job>>, mut engine: Engine, pool: &Pool) {
+    loop {
+        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(Job {
+            input,
+            seam,
+            decoded,
+        }) = job
+        else {
+            return;
+        };
+        if let Some(part) = decode(&mut engine, seam, input, pool) {
+            // Nobody waits for it if the conversion failed.
+            let _ = decoded.send(part);
+        }
+    }
+}
+
+/// Decodes a part; none if it is not a whole number of what it seems to begin with.
+fn decode(engine: &mut Engine, seam: Seam, input: Vec<Chunk>, pool: &Pool) -> Option<Decoded> {
+    let len = input.iter().map(|chunk| chunk.len() as u64).sum();
+    let mut input = Input::of(input, pool.clone());
+    engine.begin(seam);
+    let mut chunks = Vec::new();
+    while chunks.len() * CHUNK_SIZE < CONTENTS_MAX {
+        let chunk = engine.fill(&mut input, pool.get(), Some(len)).ok()?;
+        let full = chunk.len() == CHUNK_SIZE;
+        chunks.extend((!chunk.is_empty()).then_some(chunk));
+        if !full {
+            return Some(Decoded {
+                chunks,
+                end: engine.end()?,
+            });
+        }
+    }
+    None
+}
+
+/// Where parts begin, and those that are under way.
+pub(super) struct Ahead {
+    seams: Seams,
+    jobs: Sender<Job>,
+    parts: VecDeque<Part>,
+    /// Where the next part begins.
+    open: Option<(u64, Seam)>,
+    /// The least bytes of a part.
+    part_min: u64,
+    /// What was read before the first look is not looked through yet.
+    at_start: bool,
+    misses: u32,
+    /// Parts that counted.
+    #[cfg(test)]
+    pub counted: usize,
+}
+
+struct Part {
+    start: u64,
+    end: u64,
+    seam: Seam,
+    decoded: Receiver<Decoded>,
+}
+
+impl Ahead {
+    pub(super) fn new(seams: Seams, jobs: Sender<Job>, part_min: u64) -> Self {
+        Self {
+            seams,
+            jobs,
+            parts: VecDeque::new(),
+            open: None,
+            part_min,
+            at_start: true,
+            misses: 0,
+            #[cfg(test)]
+            counted: 0,
+        }
+    }
+
+    /// Reads on for parts that can be decoded, and says where the first one begins that has not
+    /// been passed.
+    pub(super) fn look<R: Read>(&mut self, input: &mut Input<'_, R>) -> Option<u64> {
+        let position = input.position();
+        while self.parts.front().is_some_and(|part| part.start < position) {
+            self.parts.pop_front();
+            self.misses += 1;
+        }
+        self.open = self.open.filter(|(start, _)| *start >= position);
+        if mem::take(&mut self.at_start) {
+            let (start, chunk) = input.current();
+            self.look_through(input, start, &chunk);
+        }
+        while self.misses < MISSES_MAX
+            && (!input.is_ahead() || (self.open.is_some() && self.parts.len() < PARTS))
+            && let Some((start, chunk)) = input.look_ahead()
+        {
+            self.look_through(input, start, &chunk);
+            let end = start + chunk.len() as u64;
+            self.open = self.open.filter(|(start, _)| end - start <= PART_MAX);
+        }
+        self.parts.front().map(|part| part.start)
+    }
+
+    fn look_through<R: Read>(&mut self, input: &Input<'_, R>, start: u64, chunk: &Chunk) {
+        let position = input.position();
+        for (at, seam) in self.seams.find(chunk) {
+            let at = start + at as u64;
+            if at >= position {
+                self.cut(input, at, seam);
+            }
+        }
+    }
+
+    /// Ends a part and begins another, where that is worth it.
+    fn cut<R: Read>(&mut self, input: &Input<'_, R>, at: u64, seam: Seam) {
+        if let Some((start, first)) = self.open {
+            if at - start < self.part_min {
+                return;
+            }
+            if let Some(slices) = input.slices(start..at) {
+                let (decoded, result) = mpsc::channel();
+                let job = Job {
+                    input: slices,
+                    seam: first,
+                    decoded,
+                };
+                // Without helpers the part is not decoded, which is one that does not count.
+                let _ = self.jobs.send(job);
+                self.parts.push_back(Part {
+                    start,
+                    end: at,
+                    seam: first,
+                    decoded: result,
+                });
+            }
+        }
+        self.open = Some((at, seam));
+    }
+
+    /// What was made of the part that begins where the input stands, with `seam`, as soon as it
+    /// is done; steps over the part. None if there is none, or it does not count.
+    pub(super) fn take<R: Read>(
+        &mut self,
+        seam: Seam,
+        input: &mut Input<'_, R>,
+    ) -> Result<Option<Decoded>> {
+        let position = input.position();
+        let Some(part) = self.parts.pop_front() else {
+            return Ok(None);
+        };
+        if part.start != position {
+            self.parts.push_front(part);
+            return Ok(None);
+        }
+        // An error, if it was not decoded to its end.
+        let decoded = part.decoded.recv().ok();
+        let Some(decoded) = decoded.filter(|_| part.seam == seam) else {
+            self.misses += 1;
+            return Ok(None);
+        };
+        self.misses = 0;
+        #[cfg(test)]
+        {
+            self.counted += 1;
+        }
+        input.skip(part.end - part.start)?;
+        Ok(Some(decoded))
+    }
+}
+
+/// Finds what parts may begin with.
+pub(super) struct Seams(Vec<Pattern>);
+
+struct Pattern {
+    finder: memmem::Finder<'static>,
+    seam: Seam,
+    /// How far behind the beginning of the pattern it is.
+    skip: usize,
+}
+
+impl Seams {
+    /// Of gzip: headers of members, and two empty stored blocks, of which a full flush by pigz
+    /// consists: the last bytes of one and the other.
+    pub(super) fn gzip() -> Self {
+        const FLUSH: &[u8] = &[0, 0, 0xff, 0xff, 0, 0, 0, 0xff, 0xff];
+        Self(vec![
+            Pattern::new(&[0x1f, 0x8b, 8], Seam::Whole, 0),
+            Pattern::new(FLUSH, Seam::Block, FLUSH.len()),
+        ])
+    }
+
+    /// Of zstd: frames that are not to be skipped.
+    pub(super) fn zstd() -> Self {
+        Self(vec![Pattern::new(
+            &[0x28, 0xb5, 0x2f, 0xfd],
+            Seam::Whole,
+            0,
+        )])
+    }
+
+    /// Where parts may begin, in ascending order. What lies across the ends of `bytes` is not
+    /// found.
+    fn find(&self, bytes: &[u8]) -> Vec<(usize, Seam)> {
+        let mut found: Vec<_> = self
+            .0
+            .iter()
+            .flat_map(|pattern| {
+                let starts = pattern.finder.find_iter(bytes);
+                starts.map(|start| (start + pattern.skip, pattern.seam))
+            })
+            .collect();
+        found.sort_unstable_by_key(|(at, _)| *at);
+        found
+    }
+}
+
+impl Pattern {
+    fn new(bytes: &'static [u8], seam: Seam, skip: usize) -> Self {
+        Self {
+            finder: memmem::Finder::new(bytes),
+            seam,
+            skip,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
