@@ -145,7 +145,10 @@ pub fn convert_file(
     path: impl AsRef<Path>,
     options: &Options,
 ) -> Result<Summary> {
-    let file = DiskFile::create(path)?;
+    let mut file = DiskFile::create(path)?;
+    if options.fsync && options.threads != 1 {
+        file.sync_early();
+    }
     let summary = convert(input, &file, options)?;
     file.publish(options.fsync)?;
     Ok(summary)

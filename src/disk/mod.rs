@@ -2,6 +2,7 @@
 //! a file's blocks, whatever its format.
 
 mod container;
+mod early;
 mod info;
 mod map;
 mod output;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tempfile::TempPath;
 
+use super::early::EarlySync;
 use super::{DiskOutput, platform};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -30,6 +31,7 @@ pub struct DiskFile {
     file: File,
     destination: PathBuf,
     temporary: Discard,
+    early: Option<EarlySync>,
 }
 
 impl DiskFile {
@@ -66,6 +68,7 @@ impl DiskFile {
             file,
             destination,
             temporary: Discard(Arc::new(Mutex::new(temporary))),
+            early: None,
         })
     }
 
@@ -75,6 +78,17 @@ impl DiskFile {
         self.temporary.clone()
     }
 
+    /// Has a thread bring what is written from now on to stable storage while more is written,
+    /// so that [`sync`](Self::sync) has less to wait for. Worth it for hundreds of megabytes.
+    ///
+    /// Does nothing if the system refuses the thread.
+    pub fn sync_early(&mut self) {
+        let file = self.file.try_clone();
+        self.early = file
+            .and_then(|file| EarlySync::start(move || file.sync_data()))
+            .ok();
+    }
+
     /// Waits until what was written is on stable storage, so that
     /// [`publish`](Self::publish) is quick.
     ///
@@ -82,8 +96,10 @@ impl DiskFile {
     /// If the system says that something could not be written.
     pub fn sync(&self) -> Result<()> {
         let name = self.destination.display();
-        self.file
-            .sync_all()
+        self.early
+            .as_ref()
+            .map_or(Ok(()), EarlySync::finish)
+            .and_then(|()| self.file.sync_all())
             .map_err(|e| Error::output(format!("cannot write {name} to stable storage"), e))
     }
 
@@ -165,7 +181,11 @@ impl fmt::Debug for DiskFile {
 
 impl DiskOutput for DiskFile {
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        DiskOutput::write_at(&self.file, offset, data)
+        DiskOutput::write_at(&self.file, offset, data)?;
+        if let Some(early) = &self.early {
+            early.wrote(data.len());
+        }
+        Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
@@ -271,6 +291,42 @@ mod tests {
             |path| DiskFile::create(path),
             |path| DiskFile::start(path, |_, _| None),
         ]
+    }
+
+    #[test]
+    fn what_could_not_be_synced_early_is_not_published() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("disk");
+        let mut file = DiskFile::create(&path).unwrap();
+        let (called, calls) = std::sync::mpsc::channel();
+        let sync = move || {
+            called.send(()).unwrap();
+            Err(io::ErrorKind::QuotaExceeded.into())
+        };
+        file.early = Some(EarlySync::start(sync).unwrap());
+        let data = vec![1; 1 << 20];
+        for n in 0..70 {
+            file.write_at(n << 20, &data).unwrap();
+        }
+        calls.recv().unwrap();
+        let error = file.publish(true).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::StorageFull);
+        assert_eq!(names(directory.path()), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_synced_early_is_what_was_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("disk");
+        let mut file = DiskFile::create(&path).unwrap();
+        file.sync_early();
+        assert!(file.early.is_some());
+        let data = vec![1; 1 << 20];
+        for n in 0..70 {
+            file.write_at(n << 20, &data).unwrap();
+        }
+        file.publish(true).unwrap();
+        assert!(fs::read(&path).unwrap() == data.repeat(70));
     }
 
     fn names(directory: &Path) -> Vec<String> {

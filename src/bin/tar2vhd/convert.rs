@@ -62,7 +62,10 @@ struct Files {
 
 impl Files {
     fn create(args: &Convert) -> Result<Self, Failure> {
-        let disk = DiskFile::create(&args.output)?;
+        let mut disk = DiskFile::create(&args.output)?;
+        if !args.no_fsync && args.threads != 1 {
+            disk.sync_early();
+        }
         let hash_device = args.verity_separate.as_ref().map(DiskFile::create);
         let hash_device = hash_device.transpose()?;
         let same = args.verity_separate.as_ref().is_some_and(|separate| {

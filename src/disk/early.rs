@@ -1,0 +1,169 @@
+//! Brings what was written to stable storage while more is written, so that little is left to
+//! wait for in the end.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, LockResult, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+/// After so many bytes more there is something to sync: enough that the device writes for
+/// longer than it takes to ask it, and little enough for the last ones.
+const STEP: u64 = 64 << 20;
+
+/// A thread that syncs after every [`STEP`].
+pub(super) struct EarlySync {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    written: AtomicU64,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// More was written than is synced.
+    due: bool,
+    ended: bool,
+    /// The system tells of a failure only once.
+    failed: Option<io::Error>,
+}
+
+impl EarlySync {
+    /// Starts the thread, which calls `sync`.
+    pub(super) fn start(sync: impl Fn() -> io::Result<()> + Send + 'static) -> io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let thread = thread::Builder::new().name("sync".to_owned()).spawn({
+            let shared = Arc::clone(&shared);
+            move || shared.run(sync)
+        })?;
+        Ok(Self {
+            shared,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// So many bytes more were written. Never waits for the storage.
+    pub(super) fn wrote(&self, len: usize) {
+        let len = len as u64;
+        let before = self.shared.written.fetch_add(len, Ordering::Relaxed);
+        if before / STEP != before.wrapping_add(len) / STEP {
+            self.shared.lock().due = true;
+            self.shared.changed.notify_one();
+        }
+    }
+
+    /// Ends the thread, after what it is at, and tells what failed.
+    pub(super) fn finish(&self) -> io::Result<()> {
+        self.end();
+        self.shared.lock().failed.take().map_or(Ok(()), Err)
+    }
+
+    fn end(&self) {
+        self.shared.lock().ended = true;
+        self.shared.changed.notify_one();
+        let thread = ignore_poison(self.thread.lock()).take();
+        if let Some(Err(panic)) = thread.map(JoinHandle::join)
+            && !thread::panicking()
+        {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+impl Drop for EarlySync {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Nothing is left half done by a panic, which goes on where the thread is joined.
+fn ignore_poison<G>(result: LockResult<G>) -> G {
+    result.unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        ignore_poison(self.state.lock())
+    }
+
+    fn run(&self, sync: impl Fn() -> io::Result<()>) {
+        let mut state = self.lock();
+        while !state.ended {
+            if std::mem::take(&mut state.due) {
+                drop(state);
+                let result = sync();
+                state = self.lock();
+                if let Err(error) = result {
+                    state.failed = Some(error);
+                    return;
+                }
+            } else {
+                state = ignore_poison(self.changed.wait(state));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn syncs_while_more_is_written() {
+        let (called, calls) = mpsc::channel();
+        let (release, released) = mpsc::channel();
+        let early = EarlySync::start(move || {
+            called.send(()).unwrap();
+            released.recv().unwrap();
+            Ok(())
+        })
+        .unwrap();
+        for _ in 0..STEP / 4096 - 1 {
+            early.wrote(4096);
+        }
+        calls.try_recv().unwrap_err();
+        early.wrote(4096);
+        calls.recv().unwrap();
+        // Neither a step nor many of them wait for the one that is under way.
+        for _ in 0..5 {
+            early.wrote(STEP as usize);
+        }
+        release.send(()).unwrap();
+        // All of them are one.
+        calls.recv().unwrap();
+        release.send(()).unwrap();
+        calls.recv_timeout(Duration::from_millis(50)).unwrap_err();
+        early.finish().unwrap();
+        early.wrote(STEP as usize);
+        early.finish().unwrap();
+    }
+
+    #[test]
+    fn a_failure_is_told_in_the_end() {
+        let tried = Arc::new(AtomicUsize::new(0));
+        let early = EarlySync::start({
+            let tried = Arc::clone(&tried);
+            move || {
+                tried.fetch_add(1, Ordering::Relaxed);
+                Err(io::ErrorKind::QuotaExceeded.into())
+            }
+        })
+        .unwrap();
+        early.wrote(STEP as usize);
+        while tried.load(Ordering::Relaxed) == 0 {
+            thread::yield_now();
+        }
+        early.wrote(STEP as usize);
+        let error = early.finish().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::QuotaExceeded);
+        assert_eq!(tried.load(Ordering::Relaxed), 1);
+    }
+}
