@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::thread;
+use std::time::Instant;
 
 use flate2::{Compress, Compression as Level, FlushCompress, GzBuilder};
 
@@ -440,5 +441,38 @@ fn looking_ends_where_nothing_is_found() {
         // Each chunk has so many parts here.
         let most = MISSES_MAX as usize + 2 * CHUNK_SIZE / 4;
         assert!((2..=most).contains(&tried.len()), "{tried:?}");
+    }
+}
+
+/// Decoding alone, in order and by parts, of 200 MB in each form of stream.
+#[test]
+#[ignore = "measures, and needs a machine that does nothing else"]
+#[expect(clippy::print_stdout, reason = "a measurement")]
+fn how_much_faster() {
+    let data = sample(200_000_000);
+    for (name, stream) in streams(&data, 1 << 20) {
+        let mut times = [Vec::new(), Vec::new()];
+        for _ in 0..5 {
+            for (way, times) in times.iter_mut().enumerate() {
+                let start = Instant::now();
+                thread::scope(|scope| {
+                    let mut decoder = Decoder::new(&stream[..], CONFIG, Pool::new()).unwrap();
+                    if way == 1 {
+                        decoder
+                            .look_ahead(PART_MIN, |work| {
+                                scope.spawn(work);
+                            })
+                            .unwrap();
+                    }
+                    while decoder.next_chunk().unwrap().is_some() {}
+                });
+                times.push(start.elapsed());
+            }
+        }
+        let [in_order, by_parts] = times.map(|mut times| {
+            times.sort();
+            times[2]
+        });
+        println!("{name}: {in_order:.2?} in order, {by_parts:.2?} by parts");
     }
 }
