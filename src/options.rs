@@ -406,13 +406,18 @@ impl Options {
 
     /// How many threads work; 0, the default, for as many as the machine has. The output
     /// does not depend on it.
+    ///
+    /// From four on, parts of a compressed layer that can be decoded by themselves are decoded
+    /// two at a time: gzip members as bgzip and eStargz have them, blocks of
+    /// `pigz --independent`, zstd frames as pzstd and zstd:chunked have them.
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = threads;
         self
     }
 
     /// Whether [`convert_file`](crate::convert_file) waits until the file and its directory
-    /// are on stable storage; default yes.
+    /// are on stable storage; default yes. With more than one thread it begins to while the
+    /// layer is converted.
     pub fn fsync(mut self, fsync: bool) -> Self {
         self.fsync = fsync;
         self

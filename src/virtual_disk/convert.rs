@@ -63,7 +63,10 @@ pub fn convert_disk_file(
     options: &DiskOptions,
 ) -> Result<DiskReport> {
     let input = Volume::open(input)?;
-    let file = DiskFile::create(path)?;
+    let mut file = DiskFile::create(path)?;
+    if options.fsync {
+        file.sync_early();
+    }
     let report = convert_disk(&input, &file, options)?;
     file.publish(options.fsync)?;
     Ok(report)

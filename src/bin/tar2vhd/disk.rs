@@ -43,7 +43,10 @@ fn convert(args: Convert) -> Result<(), Failure> {
     let options = options(&args.shape, &args.writing)?;
     let input = Volume::open(&args.input)?;
     let signals = Signals::catch()?;
-    let file = DiskFile::create(&args.output)?;
+    let mut file = DiskFile::create(&args.output)?;
+    if !args.writing.no_fsync {
+        file.sync_early();
+    }
     let cancel = CancelToken::new();
     let display = Display::new(args.progress, args.writing.quiet);
     display.set_disk_total(input.virtual_size());

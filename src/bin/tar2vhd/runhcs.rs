@@ -164,7 +164,8 @@ fn tar2vhd(flags: &Parsed, log: &Log) -> Result<(), End> {
         options = options.time(seconds);
     }
     let signals = Signals::catch()?;
-    let file = DiskFile::create(&destination).map_err(Failure::from)?;
+    let mut file = DiskFile::create(&destination).map_err(Failure::from)?;
+    file.sync_early();
     let cancel = CancelToken::new();
     let options = options.cancel(cancel.clone());
     let discard = [file.discard_handle()];
