@@ -447,7 +447,6 @@ fn looking_ends_where_nothing_is_found() {
 /// Decoding alone, in order and by parts, of 200 MB in each form of stream.
 #[test]
 #[ignore = "measures, and needs a machine that does nothing else"]
-#[expect(clippy::print_stdout, reason = "a measurement")]
 fn how_much_faster() {
     let data = sample(200_000_000);
     for (name, stream) in streams(&data, 1 << 20) {
