@@ -49,25 +49,20 @@ impl Conversions {
         }
     }
 
-    /// Waits for a place to convert a layer into a snapshot, which nobody else may do
-    /// meanwhile.
-    pub(crate) async fn start(&self, id: u64) -> Result<Conversion, Status> {
-        let claim = self.claim(id)?;
-        let place = Arc::clone(&self.places).acquire_owned().await;
-        let place = place.map_err(|_| shutting_down())?;
-        Ok(Conversion {
-            claim,
-            _place: place,
-        })
+    /// Takes a snapshot to convert a layer into, which nobody else may do meanwhile, nor commit
+    /// it.
+    pub(crate) fn claim(&self, id: u64) -> Result<Claim, Status> {
+        if self.places.is_closed() {
+            return Err(shutting_down());
+        }
+        self.hold(id)
     }
 
-    fn claim(&self, id: u64) -> Result<Claim, Status> {
+    /// Keeps conversions away from a snapshot.
+    pub(crate) fn hold(&self, id: u64) -> Result<Claim, Status> {
         let mut running = self.lock();
         if running.contains_key(&id) {
             return Err(busy(id));
-        }
-        if self.places.is_closed() {
-            return Err(shutting_down());
         }
         let stop = Stop::default();
         running.insert(id, stop.clone());
@@ -128,11 +123,24 @@ impl Conversion {
     }
 }
 
+/// A snapshot that nobody else converts a layer into.
 #[derive(Debug)]
-struct Claim {
+pub(crate) struct Claim {
     id: u64,
     stop: Stop,
     conversions: Conversions,
+}
+
+impl Claim {
+    /// Waits for a place to convert.
+    pub(crate) async fn start(self) -> Result<Conversion, Status> {
+        let place = Arc::clone(&self.conversions.places).acquire_owned().await;
+        let place = place.map_err(|_| shutting_down())?;
+        Ok(Conversion {
+            claim: self,
+            _place: place,
+        })
+    }
 }
 
 impl Drop for Claim {
@@ -177,12 +185,12 @@ mod tests {
     fn so_many_run_and_each_snapshot_has_one() {
         run(async {
             let conversions = Conversions::new(1);
-            let first = conversions.start(1).await.unwrap();
-            let twice = conversions.start(1).await.unwrap_err();
+            let first = conversions.claim(1).unwrap().start().await.unwrap();
+            let twice = conversions.claim(1).unwrap_err();
             assert_eq!(twice.code(), Code::FailedPrecondition);
             let wait = Duration::from_millis(20);
             assert!(
-                tokio::time::timeout(wait, conversions.start(2))
+                tokio::time::timeout(wait, conversions.claim(2).unwrap().start())
                     .await
                     .is_err()
             );
@@ -191,14 +199,21 @@ mod tests {
             assert!(conversions.check_idle(1).is_err() && conversions.check_idle(2).is_ok());
             conversions.cancel(1);
             assert!(first.handle().is_stopped());
+            assert!(conversions.hold(1).is_err());
             drop(first);
-            let second = conversions.start(2).await.unwrap();
+            let held = conversions.hold(1).unwrap();
+            let twice = conversions.claim(1).unwrap_err();
+            assert_eq!(twice.code(), Code::FailedPrecondition);
+            drop(held);
+            let second = conversions.claim(2).unwrap().start().await.unwrap();
             assert!(!second.handle().is_stopped());
             assert_eq!(conversions.cancel_all(), 1);
             assert!(second.handle().is_stopped());
             second.handle().stopped().await;
-            let late = conversions.start(3).await.unwrap_err();
+            let late = conversions.claim(3).unwrap_err();
             assert_eq!(late.code(), Code::Unavailable);
+            // What is under way when the process is to end is committed yet.
+            drop(conversions.hold(3).unwrap());
         });
     }
 }

@@ -102,8 +102,16 @@ impl DiffService {
         let descriptor = request
             .diff
             .ok_or_else(|| Status::invalid_argument("no descriptor of a layer"))?;
-        let (snapshot, job) = self.job(mount, &descriptor).await?;
-        let conversion = self.conversions.start(snapshot.record.id).await?;
+        let id = self.layout.id_of(&mount.source).ok_or_else(|| {
+            Status::invalid_argument(format!(
+                "{:?} is not the directory of a snapshot",
+                mount.source
+            ))
+        })?;
+        // First, so that the snapshot is not committed once it was looked at.
+        let claim = self.conversions.claim(id)?;
+        let (snapshot, job) = self.job(id, mount, &descriptor).await?;
+        let conversion = claim.start().await?;
 
         let namespace = || namespace.map_or_else(|| namespace_of(&snapshot.key), Ok);
         let blob = self.content.open(job.digest, namespace).await?;
@@ -118,7 +126,7 @@ impl DiffService {
         self.metrics.converted(&converted, seconds);
         let summary = converted?;
         // The snapshot may have been removed meanwhile.
-        let (store, id) = (Arc::clone(&self.store), snapshot.record.id);
+        let store = Arc::clone(&self.store);
         blocking(move || store.by_id(id)).await?;
         self.log_summary(&summary, seconds);
         Ok(ApplyResponse {
@@ -132,7 +140,12 @@ impl DiffService {
     }
 
     /// Holds the request against what is known of the snapshot.
-    async fn job(&self, mount: Mount, descriptor: &Descriptor) -> Result<(Snapshot, Job), Status> {
+    async fn job(
+        &self,
+        id: u64,
+        mount: Mount,
+        descriptor: &Descriptor,
+    ) -> Result<(Snapshot, Job), Status> {
         let compression = compression(&descriptor.media_type)?;
         let digest = descriptor.digest.parse().map_err(|e| {
             Status::invalid_argument(format!("the digest {:?}: {e}", descriptor.digest))
@@ -141,12 +154,6 @@ impl DiffService {
             .map_err(|_| Status::invalid_argument("a layer of negative size"))?;
         let (store, layout) = (Arc::clone(&self.store), self.layout.clone());
         blocking(move || {
-            let id = layout.id_of(&mount.source).ok_or_else(|| {
-                Status::invalid_argument(format!(
-                    "{:?} is not the directory of a snapshot",
-                    mount.source
-                ))
-            })?;
             let snapshot = store.by_id(id)?;
             if snapshot.record.kind != Kind::Active {
                 return Err(Status::failed_precondition(format!(

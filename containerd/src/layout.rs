@@ -116,8 +116,12 @@ impl Layout {
         layers.collect()
     }
 
+    /// Makes the directory of a snapshot, which must be absent.
     pub(crate) fn create_directory(&self, id: u64) -> Result<PathBuf, Status> {
         let directory = PathBuf::from(self.directory(id));
+        if directory.symlink_metadata().is_ok() {
+            return Err(failed(&directory, io::ErrorKind::AlreadyExists.into()));
+        }
         platform::create_private_directory(&directory).map_err(|e| failed(&directory, e))?;
         Ok(directory)
     }
@@ -136,6 +140,9 @@ impl Layout {
             other => other.map_err(|e| failed(&directory, e))?,
         };
         count(&metadata);
+        if !metadata.is_dir() {
+            return Ok(usage);
+        }
         // There are no directories below; a file may vanish at any time.
         for entry in fs::read_dir(&directory).map_err(|e| failed(&directory, e))? {
             let entry = entry.map_err(|e| failed(&directory, e))?;
@@ -169,17 +176,18 @@ impl Layout {
         }
     }
 
-    /// Deletes the directory of a snapshot that was set aside, or that could not be made.
+    /// Deletes the directory of a snapshot that was set aside.
     pub(crate) fn delete(&self, id: u64) {
-        for name in [id.to_string(), format!("{REMOVED}{id}")] {
-            remove(Path::new(&self.named(&name)));
-        }
+        remove(Path::new(&self.named(&format!("{REMOVED}{id}"))));
     }
 
-    /// Deletes all that was set aside.
-    pub(crate) fn sweep(&self) -> io::Result<()> {
+    /// Deletes all that was set aside, but for what is known yet: its removal is under way, and
+    /// may be taken back.
+    pub(crate) fn sweep(&self, is_known: impl Fn(u64) -> bool) -> io::Result<()> {
         self.entries(|name, entry| {
-            if name.starts_with(REMOVED) {
+            if let Some(id) = name.strip_prefix(REMOVED)
+                && !id_in(id).is_some_and(&is_known)
+            {
                 remove(&entry.path());
             }
         })
@@ -190,22 +198,36 @@ impl Layout {
         self.entries(|name, entry| {
             let path = entry.path();
             match name.strip_prefix(REMOVED) {
-                Some(id) if id.parse().is_ok_and(|id| known.contains(&id)) => {
-                    // It was set aside, but the store never heard of it.
-                    info!(path = %path.display(), "putting back a snapshot whose removal did not end");
-                    if let Ok(id) = id.parse() {
+                Some(id) => match id_in(id) {
+                    Some(id) if known.contains(&id) => {
+                        // It was set aside, but the store never heard of it.
+                        info!(path = %path.display(), "putting back a snapshot whose removal did not end");
                         self.put_back(id);
                     }
-                }
-                Some(_) => remove(&path),
-                None if name.parse().is_ok_and(|id| known.contains(&id)) => {}
-                None if name.parse::<u64>().is_ok() => {
-                    info!(path = %path.display(), "deleting a snapshot that was never finished");
-                    remove(&path);
-                }
-                None => warn!(path = %path.display(), "this does not belong here; it is left alone"),
+                    _ => remove(&path),
+                },
+                None => match id_in(name) {
+                    Some(id) if known.contains(&id) => {}
+                    Some(_) => {
+                        info!(path = %path.display(), "deleting a snapshot that was never finished");
+                        remove(&path);
+                    }
+                    None => {
+                        warn!(path = %path.display(), "this does not belong here; it is left alone");
+                    }
+                },
             }
         })
+    }
+
+    /// The highest id that a directory has or had.
+    pub(crate) fn last_id(&self) -> io::Result<u64> {
+        let mut last = 0;
+        self.entries(|name, _| {
+            let id = id_in(name.strip_prefix(REMOVED).unwrap_or(name));
+            last = last.max(id.unwrap_or(0));
+        })?;
+        Ok(last)
     }
 
     fn entries(&self, mut visit: impl FnMut(&str, &DirEntry)) -> io::Result<()> {
@@ -220,7 +242,8 @@ impl Layout {
     pub(crate) fn sweep_temporaries(&self, known: &BTreeSet<u64>) -> io::Result<()> {
         for id in known {
             let directory = PathBuf::from(self.directory(*id));
-            if !directory.is_dir() {
+            let found = directory.symlink_metadata();
+            if !found.is_ok_and(|found| found.is_dir()) {
                 continue;
             }
             for entry in fs::read_dir(&directory)? {
@@ -244,6 +267,12 @@ impl Layout {
             (_, parents) => (snapshot.record.id, parents),
         }
     }
+}
+
+/// The id that this is, as it is written.
+fn id_in(name: &str) -> Option<u64> {
+    let id: u64 = name.parse().ok()?;
+    (id.to_string() == name).then_some(id)
 }
 
 /// Deletes a file or a directory and all in it. What cannot be deleted is left for the next
@@ -305,7 +334,7 @@ mod tests {
     fn recovery_leaves_what_is_known_and_puts_back_half_removals() {
         let root = tempfile::tempdir().unwrap();
         let layout = Layout::create(root.path()).unwrap();
-        for name in ["1", "2", "rm-3", "rm-4", "x"] {
+        for name in ["1", "2", "rm-3", "rm-4", "x", "007", "+7"] {
             fs::create_dir(layout.named(name)).unwrap();
             fs::write(format!("{}/.tar2vhd-x", layout.named(name)), name).unwrap();
             fs::write(format!("{}/layer.vhd", layout.named(name)), name).unwrap();
@@ -316,11 +345,33 @@ mod tests {
             .entries(|name, _| names.push(name.to_owned()))
             .unwrap();
         names.sort();
-        assert_eq!(names, ["1", "3", "x"]);
+        assert_eq!(names, ["+7", "007", "1", "3", "x"]);
+        assert_eq!(layout.last_id().unwrap(), 3);
         layout.sweep_temporaries(&BTreeSet::from([1, 5])).unwrap();
         assert_eq!(fs::read_dir(layout.named("1")).unwrap().count(), 1);
         assert!(Path::new(&layout.named("1")).join(LAYER).exists());
         assert_eq!(fs::read_dir(layout.named("3")).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn what_is_being_removed_is_not_swept_and_may_come_back() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::create(root.path()).unwrap();
+        for id in [1, 2, 3] {
+            layout.create_directory(id).unwrap();
+        }
+        let twice = layout.create_directory(1).unwrap_err();
+        assert_eq!(twice.code(), tonic::Code::Internal);
+        layout.set_aside(1).unwrap();
+        layout.set_aside(2).unwrap();
+        layout.sweep(|id| id == 2).unwrap();
+        assert!(!Path::new(&layout.named("rm-1")).exists());
+        layout.put_back(2);
+        assert!(Path::new(&layout.directory(2)).is_dir());
+        layout.set_aside(3).unwrap();
+        assert_eq!(layout.last_id().unwrap(), 3);
+        layout.delete(3);
+        assert_eq!(layout.last_id().unwrap(), 2);
     }
 
     #[cfg(unix)]
@@ -338,6 +389,12 @@ mod tests {
         symlink(&made, layout.directory(2)).unwrap();
         assert!(layout.layer(2).is_err());
         assert!(layout.layers(&[1]).is_err());
+        assert_eq!(layout.usage(2).unwrap().inodes, 1);
+        fs::write(made.join(".tar2vhd-x"), "").unwrap();
+        layout.sweep_temporaries(&BTreeSet::from([2])).unwrap();
+        assert!(made.join(".tar2vhd-x").exists());
+        layout.sweep_temporaries(&BTreeSet::from([1])).unwrap();
+        assert!(!made.join(".tar2vhd-x").exists());
         let usage = layout.usage(1).unwrap();
         assert_eq!(usage.inodes, 2);
         assert!(usage.size < 10_000);

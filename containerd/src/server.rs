@@ -140,6 +140,7 @@ pub(crate) async fn serve(config: Config) -> io::Result<()> {
 
 /// Brings metadata and directories in line after whatever ended the last process.
 fn recover(store: &Store, layout: &Layout) -> io::Result<()> {
+    store.never_again(layout.last_id()?);
     let known: BTreeSet<u64> = store.recover().map_err(other)?.into_iter().collect();
     layout.recover(&known)?;
     layout.sweep_temporaries(&known)

@@ -154,6 +154,9 @@ impl Shared {
             self.store.publish(key)
         };
         if let Err(status) = made() {
+            if let Err(e) = self.layout.set_aside(id) {
+                warn!(key, error = e.message(), "what was made of it stays");
+            }
             self.layout.delete(id);
             if let Err(e) = self.store.abandon(key) {
                 warn!(
@@ -186,7 +189,8 @@ impl Shared {
         }
         let snapshot = self.store.get(&key)?;
         let id = snapshot.record.id;
-        self.conversions.check_idle(id)?;
+        // No layer is converted into it while it is measured and committed.
+        let _held = self.conversions.hold(id)?;
         if snapshot.parents.is_empty()
             && !parent.is_empty()
             && self.layout.layer(id).is_ok_and(|layer| layer.exists())
@@ -210,10 +214,16 @@ impl Shared {
     fn remove(&self, key: &str) -> Result<(), Status> {
         let id = self.store.remove(
             key,
-            |id| self.layout.set_aside(id),
+            |id| {
+                self.conversions.cancel(id);
+                // Where open files hold their directory, it goes when the conversion has ended.
+                self.layout.set_aside(id).map_err(|status| {
+                    let ended = self.conversions.check_idle(id);
+                    ended.err().unwrap_or(status)
+                })
+            },
             |id| self.layout.put_back(id),
         )?;
-        self.conversions.cancel(id);
         self.layout.delete(id);
         info!(key, id, "a snapshot is removed");
         Ok(())
@@ -374,7 +384,9 @@ impl Snapshots for SnapshotService {
 
     async fn cleanup(&self, _: Request<api::CleanupRequest>) -> Result<Response<()>, Status> {
         self.call(Call::Cleanup, |shared| {
-            let swept = shared.layout.sweep();
+            // What cannot be asked about stays.
+            let is_known = |id| shared.store.knows(id).unwrap_or(true);
+            let swept = shared.layout.sweep(is_known);
             swept.map_err(|e| crate::layout::failed(shared.layout.root(), e))
         })
         .await

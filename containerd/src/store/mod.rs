@@ -5,22 +5,26 @@
 //!
 //! The rules are those of containerd's own snapshotters (core/snapshots/storage/bolt.go):
 //! keys of active snapshots and views and names of committed ones share one space; the id of
-//! a snapshot, which names its directory, is never given again and stays over a commit.
+//! a snapshot, which names its directory, is never given again and stays over a commit. A crash
+//! may lose that an id was given, but not the directory, by which [`Store::never_again`] is told.
 
+mod handle;
 mod record;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use redb::{
-    Database, Durability, MultimapTableDefinition, ReadableMultimapTable, ReadableTable,
-    TableDefinition, WriteTransaction,
+    Database, DatabaseError, Durability, MultimapTableDefinition, ReadTransaction,
+    ReadableMultimapTable, ReadableTable, TableDefinition, WriteTransaction,
 };
 use tonic::Status;
 
+use handle::Handle;
 pub(crate) use record::{Kind, Record, Time, Usage};
 
 type Labels = BTreeMap<String, String>;
@@ -58,14 +62,26 @@ pub(crate) struct Snapshot {
 /// The store. Every call is one transaction, and blocks.
 #[derive(Debug)]
 pub(crate) struct Store {
-    database: Database,
+    database: Handle,
+    /// The last id that was given or seen. What the file says of it may be lost in a crash, or
+    /// when the file fails.
+    last_id: AtomicU64,
 }
 
 impl Store {
     /// Opens the store in a file, which is made if it is absent.
     pub(crate) fn open(path: &Path) -> Result<Self, Status> {
+        let file = path.to_owned();
+        Self::open_with(path, move || Database::create(&file))
+    }
+
+    fn open_with(
+        path: &Path,
+        open: impl Fn() -> Result<Database, DatabaseError> + Send + Sync + 'static,
+    ) -> Result<Self, Status> {
         let store = Self {
-            database: Database::create(path).map_err(failed)?,
+            database: Handle::open(open)?,
+            last_id: AtomicU64::new(0),
         };
         store.write(|transaction| {
             transaction.open_table(SNAPSHOTS).map_err(failed)?;
@@ -100,11 +116,21 @@ impl Store {
         durability: Durability,
         change: impl FnOnce(&WriteTransaction) -> Result<T, Status>,
     ) -> Result<T, Status> {
-        let mut transaction = self.database.begin_write().map_err(failed)?;
-        transaction.set_durability(durability);
-        let changed = change(&transaction)?;
-        transaction.commit().map_err(failed)?;
-        Ok(changed)
+        self.database.with(|database| {
+            let mut transaction = database.begin_write().map_err(failed)?;
+            transaction.set_durability(durability);
+            let changed = change(&transaction)?;
+            transaction.commit().map_err(failed)?;
+            Ok(changed)
+        })
+    }
+
+    fn read<T>(
+        &self,
+        look: impl FnOnce(&ReadTransaction) -> Result<T, Status>,
+    ) -> Result<T, Status> {
+        self.database
+            .with(|database| look(&database.begin_read().map_err(failed)?))
     }
 
     /// Takes a key and an id for a snapshot that is being made: nobody sees it until
@@ -139,7 +165,9 @@ impl Store {
             }
             let mut numbers = transaction.open_table(NUMBERS).map_err(failed)?;
             let last = numbers.get(LAST_ID).map_err(failed)?;
-            let id = last.map_or(0, |last| last.value()) + 1;
+            let last = last.map_or(0, |last| last.value());
+            let id = last.max(self.last_id.load(Ordering::Relaxed)) + 1;
+            self.never_again(id);
             numbers.insert(LAST_ID, id).map_err(failed)?;
             let now = SystemTime::now().into();
             let record = Record {
@@ -191,48 +219,47 @@ impl Store {
         })
     }
 
+    /// An id that is not to be given any more.
+    pub(crate) fn never_again(&self, id: u64) {
+        self.last_id.fetch_max(id, Ordering::Relaxed);
+    }
+
     /// A snapshot of any kind.
     pub(crate) fn get(&self, key: &str) -> Result<Snapshot, Status> {
-        let transaction = self.database.begin_read().map_err(failed)?;
-        let snapshots = transaction.open_table(SNAPSHOTS).map_err(failed)?;
-        let record = finished(&snapshots, key)?;
-        let parents = parents(&snapshots, &record)?;
-        Ok(Snapshot {
-            key: key.to_owned(),
-            record,
-            parents,
-        })
+        self.read(|transaction| found(transaction, key))
     }
 
     /// A snapshot by its id.
     pub(crate) fn by_id(&self, id: u64) -> Result<Snapshot, Status> {
-        let key = {
-            let transaction = self.database.begin_read().map_err(failed)?;
+        self.read(|transaction| {
             let keys = transaction.open_table(KEYS).map_err(failed)?;
             let key = keys.get(id).map_err(failed)?;
-            key.map(|key| key.value().to_owned())
-        };
-        let missing = || not_found(format!("a snapshot with the id {id}"));
-        let snapshot = self.get(&key.ok_or_else(missing)?)?;
-        // It may have been removed, and its key given again, in between.
-        match snapshot.record.id == id {
-            true => Ok(snapshot),
-            false => Err(missing()),
-        }
+            let key = key.ok_or_else(|| not_found(format!("a snapshot with the id {id}")))?;
+            found(transaction, key.value())
+        })
+    }
+
+    /// Whether there is a snapshot of this id, be it unfinished or about to be removed.
+    pub(crate) fn knows(&self, id: u64) -> Result<bool, Status> {
+        self.read(|transaction| {
+            let keys = transaction.open_table(KEYS).map_err(failed)?;
+            Ok(keys.get(id).map_err(failed)?.is_some())
+        })
     }
 
     /// Calls back for every snapshot, in the order of keys and names.
     pub(crate) fn walk(&self, mut visit: impl FnMut(&str, &Record)) -> Result<(), Status> {
-        let transaction = self.database.begin_read().map_err(failed)?;
-        let snapshots = transaction.open_table(SNAPSHOTS).map_err(failed)?;
-        for entry in snapshots.iter().map_err(failed)? {
-            let (key, bytes) = entry.map_err(failed)?;
-            let record = Record::from_bytes(bytes.value())?;
-            if !record.unfinished {
-                visit(key.value(), &record);
+        self.read(|transaction| {
+            let snapshots = transaction.open_table(SNAPSHOTS).map_err(failed)?;
+            for entry in snapshots.iter().map_err(failed)? {
+                let (key, bytes) = entry.map_err(failed)?;
+                let record = Record::from_bytes(bytes.value())?;
+                if !record.unfinished {
+                    visit(key.value(), &record);
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Turns an active snapshot into a committed one of another name, with these labels
@@ -299,26 +326,28 @@ impl Store {
         while_held: impl FnOnce(u64) -> Result<(), Status>,
         undo: impl FnOnce(u64),
     ) -> Result<u64, Status> {
-        let transaction = self.database.begin_write().map_err(failed)?;
-        let id = {
-            let mut snapshots = transaction.open_table(SNAPSHOTS).map_err(failed)?;
-            let record = finished(&snapshots, key)?;
-            let children = transaction.open_multimap_table(CHILDREN).map_err(failed)?;
-            if !children.get(record.id).map_err(failed)?.is_empty() {
-                return Err(Status::failed_precondition(format!(
-                    "other snapshots stand on {key:?}"
-                )));
-            }
-            drop(children);
-            delete(&transaction, &mut snapshots, key, &record)?;
-            record.id
-        };
-        while_held(id)?;
-        transaction.commit().map_err(|e| {
-            undo(id);
-            failed(e)
-        })?;
-        Ok(id)
+        self.database.with(|database| {
+            let transaction = database.begin_write().map_err(failed)?;
+            let id = {
+                let mut snapshots = transaction.open_table(SNAPSHOTS).map_err(failed)?;
+                let record = finished(&snapshots, key)?;
+                let children = transaction.open_multimap_table(CHILDREN).map_err(failed)?;
+                if !children.get(record.id).map_err(failed)?.is_empty() {
+                    return Err(Status::failed_precondition(format!(
+                        "other snapshots stand on {key:?}"
+                    )));
+                }
+                drop(children);
+                delete(&transaction, &mut snapshots, key, &record)?;
+                record.id
+            };
+            while_held(id)?;
+            transaction.commit().map_err(|e| {
+                undo(id);
+                failed(e)
+            })?;
+            Ok(id)
+        })
     }
 
     /// Replaces labels: all of them, or by paths of the form `labels` and `labels.KEY` what
@@ -439,6 +468,17 @@ fn finished(
     get(snapshots, key)?
         .filter(|record| !record.unfinished)
         .ok_or_else(|| not_found(format!("the snapshot {key:?}")))
+}
+
+fn found(transaction: &ReadTransaction, key: &str) -> Result<Snapshot, Status> {
+    let snapshots = transaction.open_table(SNAPSHOTS).map_err(failed)?;
+    let record = finished(&snapshots, key)?;
+    let parents = parents(&snapshots, &record)?;
+    Ok(Snapshot {
+        key: key.to_owned(),
+        record,
+        parents,
+    })
 }
 
 fn parents(

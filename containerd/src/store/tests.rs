@@ -1,5 +1,10 @@
 //! The rules of containerd's metadata store, each as a test.
 
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
 use tonic::Code;
 
 use super::*;
@@ -399,4 +404,99 @@ fn recovery_gives_up_what_was_being_made() {
         .create(Kind::Active, "half", "", Labels::new())
         .unwrap();
     assert!(next.record.id > half);
+}
+
+/// A file that fails while it is told to.
+#[derive(Debug)]
+struct Failing {
+    file: redb::backends::FileBackend,
+    fails: Arc<AtomicBool>,
+}
+
+impl Failing {
+    fn check(&self) -> io::Result<()> {
+        match self.fails.load(Ordering::Relaxed) {
+            true => Err(io::ErrorKind::StorageFull.into()),
+            false => Ok(()),
+        }
+    }
+}
+
+impl redb::StorageBackend for Failing {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        self.file.read(offset, len)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.check()?;
+        self.file.set_len(len)
+    }
+
+    fn sync_data(&self, eventual: bool) -> io::Result<()> {
+        self.check()?;
+        self.file.sync_data(eventual)
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.check()?;
+        self.file.write(offset, data)
+    }
+}
+
+#[test]
+fn a_disk_that_was_full_is_used_again_when_it_has_room() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("metadata.redb");
+    let fails = Arc::new(AtomicBool::new(false));
+    let open = {
+        let (path, fails) = (path.clone(), Arc::clone(&fails));
+        move || {
+            let file = File::options()
+                .create(true)
+                .truncate(false)
+                .read(true)
+                .write(true)
+                .open(&path)
+                .map_err(redb::StorageError::Io)?;
+            redb::Database::builder().create_with_backend(Failing {
+                file: redb::backends::FileBackend::new(file)?,
+                fails: Arc::clone(&fails),
+            })
+        }
+    };
+    let fixture = Fixture {
+        store: Store::open_with(&path, open).unwrap(),
+        _directory: directory,
+    };
+    let before = fixture.active("before", "");
+    // Not on stable storage when the disk fails.
+    let lost = fixture
+        .create(Kind::Active, "lost", "", Labels::new())
+        .unwrap();
+    fails.store(true, Ordering::Relaxed);
+    let full = fixture.publish("lost");
+    assert_eq!(code(full), Code::ResourceExhausted);
+    assert_eq!(code(fixture.get("before").map(drop)), Code::Unavailable);
+    fails.store(false, Ordering::Relaxed);
+    assert_eq!(fixture.get("before").unwrap().record.id, before.record.id);
+    assert_eq!(code(fixture.publish("lost")), Code::NotFound);
+    // Neither is its id given again, as its directory is still there.
+    let after = fixture.active("after", "");
+    assert!(after.record.id > lost.record.id);
+    assert_eq!(fixture.by_id(after.record.id).unwrap().key, "after");
+    assert!(fixture.knows(before.record.id).unwrap());
+    assert!(!fixture.knows(lost.record.id).unwrap());
+}
+
+#[test]
+fn an_id_that_was_seen_is_not_given() {
+    let store = empty();
+    store.never_again(41);
+    assert_eq!(store.active("a", "").record.id, 42);
+    store.never_again(7);
+    assert_eq!(store.active("b", "").record.id, 43);
 }
