@@ -81,11 +81,11 @@ pub(super) fn threaded<'scope, P: Placing<Sink: Send + 'scope> + Send + 'scope>(
     let (giver, taker) = handover(timings);
     let mut decoder = decoder(input, options)?;
     let compression = decoder.compression();
-    // Each of the stages has a thread before decoding has more. This one waits for those.
+    // Each of the stages has a thread before decoding has more. This one mostly waits for those.
     if threads >= STAGES {
         decoder.look_ahead(PART_MIN, |work| {
             scope.spawn(work);
-        })?;
+        });
     }
     let entries = Arc::new(AtomicU64::new(0));
     let placing = scope.spawn({

@@ -28,8 +28,8 @@ struct State {
     /// More was written than is synced.
     due: bool,
     ended: bool,
-    /// The system tells of a failure only once.
-    failed: Option<io::Error>,
+    /// The system tells of a failure only once; here it stays.
+    failed: Option<(io::ErrorKind, String)>,
 }
 
 impl EarlySync {
@@ -46,35 +46,48 @@ impl EarlySync {
         })
     }
 
-    /// So many bytes more were written. Never waits for the storage.
-    pub(super) fn wrote(&self, len: usize) {
+    /// So many bytes more were written. Never waits for the storage, and fails if that has.
+    pub(super) fn wrote(&self, len: usize) -> io::Result<()> {
         let len = len as u64;
         let before = self.shared.written.fetch_add(len, Ordering::Relaxed);
         if before / STEP != before.wrapping_add(len) / STEP {
-            self.shared.lock().due = true;
+            let mut state = self.shared.lock();
+            state.check()?;
+            state.due = true;
             self.shared.changed.notify_one();
         }
+        Ok(())
     }
 
     /// Ends the thread, after what it is at, and tells what failed.
     pub(super) fn finish(&self) -> io::Result<()> {
         self.end();
-        self.shared.lock().failed.take().map_or(Ok(()), Err)
-    }
-
-    fn end(&self) {
-        self.shared.lock().ended = true;
-        self.shared.changed.notify_one();
         let thread = ignore_poison(self.thread.lock()).take();
         if let Some(Err(panic)) = thread.map(JoinHandle::join)
             && !thread::panicking()
         {
             std::panic::resume_unwind(panic);
         }
+        self.shared.lock().check()
+    }
+
+    fn end(&self) {
+        self.shared.lock().ended = true;
+        self.shared.changed.notify_one();
+    }
+}
+
+impl State {
+    fn check(&self) -> io::Result<()> {
+        match &self.failed {
+            None => Ok(()),
+            Some((kind, message)) => Err(io::Error::new(*kind, message.clone())),
+        }
     }
 }
 
 impl Drop for EarlySync {
+    /// Does not wait for the thread: what it syncs is not wanted.
     fn drop(&mut self) {
         self.end();
     }
@@ -98,7 +111,7 @@ impl Shared {
                 let result = sync();
                 state = self.lock();
                 if let Err(error) = result {
-                    state.failed = Some(error);
+                    state.failed = Some((error.kind(), error.to_string()));
                     return;
                 }
             } else {
@@ -127,14 +140,14 @@ mod tests {
         })
         .unwrap();
         for _ in 0..STEP / 4096 - 1 {
-            early.wrote(4096);
+            early.wrote(4096).unwrap();
         }
         calls.try_recv().unwrap_err();
-        early.wrote(4096);
+        early.wrote(4096).unwrap();
         calls.recv().unwrap();
         // Neither a step nor many of them wait for the one that is under way.
         for _ in 0..5 {
-            early.wrote(STEP as usize);
+            early.wrote(STEP as usize).unwrap();
         }
         release.send(()).unwrap();
         // All of them are one.
@@ -142,7 +155,7 @@ mod tests {
         release.send(()).unwrap();
         calls.recv_timeout(Duration::from_millis(50)).unwrap_err();
         early.finish().unwrap();
-        early.wrote(STEP as usize);
+        early.wrote(STEP as usize).unwrap();
         early.finish().unwrap();
     }
 
@@ -157,13 +170,34 @@ mod tests {
             }
         })
         .unwrap();
-        early.wrote(STEP as usize);
-        while tried.load(Ordering::Relaxed) == 0 {
+        early.wrote(STEP as usize).unwrap();
+        let error = loop {
+            if let Err(error) = early.wrote(STEP as usize) {
+                break error;
+            }
             thread::yield_now();
-        }
-        early.wrote(STEP as usize);
-        let error = early.finish().unwrap_err();
+        };
         assert_eq!(error.kind(), io::ErrorKind::QuotaExceeded);
+        for _ in 0..2 {
+            let error = early.finish().unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::QuotaExceeded);
+        }
         assert_eq!(tried.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn what_is_thrown_away_is_not_waited_for() {
+        let (called, calls) = mpsc::channel();
+        let (release, released) = mpsc::channel::<()>();
+        let early = EarlySync::start(move || {
+            called.send(()).unwrap();
+            let _ = released.recv();
+            Ok(())
+        })
+        .unwrap();
+        early.wrote(STEP as usize).unwrap();
+        calls.recv().unwrap();
+        drop(early);
+        drop(release);
     }
 }

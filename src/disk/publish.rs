@@ -182,10 +182,9 @@ impl fmt::Debug for DiskFile {
 impl DiskOutput for DiskFile {
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         DiskOutput::write_at(&self.file, offset, data)?;
-        if let Some(early) = &self.early {
-            early.wrote(data.len());
-        }
-        Ok(())
+        self.early
+            .as_ref()
+            .map_or(Ok(()), |early| early.wrote(data.len()))
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
@@ -309,6 +308,7 @@ mod tests {
             file.write_at(n << 20, &data).unwrap();
         }
         calls.recv().unwrap();
+        assert_eq!(file.sync().unwrap_err().kind(), ErrorKind::StorageFull);
         let error = file.publish(true).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::StorageFull);
         assert_eq!(names(directory.path()), [""; 0]);

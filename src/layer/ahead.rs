@@ -4,14 +4,15 @@
 //! behind a full flush, as `pigz --independent` makes them. Where one of them may begin is seen
 //! in the bytes. It may be an accident: what was made of a part counts only if decoding in
 //! order arrives at its beginning, and if it ends where the next part begins. What does not
-//! count is decoded in its turn, as is everything that is damaged. So neither bytes nor errors
-//! depend on what was found, nor on the number of threads.
+//! count is decoded in its turn, as is everything that is damaged. So the bytes, and whether an
+//! input is refused, depend neither on what was found nor on the number of threads; of zstd, how
+//! much comes before an error does.
 
 use std::collections::VecDeque;
 use std::io::Read;
 use std::mem;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use memchr::memmem;
 
@@ -24,19 +25,23 @@ use crate::error::Result;
 pub(super) const HELPERS: usize = 2;
 
 /// Parts that are under way or wait for their turn.
-const PARTS: usize = HELPERS + 1;
+const PARTS: usize = HELPERS;
 
 /// The least bytes of a part for which handing it over is worth it.
 pub(crate) const PART_MIN: u64 = CHUNK_SIZE as u64;
 
 /// The most bytes of a part.
-const PART_MAX: u64 = 4 << 20;
+const PART_MAX: u64 = 3 << 20;
 
 /// The most bytes that a part may have uncompressed: frames of pzstd have 8 MiB.
 const CONTENTS_MAX: usize = (8 << 20) + CHUNK_SIZE;
 
-/// After so many parts in a row that did not count, no more are looked for.
+/// Chunks that are read at a time, so that the conversion is not kept waiting by a slow input.
+const READS: usize = 2;
+
+/// After so many parts in a row that did not count, none are looked for in so many bytes.
 const MISSES_MAX: u32 = 8;
+const PAUSE: u64 = 32 << 20;
 
 /// What begins at a place where decoding can begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +57,8 @@ pub(crate) struct Job {
     input: Vec<Chunk>,
     seam: Seam,
     decoded: Sender<Decoded>,
+    /// Gone when the part was passed, or the conversion failed.
+    wanted: Weak<()>,
 }
 
 /// What became of a part.
@@ -64,39 +71,37 @@ pub(super) struct Decoded {
 pub(crate) fn work(jobs: &Mutex<Receiver<Job>>, mut engine: Engine, pool: &Pool) {
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Job {
-            input,
-            seam,
-            decoded,
-        }) = job
-        else {
+        let Ok(job) = job else {
             return;
         };
-        if let Some(part) = decode(&mut engine, seam, input, pool) {
+        let decoded = job.decoded.clone();
+        if let Some(part) = job.decode(&mut engine, pool) {
             // Nobody waits for it if the conversion failed.
             let _ = decoded.send(part);
         }
     }
 }
 
-/// Decodes a part; none if it is not a whole number of what it seems to begin with.
-fn decode(engine: &mut Engine, seam: Seam, input: Vec<Chunk>, pool: &Pool) -> Option<Decoded> {
-    let len = input.iter().map(|chunk| chunk.len() as u64).sum();
-    let mut input = Input::of(input, pool.clone());
-    engine.begin(seam);
-    let mut chunks = Vec::new();
-    while chunks.len() * CHUNK_SIZE < CONTENTS_MAX {
-        let chunk = engine.fill(&mut input, pool.get(), Some(len)).ok()?;
-        let full = chunk.len() == CHUNK_SIZE;
-        chunks.extend((!chunk.is_empty()).then_some(chunk));
-        if !full {
-            return Some(Decoded {
-                chunks,
-                end: engine.end()?,
-            });
+impl Job {
+    /// Decodes a part; none if it is not a whole number of what it seems to begin with.
+    fn decode(self, engine: &mut Engine, pool: &Pool) -> Option<Decoded> {
+        let len = self.input.iter().map(|chunk| chunk.len() as u64).sum();
+        let mut input = Input::of(self.input, pool);
+        engine.begin(self.seam);
+        let mut chunks = Vec::new();
+        while chunks.len() * CHUNK_SIZE < CONTENTS_MAX && self.wanted.strong_count() > 0 {
+            let chunk = engine.fill(&mut input, pool.get(), Some(len)).ok()?;
+            let full = chunk.len() == CHUNK_SIZE;
+            chunks.extend((!chunk.is_empty()).then_some(chunk));
+            if !full {
+                return Some(Decoded {
+                    chunks,
+                    end: engine.end()?,
+                });
+            }
         }
+        None
     }
-    None
 }
 
 /// Where parts begin, and those that are under way.
@@ -111,6 +116,8 @@ pub(super) struct Ahead {
     /// What was read before the first look is not looked through yet.
     at_start: bool,
     misses: u32,
+    /// Where looking begins again.
+    resumes: u64,
     /// Parts that counted.
     #[cfg(test)]
     pub counted: usize,
@@ -121,6 +128,7 @@ struct Part {
     end: u64,
     seam: Seam,
     decoded: Receiver<Decoded>,
+    _wanted: Arc<()>,
 }
 
 impl Ahead {
@@ -133,69 +141,82 @@ impl Ahead {
             part_min,
             at_start: true,
             misses: 0,
+            resumes: 0,
             #[cfg(test)]
             counted: 0,
         }
     }
 
-    /// Reads on for parts that can be decoded, and says where the first one begins that has not
-    /// been passed.
-    pub(super) fn look<R: Read>(&mut self, input: &mut Input<'_, R>) -> Option<u64> {
+    /// Reads on a bit for parts that can be decoded, if more of them may wait.
+    pub(super) fn look<R: Read>(&mut self, input: &mut Input<'_, R>) {
         let position = input.position();
         while self.parts.front().is_some_and(|part| part.start < position) {
             self.parts.pop_front();
-            self.misses += 1;
+            self.miss(position);
         }
         self.open = self.open.filter(|(start, _)| *start >= position);
+        if position < self.resumes {
+            return;
+        }
         if mem::take(&mut self.at_start) {
             let (start, chunk) = input.current();
             self.look_through(input, start, &chunk);
         }
-        while self.misses < MISSES_MAX
-            && (!input.is_ahead() || (self.open.is_some() && self.parts.len() < PARTS))
-            && let Some((start, chunk)) = input.look_ahead()
-        {
+        for _ in 0..READS {
+            let wants_more = self.open.is_some() && self.parts.len() < PARTS;
+            if input.is_ahead() && !wants_more {
+                break;
+            }
+            let Some((start, chunk)) = input.look_ahead() else {
+                break;
+            };
             self.look_through(input, start, &chunk);
             let end = start + chunk.len() as u64;
             self.open = self.open.filter(|(start, _)| end - start <= PART_MAX);
         }
+    }
+
+    /// Where the first part begins that has not been passed.
+    pub(super) fn next_start(&self) -> Option<u64> {
         self.parts.front().map(|part| part.start)
     }
 
+    /// Cuts parts at the seams of a chunk, which begins there in the input.
     fn look_through<R: Read>(&mut self, input: &Input<'_, R>, start: u64, chunk: &Chunk) {
-        let position = input.position();
-        for (at, seam) in self.seams.find(chunk) {
-            let at = start + at as u64;
-            if at >= position {
-                self.cut(input, at, seam);
-            }
+        loop {
+            let from = match self.open {
+                Some((open, _)) => open + self.part_min,
+                None => input.position(),
+            };
+            let from = usize::try_from(from.saturating_sub(start)).unwrap_or(usize::MAX);
+            let Some((at, seam)) = self.seams.find(chunk, from) else {
+                return;
+            };
+            self.cut(input, start + at as u64, seam);
         }
     }
 
-    /// Ends a part and begins another, where that is worth it.
+    /// Ends a part, if one is open, and begins another.
     fn cut<R: Read>(&mut self, input: &Input<'_, R>, at: u64, seam: Seam) {
-        if let Some((start, first)) = self.open {
-            if at - start < self.part_min {
-                return;
-            }
-            if let Some(slices) = input.slices(start..at) {
-                let (decoded, result) = mpsc::channel();
-                let job = Job {
-                    input: slices,
-                    seam: first,
-                    decoded,
-                };
-                // Without helpers the part is not decoded, which is one that does not count.
-                let _ = self.jobs.send(job);
-                self.parts.push_back(Part {
-                    start,
-                    end: at,
-                    seam: first,
-                    decoded: result,
-                });
-            }
+        if let Some((start, first)) = self.open.replace((at, seam)) {
+            let (decoded, result) = mpsc::channel();
+            let wanted = Arc::new(());
+            let job = Job {
+                input: input.slices(start..at),
+                seam: first,
+                decoded,
+                wanted: Arc::downgrade(&wanted),
+            };
+            // Without helpers the part is not decoded, which is one that does not count.
+            let _ = self.jobs.send(job);
+            self.parts.push_back(Part {
+                start,
+                end: at,
+                seam: first,
+                decoded: result,
+                _wanted: wanted,
+            });
         }
-        self.open = Some((at, seam));
     }
 
     /// What was made of the part that begins where the input stands, with `seam`, as soon as it
@@ -206,17 +227,16 @@ impl Ahead {
         input: &mut Input<'_, R>,
     ) -> Result<Option<Decoded>> {
         let position = input.position();
+        if self.next_start() != Some(position) {
+            return Ok(None);
+        }
         let Some(part) = self.parts.pop_front() else {
             return Ok(None);
         };
-        if part.start != position {
-            self.parts.push_front(part);
-            return Ok(None);
-        }
-        // An error, if it was not decoded to its end.
-        let decoded = part.decoded.recv().ok();
-        let Some(decoded) = decoded.filter(|_| part.seam == seam) else {
-            self.misses += 1;
+        // Receiving is an error if the part was not decoded to its end.
+        let decoded = (part.seam == seam).then(|| part.decoded.recv().ok());
+        let Some(decoded) = decoded.flatten() else {
+            self.miss(position);
             return Ok(None);
         };
         self.misses = 0;
@@ -226,6 +246,16 @@ impl Ahead {
         }
         input.skip(part.end - part.start)?;
         Ok(Some(decoded))
+    }
+
+    fn miss(&mut self, position: u64) {
+        self.misses += 1;
+        if self.misses == MISSES_MAX {
+            self.misses = 0;
+            self.resumes = position + PAUSE;
+            self.open = None;
+            self.parts.clear();
+        }
     }
 }
 
@@ -252,26 +282,19 @@ impl Seams {
 
     /// Of zstd: frames that are not to be skipped.
     pub(super) fn zstd() -> Self {
-        Self(vec![Pattern::new(
-            &[0x28, 0xb5, 0x2f, 0xfd],
-            Seam::Whole,
-            0,
-        )])
+        let magic = &[0x28, 0xb5, 0x2f, 0xfd];
+        Self(vec![Pattern::new(magic, Seam::Whole, 0)])
     }
 
-    /// Where parts may begin, in ascending order. What lies across the ends of `bytes` is not
-    /// found.
-    fn find(&self, bytes: &[u8]) -> Vec<(usize, Seam)> {
-        let mut found: Vec<_> = self
-            .0
-            .iter()
-            .flat_map(|pattern| {
-                let starts = pattern.finder.find_iter(bytes);
-                starts.map(|start| (start + pattern.skip, pattern.seam))
-            })
-            .collect();
-        found.sort_unstable_by_key(|(at, _)| *at);
-        found
+    /// Where the first part may begin, from an index on. What lies across the ends of `bytes`
+    /// is not found.
+    fn find(&self, bytes: &[u8], from: usize) -> Option<(usize, Seam)> {
+        let found = self.0.iter().filter_map(|pattern| {
+            let from = from.saturating_sub(pattern.skip);
+            let start = pattern.finder.find(bytes.get(from..)?)?;
+            Some((from + start + pattern.skip, pattern.seam))
+        });
+        found.min_by_key(|(at, _)| *at)
     }
 }
 

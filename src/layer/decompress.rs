@@ -158,14 +158,15 @@ impl<'t, R: Read> Decoder<'t, R> {
     }
 
     /// Lets other threads, which `spawn` starts, decode parts of a compressed input of at least
-    /// so many bytes before their turn. They end with the decoder.
+    /// so many bytes before their turn, if it is not a small one. They end with the decoder.
     pub(crate) fn look_ahead(
         &mut self,
         part_min: u64,
         mut spawn: impl FnMut(Box<dyn FnOnce() + Send>),
-    ) -> Result<()> {
+    ) {
         let (format, seams) = match self.engine {
-            None => return Ok(()),
+            None => return,
+            Some(_) if !self.input.fills_a_chunk() => return,
             Some(Engine::Gzip(_)) => (Format::Gzip, Seams::gzip()),
             Some(Engine::Zstd(_)) => (Format::Zstd, Seams::zstd()),
         };
@@ -176,18 +177,19 @@ impl<'t, R: Read> Decoder<'t, R> {
         let (jobs, queue) = mpsc::channel();
         let queue = Arc::new(Mutex::new(queue));
         for _ in 0..ahead::HELPERS {
+            // They are not needed: no memory for them is no error.
+            let Ok(Some(engine)) = Engine::new(format, config) else {
+                return;
+            };
             let (queue, pool) = (Arc::clone(&queue), self.pool.clone());
-            if let Some(engine) = Engine::new(format, config)? {
-                spawn(Box::new(move || ahead::work(&queue, engine, &pool)));
-            }
+            spawn(Box::new(move || ahead::work(&queue, engine, &pool)));
         }
         self.ahead = Some(Ahead::new(seams, jobs, part_min));
-        Ok(())
     }
 
-    /// The next uncompressed chunk: full but for the last, unless parts of the input are decoded
-    /// before their turn. The last one comes, and the end is told, only after everything to the
-    /// end of the input was verified.
+    /// The next uncompressed chunk: full but for the last, and the one before an error, unless
+    /// parts of the input are decoded before their turn. The end is told only after everything
+    /// to the end of the input was verified.
     pub(crate) fn next_chunk(&mut self) -> Result<Option<Chunk>> {
         let Some(engine) = &mut self.engine else {
             return self.input.next_chunk();
@@ -204,12 +206,14 @@ impl<'t, R: Read> Decoder<'t, R> {
             return Ok((!chunk.is_empty()).then_some(chunk));
         }
         loop {
+            if let Some(ahead) = &mut self.ahead {
+                ahead.look(&mut self.input);
+            }
             if let Some(chunk) = self.decoded.next() {
                 return Ok(Some(chunk));
             }
             let mut stop = None;
             if let Some(ahead) = &mut self.ahead {
-                stop = ahead.look(&mut self.input);
                 if let Some(seam) = engine.seam()
                     && let Some(part) = ahead.take(seam, &mut self.input)?
                 {
@@ -217,6 +221,7 @@ impl<'t, R: Read> Decoder<'t, R> {
                     self.decoded = part.chunks.into_iter();
                     continue;
                 }
+                stop = ahead.next_start();
             }
             let chunk = engine.fill(&mut self.input, self.pool.get(), stop)?;
             if !chunk.is_empty() {

@@ -27,6 +27,11 @@ pub(super) struct Gzip {
     state: State,
     /// What the next chunk follows.
     last: Option<Chunk>,
+    /// It began within a member, whose trailer speaks of more than is known here.
+    headless: bool,
+    /// What the next call fails with: what was made before an error is handed out first, so that
+    /// what comes before one does not depend on where chunks end.
+    failed: Option<Error>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,8 +51,7 @@ enum State {
 pub(super) struct InMember {
     crc: Crc,
     length: u32,
-    /// The part's contents that what follows may refer to, at the end of this chunk.
-    window: usize,
+    /// At its end is the whole window that what follows may refer to.
     last: Chunk,
 }
 
@@ -59,6 +63,8 @@ impl Gzip {
             length: 0,
             state: State::Header,
             last: None,
+            headless: false,
+            failed: None,
         }
     }
 
@@ -66,6 +72,8 @@ impl Gzip {
     pub(super) fn begin(&mut self, seam: Seam) {
         self.begin_member();
         self.last = None;
+        self.failed = None;
+        self.headless = seam == Seam::Block;
         self.state = match seam {
             Seam::Whole => State::Header,
             Seam::Block => State::Body,
@@ -82,6 +90,7 @@ impl Gzip {
     /// refer to none.
     pub(super) fn seam(&self) -> Option<Seam> {
         match self.state {
+            _ if self.failed.is_some() => None,
             State::Header | State::Trailer => Some(Seam::Whole),
             State::Body if self.deflate.is_between_blocks() => Some(Seam::Block),
             State::Body | State::End => None,
@@ -96,7 +105,6 @@ impl Gzip {
             Seam::Block if self.deflate.window() == WINDOW => Some(Some(InMember {
                 crc: self.crc.clone(),
                 length: self.length,
-                window: WINDOW,
                 last: self.last.clone()?,
             })),
             Seam::Block => None,
@@ -116,7 +124,7 @@ impl Gzip {
         }
         self.crc.combine(&part.crc);
         self.length = self.length.wrapping_add(part.length);
-        self.deflate.leave_out(part.window);
+        self.deflate.leave_out(WINDOW);
         self.last = Some(part.last);
     }
 
@@ -128,23 +136,32 @@ impl Gzip {
         mut chunk: ChunkMut,
         stop: Option<u64>,
     ) -> Result<Chunk> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
         if let Some(last) = &self.last {
             chunk.follow(last, self.deflate.window());
         }
-        let filled = self.inflate(input, chunk.with_window(), stop)?;
+        let mut filled = WINDOW;
+        if let Err(error) = self.inflate(input, chunk.with_window(), &mut filled, stop) {
+            if filled == WINDOW {
+                return Err(error);
+            }
+            self.failed = Some(error);
+        }
         let chunk = chunk.freeze(filled - WINDOW);
         self.last = (self.deflate.window() > 0).then(|| chunk.clone());
         Ok(chunk)
     }
 
-    /// Fills `output` behind the window, up to the index in the answer.
+    /// Fills `output` from the index `filled` on, which moves on with it.
     fn inflate<R: Read>(
         &mut self,
         input: &mut Input<R>,
         output: &mut [u8],
+        filled: &mut usize,
         stop: Option<u64>,
-    ) -> Result<usize> {
-        let mut filled = WINDOW;
+    ) -> Result<()> {
         loop {
             let left = stop.and_then(|stop| stop.checked_sub(input.position()));
             if left == Some(0) && self.seam().is_some() {
@@ -153,7 +170,7 @@ impl Gzip {
             match self.state {
                 State::End => break,
                 State::Trailer => self.state = after_member(input)?,
-                State::Header | State::Body if filled == output.len() => break,
+                State::Header | State::Body if *filled == output.len() => break,
                 State::Header => {
                     read_header(input)?;
                     self.begin_member();
@@ -166,15 +183,17 @@ impl Gzip {
                         available = &available[..available.len().min(left as usize)];
                     }
                     // Called even with no input left: output may be pending.
-                    let step = self.deflate.inflate(available, output, filled);
+                    let step = self.deflate.inflate(available, output, *filled);
                     let Some(step) = step else {
                         return Err(damaged("an invalid deflate stream", input));
                     };
                     input.consume(step.consumed);
-                    self.crc.update(&output[filled..filled + step.produced]);
+                    self.crc.update(&output[*filled..*filled + step.produced]);
                     self.length = self.length.wrapping_add(step.produced as u32);
-                    filled += step.produced;
-                    if step.ended {
+                    *filled += step.produced;
+                    if step.ended && self.headless {
+                        return Err(damaged("a part ends its member", input));
+                    } else if step.ended {
                         self.read_trailer(input)?;
                         self.state = State::Trailer;
                     } else if step.consumed == 0 && step.produced == 0 {
@@ -187,7 +206,7 @@ impl Gzip {
                 }
             }
         }
-        Ok(filled)
+        Ok(())
     }
 
     fn read_trailer<R: Read>(&mut self, input: &mut Input<R>) -> Result<()> {

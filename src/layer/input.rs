@@ -30,15 +30,17 @@ type Tap<'t> = Box<dyn FnMut(&Chunk) -> Result<()> + 't>;
 
 impl Input<'_, io::Empty> {
     /// What was read already, and no more.
-    pub(super) fn of(chunks: Vec<Chunk>, pool: Pool) -> Self {
+    pub(super) fn of(chunks: Vec<Chunk>, pool: &Pool) -> Self {
+        let total = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+        let mut ahead = VecDeque::from(chunks);
         Self {
             reader: io::empty(),
-            chunk: pool.get().freeze(0),
-            pool,
+            chunk: ahead.pop_front().unwrap_or_else(|| pool.get().freeze(0)),
+            pool: pool.clone(),
             consumed: 0,
             before: 0,
-            total: chunks.iter().map(|chunk| chunk.len() as u64).sum(),
-            ahead: chunks.into(),
+            total,
+            ahead,
             failed: None,
             ended: true,
             tap: None,
@@ -88,16 +90,19 @@ impl<'t, R: Read> Input<'t, R> {
         Some((start, chunk))
     }
 
+    /// Whether the chunk being consumed is full: the input is no small one.
+    pub(super) fn fills_a_chunk(&self) -> bool {
+        self.chunk.len() == CHUNK_SIZE
+    }
+
     /// Whether there is a chunk that was read before its turn.
     pub(super) fn is_ahead(&self) -> bool {
         !self.ahead.is_empty()
     }
 
-    /// Bytes that were read and not consumed yet, by their place in the input.
-    pub(super) fn slices(&self, range: Range<u64>) -> Option<Vec<Chunk>> {
-        if range.start < self.position() || range.end > self.total {
-            return None;
-        }
+    /// What is there of these bytes, by their place in the input, from the chunk being consumed
+    /// on.
+    pub(super) fn slices(&self, range: Range<u64>) -> Vec<Chunk> {
         let mut slices = Vec::new();
         let mut start = self.before;
         for chunk in std::iter::once(&self.chunk).chain(&self.ahead) {
@@ -108,7 +113,7 @@ impl<'t, R: Read> Input<'t, R> {
             }
             start = end;
         }
-        Some(slices)
+        slices
     }
 
     /// Bytes not yet consumed; none only at the end of the input.

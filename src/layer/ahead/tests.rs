@@ -65,11 +65,9 @@ fn in_order(input: impl Read) -> Outcome {
 fn ahead(input: impl Read, part_min: u64) -> (Outcome, usize) {
     thread::scope(|scope| {
         let mut decoder = Decoder::new(input, CONFIG, Pool::new()).unwrap();
-        decoder
-            .look_ahead(part_min, |work| {
-                scope.spawn(work);
-            })
-            .unwrap();
+        decoder.look_ahead(part_min, |work| {
+            scope.spawn(work);
+        });
         outcome(decoder)
     })
 }
@@ -246,10 +244,31 @@ fn parts_make_the_same_errors() {
     assert!(errors > 200, "{errors} errors");
 }
 
+/// What is wrong between members of a part is told after the contents before it.
+#[test]
+fn damage_between_members_of_a_part_is_told() {
+    let data = sample(6_000_000);
+    let members: Vec<_> = data.chunks(40_000).map(member).collect();
+    for damaged in [70, 90, 100, 120] {
+        let mut stream = members.clone();
+        // A flag that is reserved: its header looks like that of a member.
+        stream[damaged][3] |= 0x20;
+        let stream = stream.concat();
+        let expected = in_order(&stream[..]);
+        assert_eq!(expected.0.len(), damaged * 40_000);
+        for part_min in [50_000, 100_000] {
+            let (found, counted) = ahead(&stream[..], part_min);
+            assert!(counted > 0);
+            assert!(same(&found, &expected), "{:?}", found.1);
+            assert_eq!(found.0.len(), expected.0.len());
+        }
+    }
+}
+
 /// Zeros may follow the last member, and none before it.
 #[test]
 fn padding_ends_a_stream_also_between_parts() {
-    let data = sample(400_000);
+    let data = sample(2_000_000);
     let members: Vec<u8> = data.chunks(40_000).flat_map(member).collect();
     let stream = [&members[..], &[0; 3], &members].concat();
     let expected = in_order(&stream[..]);
@@ -318,7 +337,7 @@ fn blocks_may_refer_to_parts() {
     let pieces = [&unique[..], &unique[35_000..]];
     let sizes = pieces.iter().map(|piece| piece.len());
     let first = double_markers(&flushed_at(&pieces.concat(), sizes, &[FlushCompress::Sync]));
-    let stream = [member(&sample(300_000)), first.repeat(3)].concat();
+    let stream = [member(&sample(300_000)), first.repeat(8)].concat();
     let expected = in_order(&stream[..]);
     assert!(expected.1.is_none());
     let (found, counted) = ahead(&stream[..], 1);
@@ -404,11 +423,9 @@ fn memory_is_bounded() {
         let pool = Pool::new();
         let (output, counted) = thread::scope(|scope| {
             let mut decoder = Decoder::new(&stream[..], CONFIG, pool.clone()).unwrap();
-            decoder
-                .look_ahead(PART_MIN, |work| {
-                    scope.spawn(work);
-                })
-                .unwrap();
+            decoder.look_ahead(PART_MIN, |work| {
+                scope.spawn(work);
+            });
             let mut output = 0;
             while let Some(chunk) = decoder.next_chunk().unwrap() {
                 output += chunk.len();
@@ -422,26 +439,77 @@ fn memory_is_bounded() {
     }
 }
 
-/// Where nothing counts, nothing is tried for ever.
+/// Of what may be a part, no more is read than a part may have.
 #[test]
-fn looking_ends_where_nothing_is_found() {
-    let false_members = [0x1f, 0x8b, 8, 0].repeat(3 * CHUNK_SIZE);
+fn reading_ahead_is_bounded() {
+    let mut stream = vec![1; 20 << 20];
+    stream[..3].copy_from_slice(&[0x1f, 0x8b, 8]);
+    let (jobs, _) = mpsc::channel();
+    let mut ahead = Ahead::new(Seams::gzip(), jobs, PART_MIN);
+    let mut input = Input::new(&stream[..], Pool::new()).unwrap();
+    for _ in 0..100 {
+        ahead.look(&mut input);
+    }
+    let read = input.total();
+    assert!(
+        (PART_MAX..PART_MAX + 3 * CHUNK_SIZE as u64).contains(&read),
+        "{read}"
+    );
+}
+
+/// Where nothing counts, little is tried.
+#[test]
+fn looking_pauses_where_nothing_is_found() {
+    let len = 3 * PAUSE as usize;
+    let false_members = [0x1f, 0x8b, 8, 0].repeat(len / 4);
     for takes in [false, true] {
         let (jobs, _) = mpsc::channel();
-        let mut ahead = Ahead::new(Seams::gzip(), jobs, 1);
+        let mut ahead = Ahead::new(Seams::gzip(), jobs, PART_MIN);
         let mut input = Input::new(&false_members[..], Pool::new()).unwrap();
         let mut tried = BTreeSet::new();
         while !input.fill().unwrap().is_empty() {
-            tried.extend(ahead.look(&mut input));
+            ahead.look(&mut input);
+            tried.extend(ahead.next_start());
             if takes {
                 let part = ahead.take(Seam::Whole, &mut input).unwrap();
                 assert!(part.is_none());
             }
-            input.consume(1);
+            input.consume(4);
         }
-        // Each chunk has so many parts here.
-        let most = MISSES_MAX as usize + 2 * CHUNK_SIZE / 4;
-        assert!((2..=most).contains(&tried.len()), "{tried:?}");
+        let most = 4 * (MISSES_MAX as usize + PARTS);
+        assert!((9..=most).contains(&tried.len()), "{}", tried.len());
+    }
+}
+
+/// What the trailer of a member says of blocks in a part alone is not what it says of the member.
+#[test]
+fn a_member_ends_in_order() {
+    let data = sample(1_600_000);
+    let (a, b) = data.split_at(800_000);
+    let whole = flushed(&data, 400_000, &INDEPENDENT);
+    let trailer = |contents: &[u8]| {
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(contents);
+        [
+            crc.finalize().to_le_bytes(),
+            (contents.len() as u32).to_le_bytes(),
+        ]
+        .concat()
+    };
+    let body = &whole[..whole.len() - 8];
+    let next = flushed(a, 100_000, &INDEPENDENT);
+    for ends in [b, &data[1_200_000..], a, &[]] {
+        // Behind it another member, whole or cut at a flush by where the part ends.
+        for behind in [&member(a)[..], &next] {
+            let stream = [&member(b), body, &trailer(ends), behind, &member(b)].concat();
+            let expected = in_order(&stream[..]);
+            let error = expected.1.as_ref().unwrap().to_string();
+            assert!(error.contains("of the contents is wrong"), "{error}");
+            for part_min in [1, 30_000, 60_000, 100_000, 200_000] {
+                let (found, _) = ahead(&stream[..], part_min);
+                assert!(same(&found, &expected), "{:?}, {part_min}", found.1);
+            }
+        }
     }
 }
 
@@ -458,11 +526,9 @@ fn how_much_faster() {
                 thread::scope(|scope| {
                     let mut decoder = Decoder::new(&stream[..], CONFIG, Pool::new()).unwrap();
                     if way == 1 {
-                        decoder
-                            .look_ahead(PART_MIN, |work| {
-                                scope.spawn(work);
-                            })
-                            .unwrap();
+                        decoder.look_ahead(PART_MIN, |work| {
+                            scope.spawn(work);
+                        });
                     }
                     while decoder.next_chunk().unwrap().is_some() {}
                 });
