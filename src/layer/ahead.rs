@@ -31,10 +31,14 @@ const PARTS: usize = HELPERS;
 pub(crate) const PART_MIN: u64 = CHUNK_SIZE as u64;
 
 /// The most bytes of a part.
-const PART_MAX: u64 = 3 << 20;
+const PART_MAX: u64 = 4 << 20;
 
 /// The most bytes that a part may have uncompressed: frames of pzstd have 8 MiB.
 const CONTENTS_MAX: usize = (8 << 20) + CHUNK_SIZE;
+
+/// The most bytes that are read before their turn: of the part that is decoded in order, and of
+/// those behind it.
+const AHEAD_MAX: u64 = (PARTS as u64 + 1) * PART_MAX;
 
 /// Chunks that are read at a time, so that the conversion is not kept waiting by a slow input.
 const READS: usize = 2;
@@ -115,6 +119,8 @@ pub(super) struct Ahead {
     part_min: u64,
     /// What was read before the first look is not looked through yet.
     at_start: bool,
+    /// A part may have begun somewhere: more may follow.
+    seen: bool,
     misses: u32,
     /// Where looking begins again.
     resumes: u64,
@@ -140,6 +146,7 @@ impl Ahead {
             open: None,
             part_min,
             at_start: true,
+            seen: false,
             misses: 0,
             resumes: 0,
             #[cfg(test)]
@@ -163,7 +170,8 @@ impl Ahead {
             self.look_through(input, start, &chunk);
         }
         for _ in 0..READS {
-            let wants_more = self.open.is_some() && self.parts.len() < PARTS;
+            let is_ahead = input.total() - input.position();
+            let wants_more = self.seen && self.parts.len() < PARTS && is_ahead < AHEAD_MAX;
             if input.is_ahead() && !wants_more {
                 break;
             }
@@ -192,6 +200,7 @@ impl Ahead {
             let Some((at, seam)) = self.seams.find(chunk, from) else {
                 return;
             };
+            self.seen = true;
             self.cut(input, start + at as u64, seam);
         }
     }
@@ -253,6 +262,7 @@ impl Ahead {
         if self.misses == MISSES_MAX {
             self.misses = 0;
             self.resumes = position + PAUSE;
+            self.seen = false;
             self.open = None;
             self.parts.clear();
         }

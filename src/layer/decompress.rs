@@ -16,8 +16,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::options::Inflater;
 use crate::summary::Compression;
 
-/// The largest zstd window of frames that others decode: each of them has one.
-const HELPERS_MAX_WINDOW: u64 = 8 << 20;
+/// The largest zstd window of frames that others decode, each with one of its own: that of
+/// pzstd.
+const HELPERS_MAX_WINDOW: u64 = 2 << 20;
 
 /// What a part of a stream ends with that another decoder has done: of gzip, what of a member
 /// is in the part, if that is not whole.

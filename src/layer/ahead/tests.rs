@@ -439,7 +439,7 @@ fn memory_is_bounded() {
     }
 }
 
-/// Of what may be a part, no more is read than a part may have.
+/// Where parts may be, no more is read than those that wait may have.
 #[test]
 fn reading_ahead_is_bounded() {
     let mut stream = vec![1; 20 << 20];
@@ -452,7 +452,7 @@ fn reading_ahead_is_bounded() {
     }
     let read = input.total();
     assert!(
-        (PART_MAX..PART_MAX + 3 * CHUNK_SIZE as u64).contains(&read),
+        (AHEAD_MAX..AHEAD_MAX + 3 * CHUNK_SIZE as u64).contains(&read),
         "{read}"
     );
 }
