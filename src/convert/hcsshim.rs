@@ -41,6 +41,9 @@ const FILE_SIZE_MAX: u64 = (EXTENT_NODE_MAX as u64 - 1) * EXTENT_MAX_LEN as u64 
 const WHITEOUT_PREFIX: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 
+/// The attribute that holds what inline contents have beyond the block map.
+const INLINE_CONTENTS: &[u8] = b"system.data";
+
 /// What an entry makes of a path.
 enum New<'a> {
     Directory,
@@ -222,7 +225,11 @@ impl<S: BlockSink> Hcsshim<S> {
             false => self.pairs(entry, &new)?,
         };
         if let Some(ino) = reused {
-            for (name, value) in self.writer.read_back(ino, Which::Inode) {
+            let old = self.writer.read_back(ino, Which::Inode);
+            if old.contains_key(INLINE_CONTENTS) && !pairs.contains_key(INLINE_CONTENTS) {
+                self.wrong(entry, "system.data of what it replaces stays behind")?;
+            }
+            for (name, value) in old {
                 pairs.entry(name).or_insert(value);
             }
             self.judge_lost(entry, ino, &pairs)?;
