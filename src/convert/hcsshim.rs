@@ -144,6 +144,9 @@ impl<S: BlockSink> Hcsshim<S> {
 
     /// Mode, owner and times; those that the tar does not give are 0.
     fn attributes(&mut self, entry: &Entry) -> Result<Attributes> {
+        for why in &entry.wrong_inode {
+            self.wrong(entry, why)?;
+        }
         let mut stored = |time: Option<Time>| -> Result<Timestamp> {
             let Some(Time { seconds, nanos }) = time else {
                 return Ok(Timestamp::default());

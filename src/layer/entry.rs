@@ -39,6 +39,8 @@ pub(crate) struct Entry {
     pub(crate) acl_default: Option<Vec<u8>>,
     /// Read as Go does: what is wrong about it then.
     pub(crate) wrong: Vec<String>,
+    /// Read as Go does: what is wrong about its inode then, if it makes one.
+    pub(crate) wrong_inode: Vec<String>,
     /// Read as Go does: extended attributes that were passed over.
     pub(crate) ignored: Vec<Vec<u8>>,
 }
@@ -154,6 +156,7 @@ impl Entry {
         (self.atime, self.ctime) = (None, None);
         (self.acl_access, self.acl_default) = (None, None);
         self.wrong.clear();
+        self.wrong_inode.clear();
         self.ignored.clear();
     }
 }
@@ -391,7 +394,7 @@ impl<S: ChunkSource> Entries<S> {
             return Err(Error::entry("the name is empty"));
         }
         entry.mode = header.mode()?;
-        let wrong = (self.reading == Reading::Go).then_some(&mut entry.wrong);
+        let wrong = (self.reading == Reading::Go).then_some(&mut entry.wrong_inode);
         (entry.uid, entry.gid) = self.owner(header, wrong)?;
         entry.mtime = match self.extensions.mtime {
             Some(time) => time,
@@ -598,7 +601,7 @@ impl<S: ChunkSource> Entries<S> {
         match (u32::try_from(major), u32::try_from(minor)) {
             (Ok(major), Ok(minor)) if major < 1 << 12 && minor < 1 << 20 => Ok((major, minor)),
             _ if self.reading == Reading::Go => {
-                entry.wrong.push(format!(
+                entry.wrong_inode.push(format!(
                     "the device {major}:{minor} is mangled: 12 bits and 20 are possible"
                 ));
                 Ok((major as u32, minor as u32))

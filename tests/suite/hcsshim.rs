@@ -316,6 +316,23 @@ fn layers_that_hcsshim_gets_wrong_are_refused_or_told_of() {
     }
 }
 
+/// Neither a hard link nor a whiteout has an owner of its own.
+#[test]
+fn owners_that_nobody_looks_at_may_be_wrong() {
+    let target = file("f", "x");
+    for entry in [link("l", "f"), marker(".wh.gone"), marker(".wh..wh..opq")] {
+        let wide = entry.clone().owner(1 << 32, u64::from(u32::MAX));
+        let (bytes, summary) = convert(&Tar::of(&[target.clone(), wide]), &profile()).unwrap();
+        let (same, expected) = convert(&Tar::of(&[target.clone(), entry]), &profile()).unwrap();
+        assert!(bytes == same);
+        assert_eq!(summary.warnings, expected.warnings);
+    }
+    // What it is at all matters to them as well.
+    let tar = Tar::new().pax_global(&[(b"path", b".wh.gone")]).finish();
+    let result = convert(&tar, &profile()).map(|_| ());
+    assert_says(result, "a global header is made a file", "a whiteout");
+}
+
 #[test]
 fn what_is_damaged_or_refused_by_hcsshim_stays_refused() {
     let long = || symlink("l", "t".repeat(4096));
