@@ -500,7 +500,7 @@ impl<S: ChunkSource> Entries<S> {
             }
         }
         self.read_path(header, entry);
-        self.entries += 1;
+        self.count_entry()?;
         pax::unite_xattrs(&mut entry.xattrs);
         (entry.mode, entry.uid, entry.gid) = (0, 0, 0);
         (entry.mtime, entry.atime, entry.ctime) = (Time::default(), None, None);

@@ -416,6 +416,19 @@ fn too_many_entries_are_refused() {
     }
 }
 
+#[test]
+fn too_many_global_headers_are_refused_where_they_are_entries() {
+    let tar = TarBuilder::new().entry(b'g', b"a", b"");
+    let layer = tar.entry(b'g', b"b", b"").end();
+    let mut entries = Entries::new(Chunks::of(&layer, 512), 1).reading(Reading::Go);
+    let mut entry = Entry::default();
+    assert!(entries.next(&mut entry).unwrap());
+    assert_eq!(
+        entries.next(&mut entry).unwrap_err().kind(),
+        ErrorKind::Limit
+    );
+}
+
 /// Source: Go, archive/tar, `readGNUSparsePAXHeaders`.
 #[test]
 fn sparse_files_of_go() {
