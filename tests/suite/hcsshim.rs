@@ -334,6 +334,17 @@ fn owners_that_nobody_looks_at_may_be_wrong() {
 }
 
 #[test]
+fn the_largest_size_is_rounded_up() {
+    let tar = Tar::of(&[file("f", "x")]);
+    let of = |size| convert(&tar, &profile().max_size(size)).unwrap().0;
+    let (less, more) = (of(32 << 30), of((32 << 30) + 4096));
+    assert!(less != more, "another group begins");
+    for size in [(32 << 30) + 1, (32 << 30) + 1024] {
+        assert!(of(size) == more, "{size}");
+    }
+}
+
+#[test]
 fn what_is_damaged_or_refused_by_hcsshim_stays_refused() {
     let long = || symlink("l", "t".repeat(4096));
     let hole = |len| sparse("f", vec![Segment::Hole(len)]);
