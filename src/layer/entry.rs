@@ -259,7 +259,7 @@ impl<S: ChunkSource> Entries<S> {
                     for record in Records::new(&self.extension) {
                         let (key, value) = record?;
                         if self.reading == Reading::Full || !pax::is_ignored_by_go(key, entry) {
-                            self.extensions.apply(key, value, entry)?;
+                            self.extensions.apply(key, value, self.reading, entry)?;
                         }
                     }
                 }
@@ -496,7 +496,7 @@ impl<S: ChunkSource> Entries<S> {
         for record in Records::new(&self.extension) {
             let (key, value) = record?;
             if !pax::is_ignored_by_go(key, entry) {
-                self.extensions.apply(key, value, entry)?;
+                self.extensions.apply(key, value, self.reading, entry)?;
             }
         }
         self.read_path(header, entry);
