@@ -365,6 +365,9 @@ impl<S: BlockSink> Hcsshim<S> {
         }
         let mut pairs = self.writer.read_back(dir, Which::All);
         pairs.insert(b"trusted.overlay.opaque".to_vec(), b"y".to_vec());
+        for (name, value) in self.writer.read_back(dir, Which::Inode) {
+            pairs.entry(name).or_insert(value);
+        }
         self.judge_lost(entry, dir, &pairs)?;
         let attributes = read_again(self.writer.tree().node(dir).attributes);
         self.writer.set_attributes(dir, attributes);

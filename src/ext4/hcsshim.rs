@@ -227,7 +227,7 @@ impl<S: BlockSink> Writer<S> {
                     .entry(b"system.data".to_vec())
                     .or_insert_with(|| vec![0; tail]);
             }
-            (_, Which::All) => {
+            (_, Which::All) if node.xattrs != 0 => {
                 pairs.remove(&b"system.data"[..]);
             }
             _ => {}

@@ -344,6 +344,17 @@ fn the_largest_size_is_rounded_up() {
     }
 }
 
+/// What is in the inode is kept, though the mark is made without it.
+#[test]
+fn an_opaque_mark_keeps_system_data() {
+    let faithful = profile().faithful(true);
+    let data = dir("d").xattr("system.data", "abc");
+    let marked = Tar::of(&[data.clone(), marker("d/.wh..wh..opq")]);
+    let at_once = Tar::of(&[data.xattr("trusted.overlay.opaque", "y")]);
+    let (bytes, _) = convert(&marked, &faithful).unwrap();
+    assert!(bytes == convert(&at_once, &faithful).unwrap().0);
+}
+
 #[test]
 fn what_is_damaged_or_refused_by_hcsshim_stays_refused() {
     let long = || symlink("l", "t".repeat(4096));
