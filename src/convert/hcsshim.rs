@@ -41,6 +41,9 @@ const FILE_SIZE_MAX: u64 = (EXTENT_NODE_MAX as u64 - 1) * EXTENT_MAX_LEN as u64 
 const WHITEOUT_PREFIX: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 
+/// The attribute that holds what inline contents have beyond the block map.
+const INLINE_CONTENTS: &[u8] = b"system.data";
+
 /// What an entry makes of a path.
 enum New<'a> {
     Directory,
@@ -141,6 +144,9 @@ impl<S: BlockSink> Hcsshim<S> {
 
     /// Mode, owner and times; those that the tar does not give are 0.
     fn attributes(&mut self, entry: &Entry) -> Result<Attributes> {
+        for why in &entry.wrong_inode {
+            self.wrong(entry, why)?;
+        }
         let mut stored = |time: Option<Time>| -> Result<Timestamp> {
             let Some(Time { seconds, nanos }) = time else {
                 return Ok(Timestamp::default());
@@ -222,7 +228,11 @@ impl<S: BlockSink> Hcsshim<S> {
             false => self.pairs(entry, &new)?,
         };
         if let Some(ino) = reused {
-            for (name, value) in self.writer.read_back(ino, Which::Inode) {
+            let old = self.writer.read_back(ino, Which::Inode);
+            if old.contains_key(INLINE_CONTENTS) && !pairs.contains_key(INLINE_CONTENTS) {
+                self.wrong(entry, "system.data of what it replaces stays behind")?;
+            }
+            for (name, value) in old {
                 pairs.entry(name).or_insert(value);
             }
             self.judge_lost(entry, ino, &pairs)?;
@@ -355,6 +365,9 @@ impl<S: BlockSink> Hcsshim<S> {
         }
         let mut pairs = self.writer.read_back(dir, Which::All);
         pairs.insert(b"trusted.overlay.opaque".to_vec(), b"y".to_vec());
+        for (name, value) in self.writer.read_back(dir, Which::Inode) {
+            pairs.entry(name).or_insert(value);
+        }
         self.judge_lost(entry, dir, &pairs)?;
         let attributes = read_again(self.writer.tree().node(dir).attributes);
         self.writer.set_attributes(dir, attributes);

@@ -166,7 +166,11 @@ fn place<'a>(blocks: Blocks<'a>, options: &'a Options) -> Result<Place<'a, Block
 }
 
 fn hcsshim<'a>(blocks: Blocks<'a>, options: &Options) -> Result<Hcsshim<Blocks<'a>>> {
-    Hcsshim::new(Writer::new(blocks, config(&HCSSHIM, options)?), options)
+    let mut config = config(&HCSSHIM, options)?;
+    // hcsshim rounds up.
+    let most = options.max_size.div_ceil(BLOCK_SIZE as u64);
+    config.max_blocks = most.min(MAX_BLOCKS);
+    Hcsshim::new(Writer::new(blocks, config), options)
 }
 
 fn config(profile: &'static profile::Profile, options: &Options) -> Result<Config> {

@@ -227,7 +227,7 @@ impl<S: BlockSink> Writer<S> {
                     .entry(b"system.data".to_vec())
                     .or_insert_with(|| vec![0; tail]);
             }
-            (_, Which::All) => {
+            (_, Which::All) if node.xattrs != 0 => {
                 pairs.remove(&b"system.data"[..]);
             }
             _ => {}
@@ -339,9 +339,12 @@ pub(super) fn directory_order(tree: &Tree) -> Vec<Ino> {
 /// A time as hcsshim stores it: right from 1970 to 2038 and wherever bit 31 of the seconds is
 /// clear.
 pub(crate) fn timestamp(seconds: i64, nanos: u32) -> Timestamp {
+    /// The first moment of the year 1, which to Go is no time.
+    const ZERO: i64 = -62_135_596_800;
     const MIN: i64 = -0x8000_0000;
     const MAX: i64 = 0x3_7fff_ffff;
     Timestamp::from_raw(match seconds {
+        ZERO if nanos == 0 => 0,
         i64::MIN..MIN => 0x8000_0000,
         MIN..=MAX => seconds as u64 | u64::from(nanos) << 34,
         _ => MAX as u64,
@@ -413,6 +416,11 @@ mod tests {
         // Out of range.
         assert_eq!(timestamp(i64::MIN, 7).raw(), 0x8000_0000);
         assert_eq!(timestamp(i64::MAX, 7).raw(), 0x3_7fff_ffff);
+        // To Go the year 1 begins with no time.
+        assert_eq!(timestamp(-62_135_596_800, 0).raw(), 0);
+        for (seconds, nanos) in [(-62_135_596_800, 1), (-62_135_596_801, 0)] {
+            assert_eq!(timestamp(seconds, nanos).raw(), 0x8000_0000);
+        }
     }
 
     #[test]

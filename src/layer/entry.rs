@@ -3,7 +3,7 @@
 use super::blocks::Blocks;
 use super::header::{BLOCK_SIZE, Header, until_nul};
 use super::pax::{self, Extensions, Records};
-use super::sparse::{self, MapPlace, MapReader, Segment};
+use super::sparse::{self, MapPlace, MapReader, PaxSparse, Segment};
 use crate::chunk::Chunk;
 use crate::error::{Error, Result};
 use crate::summary::{WarningKind, Warnings};
@@ -39,6 +39,8 @@ pub(crate) struct Entry {
     pub(crate) acl_default: Option<Vec<u8>>,
     /// Read as Go does: what is wrong about it then.
     pub(crate) wrong: Vec<String>,
+    /// Read as Go does: what is wrong about its inode then, if it makes one.
+    pub(crate) wrong_inode: Vec<String>,
     /// Read as Go does: extended attributes that were passed over.
     pub(crate) ignored: Vec<Vec<u8>>,
 }
@@ -154,6 +156,7 @@ impl Entry {
         (self.atime, self.ctime) = (None, None);
         (self.acl_access, self.acl_default) = (None, None);
         self.wrong.clear();
+        self.wrong_inode.clear();
         self.ignored.clear();
     }
 }
@@ -256,7 +259,7 @@ impl<S: ChunkSource> Entries<S> {
                     for record in Records::new(&self.extension) {
                         let (key, value) = record?;
                         if self.reading == Reading::Full || !pax::is_ignored_by_go(key, entry) {
-                            self.extensions.apply(key, value, entry)?;
+                            self.extensions.apply(key, value, self.reading, entry)?;
                         }
                     }
                 }
@@ -383,18 +386,15 @@ impl<S: ChunkSource> Entries<S> {
     /// Puts the entry together from its own header, the last, and its extension headers.
     fn complete(&mut self, header: &Header<'_>, entry: &mut Entry) -> Result<()> {
         self.read_path(header, entry);
-        self.entries += 1;
-        if self.entries > self.max_entries {
-            return Err(Error::limit(format!(
-                "the layer has more than {} entries",
-                self.max_entries
-            )));
+        self.count_entry()?;
+        if self.reading == Reading::Go {
+            self.judge_sparse(header, entry)?;
         }
         if entry.path.is_empty() && self.reading == Reading::Full {
             return Err(Error::entry("the name is empty"));
         }
         entry.mode = header.mode()?;
-        let wrong = (self.reading == Reading::Go).then_some(&mut entry.wrong);
+        let wrong = (self.reading == Reading::Go).then_some(&mut entry.wrong_inode);
         (entry.uid, entry.gid) = self.owner(header, wrong)?;
         entry.mtime = match self.extensions.mtime {
             Some(time) => time,
@@ -413,6 +413,48 @@ impl<S: ChunkSource> Entries<S> {
             header.read_times(entry)?;
         }
         entry.kind = self.kind(header, entry)?;
+        // To Go it comes before all other names, and says nothing of the type.
+        if self.reading == Reading::Go
+            && let Some(name) = self.extensions.sparse.name.take()
+        {
+            entry.path = name;
+            self.path.clone_from(&entry.path);
+        }
+        Ok(())
+    }
+
+    fn count_entry(&mut self) -> Result<()> {
+        self.entries += 1;
+        if self.entries > self.max_entries {
+            return Err(Error::limit(format!(
+                "the layer has more than {} entries",
+                self.max_entries
+            )));
+        }
+        Ok(())
+    }
+
+    /// Leaves the records of a sparse file only where Go heeds them.
+    fn judge_sparse(&mut self, header: &Header<'_>, entry: &mut Entry) -> Result<()> {
+        let sparse = &mut self.extensions.sparse;
+        if !sparse.present {
+            return Ok(());
+        }
+        let has_contents = match header.type_flag() {
+            0 => !entry.path.ends_with(b"/"),
+            flag => !matches!(flag, b'1'..=b'6'),
+        };
+        if header.type_flag() != b'S' && sparse.is_known_to_go() {
+            return match has_contents {
+                true => Ok(()),
+                false => Err(Error::corrupt("a sparse file that has no contents")),
+            };
+        }
+        if has_contents || sparse.name.is_some() {
+            let message = "the records of a sparse file are passed over";
+            entry.wrong.push(message.to_owned());
+        }
+        *sparse = PaxSparse::default();
         Ok(())
     }
 
@@ -454,11 +496,11 @@ impl<S: ChunkSource> Entries<S> {
         for record in Records::new(&self.extension) {
             let (key, value) = record?;
             if !pax::is_ignored_by_go(key, entry) {
-                self.extensions.apply(key, value, entry)?;
+                self.extensions.apply(key, value, self.reading, entry)?;
             }
         }
         self.read_path(header, entry);
-        self.entries += 1;
+        self.count_entry()?;
         pax::unite_xattrs(&mut entry.xattrs);
         (entry.mode, entry.uid, entry.gid) = (0, 0, 0);
         (entry.mtime, entry.atime, entry.ctime) = (Time::default(), None, None);
@@ -484,7 +526,10 @@ impl<S: ChunkSource> Entries<S> {
     fn read_path(&mut self, header: &Header<'_>, entry: &mut Entry) {
         let extensions = &mut self.extensions;
         let path = extensions.gnu_path.take();
-        let path = path.or_else(|| extensions.sparse.name.take());
+        let path = path.or_else(|| match self.reading {
+            Reading::Full => extensions.sparse.name.take(),
+            Reading::Go => None,
+        });
         match path.or_else(|| extensions.path.take()) {
             Some(path) => entry.path = path,
             None => header.read_path(&mut entry.path),
@@ -556,7 +601,7 @@ impl<S: ChunkSource> Entries<S> {
         match (u32::try_from(major), u32::try_from(minor)) {
             (Ok(major), Ok(minor)) if major < 1 << 12 && minor < 1 << 20 => Ok((major, minor)),
             _ if self.reading == Reading::Go => {
-                entry.wrong.push(format!(
+                entry.wrong_inode.push(format!(
                     "the device {major}:{minor} is mangled: 12 bits and 20 are possible"
                 ));
                 Ok((major as u32, minor as u32))
@@ -578,7 +623,7 @@ impl<S: ChunkSource> Entries<S> {
     fn begin_file(&mut self, header: &Header<'_>) -> Result<EntryKind> {
         let mut stored = self.stored(header)?;
         self.body.begin(stored);
-        match self.extensions.sparse.finish()? {
+        match self.extensions.sparse.finish(self.reading)? {
             None => {
                 self.body.segments.push(Segment {
                     offset: 0,

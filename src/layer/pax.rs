@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-use super::entry::{Entry, Time};
+use super::entry::{Entry, Reading, Time};
 use super::sparse::PaxSparse;
 use crate::error::{Error, Result};
 use crate::summary::display_path;
@@ -74,7 +74,17 @@ pub(super) struct Extensions {
 
 impl Extensions {
     /// Applies a record; `entry` takes what no header field has.
-    pub(super) fn apply(&mut self, key: &[u8], value: &[u8], entry: &mut Entry) -> Result<()> {
+    pub(super) fn apply(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        reading: Reading,
+        entry: &mut Entry,
+    ) -> Result<()> {
+        let time = match reading {
+            Reading::Full => time,
+            Reading::Go => time_as_go,
+        };
         match key {
             b"path" => self.path = text(key, value)?,
             b"linkpath" => self.link = text(key, value)?,
@@ -233,6 +243,14 @@ pub(super) fn time(text: &[u8]) -> Option<Time> {
     })
 }
 
+/// As [`time`], but of digits after the ninth Go takes no notice.
+fn time_as_go(text: &[u8]) -> Option<Time> {
+    time(text)?;
+    let point = text.iter().position(|byte| *byte == b'.');
+    let end = point.map_or(text.len(), |point| text.len().min(point + 10));
+    time(&text[..end])
+}
+
 /// Undoes `%XX`.
 fn percent_decode(text: &[u8]) -> Option<Vec<u8>> {
     let mut decoded = Vec::with_capacity(text.len());
@@ -369,6 +387,27 @@ mod tests {
     }
 
     #[test]
+    fn times_are_cut_for_go() {
+        for (text, expected) in [
+            ("-1.0000000001", Some((-1, 0))),
+            ("-0.9999999999", Some((-1, 1))),
+            ("-1.25", Some((-2, 750_000_000))),
+            ("1.9999999999", Some((1, 999_999_999))),
+            ("-1", Some((-1, 0))),
+            ("-1.0000000000x", None),
+        ] {
+            let got = time_as_go(text.as_bytes()).map(|time| (time.seconds, time.nanos));
+            assert_eq!(got, expected, "{text}");
+            let (mut extensions, mut entry) = (Extensions::default(), Entry::default());
+            let value = text.as_bytes();
+            let applied = extensions.apply(b"mtime", value, Reading::Go, &mut entry);
+            assert_eq!(applied.is_ok(), expected.is_some(), "{text}");
+            let got = extensions.mtime.map(|time| (time.seconds, time.nanos));
+            assert_eq!(got, expected, "{text}");
+        }
+    }
+
+    #[test]
     fn extended_attributes_in_every_spelling() {
         let mut extensions = Extensions::default();
         let mut entry = Entry::default();
@@ -385,7 +424,9 @@ mod tests {
             (b"SCHILY.fflags", b"nodump"),
             (b"comment", b"\0"),
         ] {
-            extensions.apply(key, value, &mut entry).unwrap();
+            extensions
+                .apply(key, value, Reading::Full, &mut entry)
+                .unwrap();
         }
         unite_xattrs(&mut entry.xattrs);
         let got: Vec<_> = entry.xattrs.iter().map(|(n, v)| (&n[..], &v[..])).collect();
@@ -411,7 +452,8 @@ mod tests {
             (b"uid", b"1.0"),
             (b"mtime", b"now"),
         ] {
-            let error = extensions.apply(key, value, &mut entry).unwrap_err();
+            let error = extensions.apply(key, value, Reading::Full, &mut entry);
+            let error = error.unwrap_err();
             let name = key.escape_ascii().to_string();
             assert!(error.to_string().contains(&name), "{error}");
         }
@@ -432,7 +474,8 @@ mod tests {
             for key in [
                 "path", "linkpath", "size", "uid", "gid", "mtime", "atime", "ctime",
             ] {
-                extensions.apply(key.as_bytes(), value, &mut entry).unwrap();
+                let applied = extensions.apply(key.as_bytes(), value, Reading::Full, &mut entry);
+                applied.unwrap();
             }
             let some = !value.is_empty();
             assert_eq!(extensions.path.is_some(), some);

@@ -1,5 +1,6 @@
 //! Files with holes: GNU tar's four ways to say where the data stands.
 
+use super::entry::Reading;
 use super::header::{MAX_SIZE, number};
 use super::pax::decimal;
 use crate::error::{Error, Result};
@@ -67,16 +68,20 @@ pub(super) fn read_gnu(fields: &[tar::GnuSparseHeader], segments: &mut Vec<Segme
 #[derive(Debug, Default)]
 pub(super) struct PaxSparse {
     /// There is such a record.
-    present: bool,
-    major: u64,
-    minor: u64,
+    pub(super) present: bool,
+    /// The version as it is spelled, which matters to Go.
+    major: Vec<u8>,
+    minor: Vec<u8>,
     /// The real name; the header's tells old readers to look for these records.
     pub(super) name: Option<Vec<u8>>,
-    /// The real size.
+    /// The real size, which has two keys.
     size: Option<u64>,
+    real_size: Option<u64>,
     count: Option<u64>,
     /// Format 0.0 has records for the offset and the length of each segment.
     offset: Option<u64>,
+    /// Format 0.1 has one record for all of them.
+    mapped: bool,
     segments: Vec<Segment>,
 }
 
@@ -93,19 +98,30 @@ impl PaxSparse {
     pub(super) fn apply(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
         self.present = true;
         match key {
-            b"major" => self.major = decimal(value)?,
-            b"minor" => self.minor = decimal(value)?,
+            b"major" => {
+                decimal(value)?;
+                self.major = value.to_vec();
+            }
+            b"minor" => {
+                decimal(value)?;
+                self.minor = value.to_vec();
+            }
             b"name" if value.contains(&0) => return None,
             b"name" => self.name = (!value.is_empty()).then(|| value.to_vec()),
-            b"size" | b"realsize" => self.size = Some(decimal(value)?),
+            b"size" => self.size = Some(decimal(value)?),
+            b"realsize" => self.real_size = Some(decimal(value)?),
             b"numblocks" => self.count = Some(decimal(value)?),
             b"offset" if self.offset.is_some() => return None,
             b"offset" => self.offset = Some(decimal(value)?),
+            // Readers disagree which of two maps counts.
+            b"numbytes" if self.mapped => return None,
+            b"map" if !self.mapped && !self.segments.is_empty() => return None,
             b"numbytes" => self.segments.push(Segment {
                 offset: self.offset.take()?,
                 length: decimal(value)?,
             }),
             b"map" => {
+                self.mapped = true;
                 self.segments.clear();
                 let mut numbers = value.split(|byte| *byte == b',').map(decimal);
                 while let Some(offset) = numbers.next() {
@@ -124,21 +140,41 @@ impl PaxSparse {
         Some(())
     }
 
+    /// Whether Go takes the file for a sparse one: by these versions, spelled so, or by a map
+    /// without a version.
+    pub(super) fn is_known_to_go(&self) -> bool {
+        match (&self.major[..], &self.minor[..]) {
+            (b"0", b"0" | b"1") | (b"1", b"0") => true,
+            (b"", b"") => self.offset.is_some() || !self.segments.is_empty(),
+            _ => false,
+        }
+    }
+
     /// The file's real size and where its map is; none for a file without holes.
-    pub(super) fn finish(&mut self) -> Result<Option<(u64, MapPlace)>> {
+    pub(super) fn finish(&mut self, reading: Reading) -> Result<Option<(u64, MapPlace)>> {
         if !self.present {
             return Ok(None);
         }
-        let Some(size) = self.size else {
+        let size = match (self.size, self.real_size) {
+            (Some(size), Some(real_size)) if size != real_size => {
+                return Err(Error::corrupt("a sparse file with two sizes"));
+            }
+            (size, real_size) => size.or(real_size),
+        };
+        let Some(size) = size else {
             return Err(Error::corrupt("a sparse file without its size"));
         };
         let size = check_size(size)?;
-        match (self.major, self.minor) {
+        // Checked when they were read, if they were.
+        let version = |part| decimal(part).unwrap_or(0);
+        match (version(&self.major), version(&self.minor)) {
             (1, 0) => Ok(Some((size, MapPlace::Data))),
             (0, 0 | 1) => {
                 let segments = std::mem::take(&mut self.segments);
-                let told = self.count.unwrap_or(segments.len() as u64);
-                if self.offset.is_some() || told != segments.len() as u64 {
+                let count = segments.len() as u64;
+                // Go insists on the record.
+                let told = self.count.or((reading == Reading::Full).then_some(count));
+                if self.offset.is_some() || told != Some(count) {
                     return Err(Error::corrupt("the sparse map is incomplete"));
                 }
                 Ok(Some((size, MapPlace::Records(segments))))
@@ -387,6 +423,10 @@ mod tests {
                 "is incomplete",
             ),
             (
+                &[("GNU.sparse.size", b"1"), ("GNU.sparse.realsize", b"2")],
+                "two sizes",
+            ),
+            (
                 &[("GNU.sparse.size", b"1"), ("GNU.sparse.major", b"2")],
                 "format 2.0 is not supported",
             ),
@@ -394,6 +434,17 @@ mod tests {
             let records: Vec<_> = records.iter().map(|(k, v)| (*k, &v[..])).collect();
             let message_of = error(TarBuilder::new().pax(&records).entry(b'0', b"f", b""));
             assert!(message_of.contains(message), "{message_of}");
+        }
+    }
+
+    #[test]
+    fn two_maps_are_refused() {
+        let (offset, numbytes) = (("GNU.sparse.offset", "1"), ("GNU.sparse.numbytes", "1"));
+        let map = ("GNU.sparse.map", "1,1");
+        for records in [[map, offset, numbytes], [offset, numbytes, map]] {
+            let records = records.map(|(key, value)| (key, value.to_owned()));
+            let message = error(pax(&records).entry(b'0', b"f", b"x"));
+            assert!(message.contains("has an invalid value"), "{message}");
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, Read};
 
-use super::entry::{ChunkSource, Entries, Entry, Piece};
+use super::entry::{ChunkSource, Entries, Entry, Piece, Reading};
 use super::header::BLOCK_SIZE;
 use crate::chunk::{CHUNK_SIZE, Chunk, Pool};
 use crate::error::Result;
@@ -115,7 +115,17 @@ pub(super) type ReadEntry = (Entry, Vec<u8>, Vec<i64>);
 
 /// All entries of a layer and the warnings, as one line each.
 pub(super) fn read_all(layer: &[u8], size: usize) -> Result<(Vec<ReadEntry>, Vec<String>)> {
-    let mut entries = Entries::new(Chunks::of(layer, size.min(CHUNK_SIZE)), 1000);
+    read_as(Reading::Full, layer, size)
+}
+
+/// As [`read_all`], with another's eyes.
+pub(super) fn read_as(
+    reading: Reading,
+    layer: &[u8],
+    size: usize,
+) -> Result<(Vec<ReadEntry>, Vec<String>)> {
+    let entries = Entries::new(Chunks::of(layer, size.min(CHUNK_SIZE)), 1000);
+    let mut entries = entries.reading(reading);
     let mut all = Vec::new();
     let mut entry = Entry::default();
     while entries.next(&mut entry)? {

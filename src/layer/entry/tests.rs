@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::super::testing::{Chunks, ReadEntry, TarBuilder, header, read_all, sample};
+use super::super::testing::{Chunks, ReadEntry, TarBuilder, header, read_all, read_as, sample};
 use super::*;
 use crate::error::ErrorKind;
 
@@ -414,6 +414,91 @@ fn too_many_entries_are_refused() {
             }
         }
     }
+}
+
+#[test]
+fn too_many_global_headers_are_refused_where_they_are_entries() {
+    let tar = TarBuilder::new().entry(b'g', b"a", b"");
+    let layer = tar.entry(b'g', b"b", b"").end();
+    let mut entries = Entries::new(Chunks::of(&layer, 512), 1).reading(Reading::Go);
+    let mut entry = Entry::default();
+    assert!(entries.next(&mut entry).unwrap());
+    assert_eq!(
+        entries.next(&mut entry).unwrap_err().kind(),
+        ErrorKind::Limit
+    );
+}
+
+/// Source: Go, archive/tar, `readGNUSparsePAXHeaders`.
+#[test]
+fn sparse_files_of_go() {
+    const PASSED_OVER: &str = "the records of a sparse file are passed over";
+    let read = |flag, path: &[u8], records: &[(&str, &str)], long: &[u8]| {
+        let records: Vec<_> = records
+            .iter()
+            .map(|(key, value)| (format!("GNU.sparse.{key}"), value.as_bytes()))
+            .collect();
+        let records: Vec<_> = records.iter().map(|(k, v)| (&k[..], *v)).collect();
+        let tar = match long {
+            b"" => TarBuilder::new(),
+            long => TarBuilder::new().entry(b'L', b"@", long),
+        };
+        let layer = tar.pax(&records).entry(flag, path, b"abcd").end();
+        let (mut entries, _) = read_as(Reading::Go, &layer, 512)?;
+        let (entry, contents, _) = entries.remove(0);
+        let path = String::from_utf8(entry.path).unwrap();
+        Ok::<_, Error>((path, entry.kind, contents.len(), entry.wrong))
+    };
+    let sized = [("size", "50"), ("numblocks", "1")];
+    let map = ("map", "9,4");
+    for (more, len) in [
+        (&[map][..], 50),
+        (&[("offset", "9"), ("numbytes", "4")], 50),
+        (&[map, ("major", "0"), ("minor", "0")], 50),
+        (&[map, ("major", "0"), ("minor", "1")], 50),
+        (&[map, ("name", "real")], 50),
+        (&[], 4),
+        (&[("map", "")], 4),
+        (&[map, ("major", "0")], 4),
+        (&[map, ("minor", "1")], 4),
+        (&[map, ("major", "00"), ("minor", "0")], 4),
+        (&[map, ("major", "0"), ("minor", "2")], 4),
+        (&[map, ("major", "1"), ("minor", "1"), ("name", "real")], 4),
+        (&[map, ("major", "2"), ("minor", "0")], 4),
+    ] {
+        let records = [&sized[..], more].concat();
+        for long in [&b""[..], b"long\0"] {
+            let (path, kind, got, wrong) = read(b'0', b"f", &records, long).unwrap();
+            assert_eq!(kind, EntryKind::File { size: len }, "{more:?}");
+            assert_eq!(got as u64, len);
+            let given = if long.is_empty() { "f" } else { "long" };
+            let is_named = len == 50 && more.contains(&("name", "real"));
+            assert_eq!(path, if is_named { "real" } else { given }, "{more:?}");
+            let passed_over = len == 4;
+            assert_eq!(wrong, [PASSED_OVER; 1][..passed_over.into()], "{more:?}");
+        }
+    }
+    // A name is that of no directory, though it looks so.
+    let records = [&sized[..], &[map, ("name", "real/")]].concat();
+    let (path, kind, ..) = read(0, b"f", &records, b"").unwrap();
+    assert_eq!((&path[..], kind), ("real/", EntryKind::File { size: 50 }));
+    // What has no contents cannot be sparse; what is not sparse either matters to nobody.
+    let records = [&sized[..], &[map]].concat();
+    for (flag, path) in [(b'5', b"d/"), (b'2', b"l "), (0, b"d/")] {
+        let message = read(flag, path, &records, b"").unwrap_err().to_string();
+        assert!(message.contains("has no contents"), "{message}");
+        let layer = TarBuilder::new().pax(&[("GNU.sparse.size", b"5")]);
+        let layer = layer.entry(flag, path, b"").end();
+        let (entries, _) = read_as(Reading::Go, &layer, 512).unwrap();
+        assert_eq!(entries[0].0.wrong, [""; 0]);
+    }
+    // Go wants to know how many there are.
+    let message = read(b'0', b"f", &[("size", "50"), map], b"").unwrap_err();
+    assert!(message.to_string().contains("is incomplete"), "{message}");
+    // It names nothing in a global header.
+    let layer = TarBuilder::new().entry(b'g', b"global", b"21 GNU.sparse.name=f\n");
+    let (entries, _) = read_as(Reading::Go, &layer.end(), 512).unwrap();
+    assert_eq!(entries[0].0.path, b"global");
 }
 
 #[test]
