@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Stage {
-    /// Reads the input and undoes its compression.
+    /// Reads the input and undoes its compression. With four threads or more, also waits for
+    /// those that undo parts of it before their turn; their own time is not counted.
     Decompress,
     /// SHA-256 of the layer, and of the input if that is compressed.
     Digest,
