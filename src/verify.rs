@@ -274,6 +274,7 @@ fn file_system(
     } = inodes;
     unchecked.append(of_inodes);
     check_sharing(&mut claims, &mut findings);
+    claims.separate();
     let mut tree = Tree::new(volume, &layout, &records, &directories);
     examined.names = tree.check(&mut budget, &mut findings)?;
     Bitmaps {

@@ -375,6 +375,25 @@ fn blocks_with_two_owners_are_found() {
     );
 }
 
+#[test]
+fn one_claim_over_many_groups_does_not_hide_what_is_in_it() {
+    let Some(image) = plain() else { return };
+    let prefix = "/d/a-rather-long-name-for-a-file-";
+    // The length of the only extent reaches from the first group into the second, over files
+    // that end in the first.
+    let Some(damaged) = edited(image, &[&format!("sif {prefix}0 block[4] 2500")]) else {
+        return;
+    };
+    let found = verified(&damaged);
+    let found_kinds = kinds(&found);
+    for kind in [FindingKind::SharedBlock, FindingKind::BlockBitmap] {
+        assert!(found_kinds.contains(&kind), "{found:#?}");
+    }
+    // A block that is claimed twice is in use once.
+    assert!(found.examined.blocks <= 4096, "{found:#?}");
+    assert_eq!(e2fsck(&damaged), Some(false));
+}
+
 /// The block of block numbers that an inode has, by what debugfs dumps of i_block.
 fn first_indirect(image: &[u8], path: &str) -> u32 {
     let file = tempfile::NamedTempFile::new().unwrap();
