@@ -394,6 +394,23 @@ fn one_claim_over_many_groups_does_not_hide_what_is_in_it() {
     assert_eq!(e2fsck(&damaged), Some(false));
 }
 
+#[test]
+fn a_descriptor_of_all_ones_is_found() {
+    let features = format!("{EXT4},64bit");
+    let Some(mut image) = mke2fs(4096, &["-b", "1024", "-g", "2048", "-O", &features]) else {
+        return;
+    };
+    image[2048 + 64..2048 + 128].fill(0xFF);
+    let found = verified(&image);
+    let messages: Vec<_> = found.findings.iter().map(ToString::to_string).collect();
+    let table = format!("the inode table is said to be at block {}", u64::MAX);
+    assert!(
+        messages.iter().any(|message| message.contains(&table)),
+        "{messages:#?}"
+    );
+    assert_eq!(e2fsck(&image), Some(false));
+}
+
 /// The block of block numbers that an inode has, by what debugfs dumps of i_block.
 fn first_indirect(image: &[u8], path: &str) -> u32 {
     let file = tempfile::NamedTempFile::new().unwrap();
