@@ -307,9 +307,11 @@ impl Check<'_> {
             return self.fatal("the size of an inode", inode_size as u64);
         }
         let inodes_per_group = s.s_inodes_per_group.get();
-        if inodes_per_group == 0
-            || u64::from(inodes_per_group) > bits
-            || (inodes_per_group as usize) < block_size / inode_size
+        let per_block = block_size / inode_size;
+        // EXT2_MAX_INODES_PER_GROUP of e2fsprogs.
+        let most = bits.min((1 << 16) - per_block as u64);
+        if u64::from(inodes_per_group) > most
+            || (inodes_per_group as usize) < per_block
             || !inodes_per_group.is_multiple_of(8)
         {
             return self.fatal("the inodes of a group", inodes_per_group.into());

@@ -411,6 +411,51 @@ fn a_descriptor_of_all_ones_is_found() {
     assert_eq!(e2fsck(&image), Some(false));
 }
 
+#[test]
+fn a_table_of_several_pieces_is_read() {
+    let entries: Vec<_> = (0..5000).map(|i| file(format!("{i}"), "")).collect();
+    let options = Options::new().format(DiskFormat::Raw).max_size(1 << 30);
+    let image = layer::convert(&Tar::of(&entries), &options).unwrap().0;
+    let found = verified(&image);
+    assert_eq!(found.verdict(), Verdict::Clean, "{found:#?}");
+    assert!(found.examined.inodes >= 5000, "{found:#?}");
+}
+
+#[test]
+fn a_table_larger_than_any_is_refused() {
+    use std::io::{Seek, SeekFrom, Write};
+    // One group of as many inodes as its bitmap has bits, of half a block each: 8 GiB.
+    let (inodes, blocks) = (1_u32 << 18, 200_000_u32);
+    let mut superblock = [0; 1024];
+    let mut put = |at: usize, value: u32| {
+        superblock[at..at + 4].copy_from_slice(&value.to_le_bytes());
+    };
+    for (at, value) in [
+        (0x00, inodes),
+        (0x04, blocks),
+        (0x18, 6),
+        (0x1C, 6),
+        (0x20, 1 << 19),
+        (0x24, 1 << 19),
+        (0x28, inodes),
+        (0x38, 0x1_EF53),
+        (0x4C, 1),
+        (0x54, 11),
+        (0x58, 1 << 15),
+        (0x60, 0x242),
+    ] {
+        put(at, value);
+    }
+    let mut image = tempfile::NamedTempFile::new().unwrap();
+    image.as_file().set_len(u64::from(blocks) << 16).unwrap();
+    image.seek(SeekFrom::Start(1024)).unwrap();
+    image.write_all(&superblock).unwrap();
+    let found = tar2vhd::verify(image.path(), &VerifyOptions::new()).unwrap();
+    let messages: Vec<_> = found.findings.iter().map(|f| &f.message[..]).collect();
+    let message = "the superblock gives 262144 for the inodes of a group";
+    assert_eq!(messages, [message]);
+}
+
 /// The block of block numbers that an inode has, by what debugfs dumps of i_block.
 fn first_indirect(image: &[u8], path: &str) -> u32 {
     let file = tempfile::NamedTempFile::new().unwrap();
