@@ -456,6 +456,27 @@ fn a_table_larger_than_any_is_refused() {
     assert_eq!(messages, [message]);
 }
 
+#[test]
+fn values_that_overlap_are_not_hashed() {
+    let Some(image) = plain() else { return };
+    let xattrs = position(image, &[0, 0, 2, 0xEA, 1, 0, 0, 0, 1]);
+    let [first, second] =
+        ["first", "second"].map(|name| xattrs + position(&image[xattrs..], name.as_bytes()) - 16);
+    // The second has the value of the first; the first lies over the header.
+    for (entry, offset) in [
+        (second, [image[first + 2], image[first + 3]]),
+        (first, [0, 0]),
+    ] {
+        let mut damaged = image.to_vec();
+        damaged[entry + 2..entry + 4].copy_from_slice(&offset);
+        damaged[second + 12] ^= 1;
+        let found = kinds(&verified(&damaged));
+        assert!(found.contains(&FindingKind::Attribute), "{found:?}");
+        assert!(!found.contains(&FindingKind::AttributeHash), "{found:?}");
+        assert_eq!(e2fsck(&damaged), Some(false));
+    }
+}
+
 /// The block of block numbers that an inode has, by what debugfs dumps of i_block.
 fn first_indirect(image: &[u8], path: &str) -> u32 {
     let file = tempfile::NamedTempFile::new().unwrap();
