@@ -358,18 +358,20 @@ impl Reader<'_> {
     }
 
     fn duplicates(&mut self) {
+        let mut findings = self.found.findings.another();
+        std::mem::swap(&mut findings, &mut self.found.findings);
         let mut sorted: Vec<&Name> = self.found.names.iter().collect();
         sorted.sort_unstable_by_key(|name| self.found.bytes(name));
-        let twice: Vec<String> = sorted
-            .windows(2)
-            .filter(|pair| self.found.bytes(pair[0]) == self.found.bytes(pair[1]))
-            .map(|pair| self.found.shown(pair[0]))
-            .collect();
-        for name in twice {
-            self.wrong(FindingKind::DuplicateName, None, || {
-                format!("the name {name} is there twice")
-            });
+        for pair in sorted.windows(2) {
+            if self.found.bytes(pair[0]) == self.found.bytes(pair[1]) {
+                let place = Place::inode(self.directory.ino);
+                // Only what is listed is put into words: there may be many million.
+                findings.add(FindingKind::DuplicateName, place, || {
+                    format!("the name {} is there twice", self.found.shown(pair[0]))
+                });
+            }
         }
+        self.found.findings = findings;
     }
 
     /// The place of a block of the directory on the disk.

@@ -477,6 +477,29 @@ fn values_that_overlap_are_not_hashed() {
     }
 }
 
+#[test]
+fn names_that_are_there_twice_are_counted_past_the_limit() {
+    let Some(image) = plain() else { return };
+    let mut damaged = image.to_vec();
+    let name = b"a-rather-long-name-for-a-file-";
+    for at in 0..damaged.len() - name.len() - 3 {
+        if damaged[at..].starts_with(name) {
+            damaged[at + name.len()..at + name.len() + 3].fill(b'0');
+        }
+    }
+    let of = |most| {
+        let options = VerifyOptions::new().max_findings(most);
+        tar2vhd::verify_bytes(damaged.clone(), &options).unwrap()
+    };
+    let (all, some) = (of(10_000), of(10));
+    assert!(
+        kinds(&all).contains(&FindingKind::DuplicateName),
+        "{all:#?}"
+    );
+    assert_eq!(some.findings[..], all.findings[..10]);
+    assert_eq!(some.omitted, all.findings.len() as u64 - 10);
+}
+
 /// The block of block numbers that an inode has, by what debugfs dumps of i_block.
 fn first_indirect(image: &[u8], path: &str) -> u32 {
     let file = tempfile::NamedTempFile::new().unwrap();
