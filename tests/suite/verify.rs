@@ -500,6 +500,21 @@ fn names_that_are_there_twice_are_counted_past_the_limit() {
     assert_eq!(some.omitted, all.findings.len() as u64 - 10);
 }
 
+#[test]
+fn a_disk_of_one_block_again_and_again_is_not_read() {
+    // Several blocks of the VHD, of 2 MiB.
+    let entries = [file("a", vec![b'a'; 5 << 20])];
+    let options = Options::new().format(DiskFormat::VhdDynamic);
+    let mut disk = layer::convert(&Tar::of(&entries), &options).unwrap().0;
+    assert_eq!(verified(&disk).verdict(), Verdict::Clean);
+    let table = u64::from_be_bytes(disk[512 + 16..512 + 24].try_into().unwrap()) as usize;
+    disk.copy_within(table..table + 4, table + 4);
+    let found = verified(&disk);
+    let container = BTreeSet::from([FindingKind::Container]);
+    assert_eq!(kinds(&found), container, "{found:#?}");
+    assert_eq!(found.examined.groups, 0, "{found:#?}");
+}
+
 /// The block of block numbers that an inode has, by what debugfs dumps of i_block.
 fn first_indirect(image: &[u8], path: &str) -> u32 {
     let file = tempfile::NamedTempFile::new().unwrap();
