@@ -515,6 +515,45 @@ fn a_disk_of_one_block_again_and_again_is_not_read() {
     assert_eq!(found.examined.groups, 0, "{found:#?}");
 }
 
+#[test]
+fn a_directory_of_zeros_is_given_up() {
+    let Some(image) = plain() else { return };
+    let damaged = edited(
+        image,
+        &[
+            "sif /d/below block[4] 1000",
+            &format!("sif /d/below size {}", 1000 << 10),
+        ],
+    );
+    let Some(damaged) = damaged else { return };
+    let options = VerifyOptions::new().max_findings(10_000);
+    let with = |found: &Verification, message: &str| {
+        let has = |finding: &&tar2vhd::Finding| finding.message.contains(message);
+        found.findings.iter().filter(has).count()
+    };
+    let found = tar2vhd::verify_bytes(damaged.clone(), &options).unwrap();
+    assert_eq!(with(&found, "malformed to look at more"), 1, "{found:#?}");
+    assert!(with(&found, "has 0 bytes, for a name of 0") <= 101);
+    assert_eq!(with(&found, "never written"), 0);
+
+    // The same with holes for zeros.
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::unix::fs::FileExt;
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(damaged.len() as u64).unwrap();
+        for (i, bytes) in damaged.chunks(1 << 16).enumerate() {
+            if bytes.iter().any(|byte| *byte != 0) {
+                file.as_file()
+                    .write_all_at(bytes, (i as u64) << 16)
+                    .unwrap();
+            }
+        }
+        let found = tar2vhd::verify(file.path(), &options).unwrap();
+        assert!(with(&found, "never written") > 0, "{found:#?}");
+    }
+}
+
 /// The block of block numbers that an inode has, by what debugfs dumps of i_block.
 fn first_indirect(image: &[u8], path: &str) -> u32 {
     let file = tempfile::NamedTempFile::new().unwrap();
