@@ -294,6 +294,11 @@ impl<'a> Inodes<'a> {
             }
             let mapping = self.blocks(inode, Found::default(), true)?;
             if is_journal {
+                if inode.links() == 0 {
+                    self.wrong(inode, FindingKind::Journal, || {
+                        "the journal has no links".into()
+                    });
+                }
                 special::journal(
                     self.volume,
                     ino,
@@ -543,10 +548,7 @@ impl<'a> Inodes<'a> {
         }
         let mapping = match self.has_blocks(inode) {
             true => self.map(inode, keep)?,
-            false => Mapping {
-                is_sound: true,
-                ..Mapping::default()
-            },
+            false => Mapping::default(),
         };
         self.block_count(inode, mapping.blocks + found.blocks);
         Ok(mapping)

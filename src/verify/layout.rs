@@ -479,6 +479,10 @@ impl Check<'_> {
                 }
             }
         }
+        let flex = s.s_log_groups_per_flex;
+        if layout.incompat(INCOMPAT_FLEX_BG) && flex > 31 {
+            self.wrong(|| format!("2^{flex} groups are said to keep their tables together"));
+        }
         for group in layout.backup_groups {
             if layout.compat(COMPAT_SPARSE_SUPER2) && group >= layout.groups {
                 self.wrong(|| {
@@ -524,6 +528,13 @@ impl Check<'_> {
             let place = Place::offset(SUPERBLOCK_OFFSET as u64);
             self.findings.add(FindingKind::Journal, place, || {
                 "the superblock names a journal, without the feature has_journal".into()
+            });
+        }
+        let names_journal = s.s_journal_inum.get() != 0 || s.s_journal_dev.get() != 0;
+        if layout.compat(COMPAT_HAS_JOURNAL) && !names_journal {
+            let place = Place::offset(SUPERBLOCK_OFFSET as u64);
+            self.findings.add(FindingKind::Journal, place, || {
+                "the superblock names no journal, in spite of the feature has_journal".into()
             });
         }
     }

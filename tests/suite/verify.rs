@@ -554,6 +554,36 @@ fn a_directory_of_zeros_is_given_up() {
     }
 }
 
+#[test]
+fn damage_to_the_journal_and_to_flexible_groups_is_found() {
+    let features = format!("{EXT4},has_journal");
+    let Some(image) = mke2fs(8192, &["-b", "1024", "-O", &features]) else {
+        return;
+    };
+    assert_eq!(verified(&image).verdict(), Verdict::Clean);
+    let has = |damaged: &[u8], message: &str| {
+        let found = verified(damaged);
+        let is_there = found.findings.iter().any(|f| f.message.contains(message));
+        assert!(is_there, "{message}: {found:#?}");
+    };
+    for (command, message) in [
+        ("sif <8> links_count 0", "has no links"),
+        ("ssv journal_inum 0", "names no journal"),
+        ("ssv log_groups_per_flex 40", "2^40 groups"),
+    ] {
+        let Some(damaged) = edited(&image, &[command]) else {
+            return;
+        };
+        has(&damaged, message);
+    }
+    let journal = position(&image, &[0xC0, 0x3B, 0x39, 0x98, 0, 0, 0, 4]);
+    for first in [0, 0xFF] {
+        let mut damaged = image.clone();
+        damaged[journal + 0x14..journal + 0x18].fill(first);
+        has(&damaged, "the journal starts at its block");
+    }
+}
+
 /// The block of block numbers that an inode has, by what debugfs dumps of i_block.
 fn first_indirect(image: &[u8], path: &str) -> u32 {
     let file = tempfile::NamedTempFile::new().unwrap();
