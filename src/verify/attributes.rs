@@ -304,6 +304,7 @@ pub(super) fn value_size(size: u64) -> Option<usize> {
 }
 
 /// An attribute as it lies in an inode or a block.
+#[derive(Clone, Copy)]
 struct Entry<'a> {
     index: u8,
     name: &'a [u8],
@@ -331,7 +332,8 @@ impl<'a> Parse<'a, '_> {
     }
 
     fn entries(&mut self) {
-        let mut taken: Vec<Range<usize>> = Vec::new();
+        // What stands before the first is no place for a value either.
+        let mut taken: Vec<Range<usize>> = std::iter::once(0..self.first).collect();
         let mut at = self.first;
         loop {
             match self.bytes.get(at..at + 4) {
@@ -383,17 +385,6 @@ impl<'a> Parse<'a, '_> {
                 }
             }
             let hash = fields.e_hash.get();
-            // In an inode the hash may be left out.
-            if ino == 0 && (self.is_block || hash != 0) {
-                let right = [false, true]
-                    .into_iter()
-                    .any(|signed| value_hash(name_hash(name, signed), value) == hash);
-                if !right {
-                    self.wrong(FindingKind::AttributeHash, || {
-                        format!("the hash of {} is wrong", shown(index, name))
-                    });
-                }
-            }
             self.entries.push(Entry {
                 index,
                 name,
@@ -410,8 +401,36 @@ impl<'a> Parse<'a, '_> {
             self.wrong(FindingKind::Attribute, || {
                 "names and values of attributes overlap".into()
             });
+        } else {
+            // Each byte is of one value: the time is linear in them.
+            self.hashes();
         }
         self.order();
+    }
+
+    fn hashes(&mut self) {
+        for i in 0..self.entries.len() {
+            let Entry {
+                index,
+                name,
+                ino,
+                hash,
+                value,
+                ..
+            } = self.entries[i];
+            // In an inode the hash may be left out.
+            if ino != 0 || !self.is_block && hash == 0 {
+                continue;
+            }
+            let right = [false, true]
+                .into_iter()
+                .any(|signed| value_hash(name_hash(name, signed), value) == hash);
+            if !right {
+                self.wrong(FindingKind::AttributeHash, || {
+                    format!("the hash of {} is wrong", shown(index, name))
+                });
+            }
+        }
     }
 
     /// The kernel looks for a name in a block until it meets a greater one.

@@ -41,8 +41,6 @@ pub(super) struct Mapping {
     pub end: u64,
     /// The block after the last that is mapped and initialised.
     pub initialised_end: u64,
-    /// Whether nothing was wrong.
-    pub is_sound: bool,
     /// The blocks, if they were asked for.
     pub runs: Vec<Run>,
 }
@@ -124,15 +122,11 @@ impl<'a, 'b> Walk<'a, 'b> {
             inode,
             claims,
             findings,
-            mapping: Mapping {
-                is_sound: true,
-                ..Mapping::default()
-            },
+            mapping: Mapping::default(),
         }
     }
 
     fn wrong(&mut self, block: Option<u64>, message: impl FnOnce() -> String) {
-        self.mapping.is_sound = false;
         let place = Place {
             block,
             ..Place::inode(self.inode.ino)

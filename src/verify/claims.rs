@@ -89,6 +89,17 @@ impl Claims {
         overlaps
     }
 
+    /// Leaves each block to the first that claims it, once they were looked at for overlaps:
+    /// what is walked group by group must not reach over groups for the sake of one claim.
+    pub(super) fn separate(&mut self) {
+        let mut end = 0;
+        self.claims.retain_mut(|claim| {
+            claim.start = claim.start.max(end);
+            end = end.max(claim.end);
+            claim.start < claim.end
+        });
+    }
+
     /// The claims, in the order of blocks once they were looked at for overlaps.
     pub(super) fn sorted(&self) -> &[Claim] {
         &self.claims
@@ -127,6 +138,9 @@ mod tests {
             .map(|(before, claim)| (before.start, claim.start))
             .collect();
         assert_eq!(found, [(10, 12), (10, 20), (20, 35)]);
+        claims.separate();
+        let ranges: Vec<_> = claims.sorted().iter().map(|c| (c.start, c.end)).collect();
+        assert_eq!(ranges, [(10, 30), (30, 40)]);
     }
 
     #[test]

@@ -2,6 +2,10 @@
 //!
 //! Source: Linux, Documentation/filesystems/ext4, "Directory Entries".
 
+use std::collections::HashMap;
+use std::collections::hash_map;
+use std::ops::Range;
+
 use zerocopy::FromBytes;
 
 use super::block_map::Run;
@@ -25,6 +29,9 @@ use crate::summary::display_path;
 const DX_INFO: usize = 24;
 /// The bits of a tree entry that number a block.
 const DX_BLOCK_MASK: u32 = 0x0FFF_FFFF;
+/// After so many malformed blocks no more of a directory are read: it is none, but may claim to
+/// be as large as the disk.
+const MAX_MALFORMED: u32 = 100;
 /// Where the entries of a directory in its inode start, after the parent's number.
 const INLINE_START: usize = 4;
 
@@ -87,6 +94,10 @@ struct Reader<'a> {
     layout: &'a Layout,
     directory: &'a Directory,
     hash: Option<NameHash>,
+    /// Blocks that could not be read to their end.
+    malformed: u32,
+    /// Bytes of the disk that are known to be written.
+    written: Range<u64>,
     found: Names,
 }
 
@@ -112,6 +123,8 @@ impl Directory {
             layout,
             directory: self,
             hash: None,
+            malformed: 0,
+            written: 0..0,
             found: Names {
                 parent: 0,
                 names: Vec::new(),
@@ -149,7 +162,7 @@ impl Reader<'_> {
         let directory = self.directory;
         let roles = match directory.is_indexed() {
             true => self.index()?,
-            false => Vec::new(),
+            false => None,
         };
         let mut next = 0;
         for run in &directory.runs {
@@ -161,9 +174,33 @@ impl Reader<'_> {
                     "blocks of a directory are not initialised".into()
                 });
             }
-            for i in 0..run.len {
+            let mut i = 0;
+            while i < run.len {
+                if self.malformed > MAX_MALFORMED {
+                    self.wrong(FindingKind::DirectoryEntry, None, || {
+                        "too many blocks of the directory are malformed to look at more of them"
+                            .into()
+                    });
+                    return Ok(());
+                }
                 let (logical, physical) = (run.logical + i, run.physical + i);
-                let role = roles.get(logical as usize).copied();
+                let unwritten = self.unwritten(physical, run.len - i)?;
+                if unwritten > 0 {
+                    self.malformed += 1;
+                    self.wrong(FindingKind::DirectoryEntry, Some(physical), || {
+                        format!(
+                            "{unwritten} blocks, from block {logical} of the directory on, were \
+                            never written"
+                        )
+                    });
+                    i += unwritten;
+                    continue;
+                }
+                i += 1;
+                let role = roles.as_ref().map(|roles| {
+                    let role = roles.get(&logical);
+                    role.copied().unwrap_or(Role::Unknown)
+                });
                 if role == Some(Role::Node) && logical > 0 {
                     continue;
                 }
@@ -176,6 +213,20 @@ impl Reader<'_> {
             self.hole(0);
         }
         Ok(())
+    }
+
+    /// How many of the next blocks are known to be zeros without a look at them.
+    fn unwritten(&mut self, block: u64, most: u64) -> Result<u64> {
+        let start = self.volume.offset(block);
+        if self.written.contains(&start) {
+            return Ok(0);
+        }
+        let (data, end) = self.volume.disk.extent(start)?;
+        if data {
+            self.written = start..end;
+            return Ok(0);
+        }
+        Ok(most.min((end - start) / self.volume.block_size as u64))
     }
 
     fn hole(&mut self, block: u64) {
@@ -245,6 +296,7 @@ impl Reader<'_> {
         while at < bytes.len() {
             let rest = &bytes[at..];
             let Ok((entry, after)) = DirEntry::ref_from_prefix(rest) else {
+                self.malformed += 1;
                 return self.wrong(FindingKind::DirectoryEntry, block, || {
                     format!("the entry at byte {at} does not fit into its place")
                 });
@@ -257,6 +309,7 @@ impl Reader<'_> {
                     && size <= rest.len()
                     && DIR_ENTRY_SIZE + name.len() <= size
             }) else {
+                self.malformed += 1;
                 let len = entry.name_len;
                 return self.wrong(FindingKind::DirectoryEntry, block, || {
                     format!("the entry at byte {at} has {size} bytes, for a name of {len}")
@@ -358,18 +411,20 @@ impl Reader<'_> {
     }
 
     fn duplicates(&mut self) {
+        let mut findings = self.found.findings.another();
+        std::mem::swap(&mut findings, &mut self.found.findings);
         let mut sorted: Vec<&Name> = self.found.names.iter().collect();
         sorted.sort_unstable_by_key(|name| self.found.bytes(name));
-        let twice: Vec<String> = sorted
-            .windows(2)
-            .filter(|pair| self.found.bytes(pair[0]) == self.found.bytes(pair[1]))
-            .map(|pair| self.found.shown(pair[0]))
-            .collect();
-        for name in twice {
-            self.wrong(FindingKind::DuplicateName, None, || {
-                format!("the name {name} is there twice")
-            });
+        for pair in sorted.windows(2) {
+            if self.found.bytes(pair[0]) == self.found.bytes(pair[1]) {
+                let place = Place::inode(self.directory.ino);
+                // Only what is listed is put into words: there may be many million.
+                findings.add(FindingKind::DuplicateName, place, || {
+                    format!("the name {} is there twice", self.found.shown(pair[0]))
+                });
+            }
         }
+        self.found.findings = findings;
     }
 
     /// The place of a block of the directory on the disk.
@@ -380,46 +435,45 @@ impl Reader<'_> {
         Some(run.physical + (logical - run.logical))
     }
 
-    /// Walks the hash tree; what each block of the directory is to it.
-    fn index(&mut self) -> Result<Vec<Role>> {
+    /// Walks the hash tree; what each block of the directory is to it, of those that it leads
+    /// to: `None` if there is no tree.
+    fn index(&mut self) -> Result<Option<HashMap<u64, Role>>> {
         let blocks = self
             .directory
             .runs
             .last()
             .map_or(0, |run| run.logical + run.len);
-        // Holes are not kept for the sake of a block far behind them.
-        let blocks = blocks.min(4 * self.directory.blocks() + 1);
         let Some(root) = self.physical(0) else {
-            return Ok(Vec::new());
+            return Ok(None);
         };
         let bytes = self.volume.read(root, 1)?;
         let Some((at, levels)) = self.root(&bytes, root) else {
-            return Ok(Vec::new());
+            return Ok(None);
         };
-        let mut roles = vec![Role::Unknown; blocks as usize];
-        if let Some(role) = roles.first_mut() {
-            *role = Role::Node;
-        }
+        let mut roles = HashMap::from([(0, Role::Node)]);
         let mut pending = Vec::new();
         self.node(&bytes, at, root, (0, 1 << 32), levels, &mut pending);
         while let Some((logical, first, end, levels)) = pending.pop() {
-            let Some(role) = roles.get_mut(logical as usize) else {
+            if self.malformed > MAX_MALFORMED {
+                break;
+            }
+            if logical >= blocks {
                 self.wrong(FindingKind::DirectoryIndex, None, || {
                     format!("the hash tree leads to block {logical}, of {blocks}")
                 });
                 continue;
-            };
-            if *role != Role::Unknown {
+            }
+            let hash_map::Entry::Vacant(role) = roles.entry(logical) else {
                 self.wrong(FindingKind::DirectoryIndex, None, || {
                     format!("the hash tree leads to block {logical} twice")
                 });
                 continue;
-            }
+            };
             if levels == 0 {
-                *role = Role::Leaf(first, end);
+                role.insert(Role::Leaf(first, end));
                 continue;
             }
-            *role = Role::Node;
+            role.insert(Role::Node);
             let Some(physical) = self.physical(logical) else {
                 continue;
             };
@@ -442,7 +496,7 @@ impl Reader<'_> {
                 &mut pending,
             );
         }
-        Ok(roles)
+        Ok(Some(roles))
     }
 
     /// Where the entries of the root start, and how many levels are below its own; `None` if
@@ -497,6 +551,7 @@ impl Reader<'_> {
             usize::from(u16_at(bytes, at + 2)),
         );
         if limit != room || count > limit || count == 0 {
+            self.malformed += 1;
             return self.wrong(FindingKind::DirectoryIndex, Some(physical), || {
                 format!(
                     "a node of the hash tree has {count} of {limit} entries, in room for {room}"

@@ -233,7 +233,8 @@ impl Descriptor<'_> {
             ("inode table", group.inode_table, self.layout.table_blocks()),
         ] {
             let inside = self.volume.contains(start, count);
-            let inside_group = own.start <= start && start + count <= own.end;
+            // Only what is inside has an end that is a number.
+            let inside_group = inside && own.start <= start && start + count <= own.end;
             if !inside || !anywhere && !inside_group {
                 group.is_sound = false;
                 self.wrong(FindingKind::GroupDescriptor, || {

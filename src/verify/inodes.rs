@@ -69,10 +69,26 @@ impl Record {
     }
 }
 
-/// The part of a group's inode table that is in use.
+/// A piece of the part of a group's inode table that is in use.
+struct Piece<'a> {
+    group: &'a Group,
+    /// The first inode's place in the group.
+    first: usize,
+    inodes: usize,
+}
+
+impl Piece<'_> {
+    /// Where it starts on the disk.
+    fn start(&self, volume: Blocks<'_>, layout: &Layout) -> u64 {
+        volume.offset(self.group.inode_table) + (self.first * layout.inode_size) as u64
+    }
+}
+
+/// A piece of a table as it was read.
 struct Table {
     first_ino: u32,
-    /// The bitmap, if the group has one.
+    /// Where the first inode has its bit.
+    first: usize,
     bitmap: Vec<u8>,
     bytes: Vec<u8>,
 }
@@ -115,44 +131,62 @@ impl<'a> Inodes<'a> {
 
     /// Looks at the inodes of all groups that are sound.
     pub(super) fn scan(&mut self, groups: &[Group]) -> Result<()> {
-        // Bytes of tables that are read before they are looked at, if there are so many.
-        const AHEAD: usize = 32 << 20;
-        let table = self.layout.inodes_per_group as usize * self.layout.inode_size;
-        let ahead = (AHEAD / table).clamp(1, 64);
-        let sound: Vec<&Group> = groups
-            .iter()
-            .filter(|group| group.is_sound && group.inodes > 0)
-            .collect();
-        for some in sound.chunks(ahead) {
-            let mut there = Vec::new();
-            for group in some {
-                let start = self.volume.offset(group.inode_table);
-                let len = u64::from(group.inodes) * self.layout.inode_size as u64;
-                if !self.volume.disk.is_hole(start, len)? {
-                    there.push(*group);
+        // Bytes of tables that are read at once, and such pieces before they are looked at: a
+        // table may be larger than the memory.
+        const PIECE: usize = 512 << 10;
+        const AHEAD: usize = 64;
+        let inode_size = self.layout.inode_size;
+        let most = PIECE / inode_size;
+        let mut ahead = Vec::new();
+        for group in groups.iter().filter(|group| group.is_sound) {
+            // What lies past the last inode is not read.
+            let inodes = group.inodes as usize;
+            for first in (0..inodes).step_by(most) {
+                let piece = Piece {
+                    group,
+                    first,
+                    inodes: most.min(inodes - first),
+                };
+                let len = (piece.inodes * inode_size) as u64;
+                if self
+                    .volume
+                    .disk
+                    .is_hole(piece.start(self.volume, self.layout), len)?
+                {
+                    continue;
+                }
+                ahead.push(piece);
+                if ahead.len() == AHEAD {
+                    self.pieces(&ahead)?;
+                    ahead.clear();
                 }
             }
-            let limit = self.findings.another();
-            let tables: Vec<_> = there
-                .par_iter()
-                .map(|group| read_table(self.volume, self.layout, group, limit.another()))
-                .collect();
-            for table in tables {
-                let (table, findings) = table?;
-                self.findings.append(findings);
-                self.table(&table)?;
-            }
         }
+        self.pieces(&ahead)?;
         self.records.sort_unstable_by_key(|record| record.ino);
         self.directories.sort_unstable_by_key(|dir| dir.ino);
         self.attributes.finish(&mut self.findings);
         Ok(())
     }
 
+    fn pieces(&mut self, pieces: &[Piece<'_>]) -> Result<()> {
+        let limit = self.findings.another();
+        let tables: Vec<_> = pieces
+            .par_iter()
+            .map(|piece| read_table(self.volume, self.layout, piece, limit.another()))
+            .collect();
+        for table in tables {
+            let (table, findings) = table?;
+            self.findings.append(findings);
+            self.table(&table)?;
+        }
+        Ok(())
+    }
+
     fn table(&mut self, table: &Table) -> Result<()> {
         let inodes = table.bytes.chunks_exact(self.layout.inode_size);
         for (i, bytes) in inodes.enumerate() {
-            let is_marked = bit(&table.bitmap, i);
+            let is_marked = bit(&table.bitmap, table.first + i);
             if !is_marked && is_zero(bytes) {
                 continue;
             }
@@ -260,6 +294,11 @@ impl<'a> Inodes<'a> {
             }
             let mapping = self.blocks(inode, Found::default(), true)?;
             if is_journal {
+                if inode.links() == 0 {
+                    self.wrong(inode, FindingKind::Journal, || {
+                        "the journal has no links".into()
+                    });
+                }
                 special::journal(
                     self.volume,
                     ino,
@@ -509,10 +548,7 @@ impl<'a> Inodes<'a> {
         }
         let mapping = match self.has_blocks(inode) {
             true => self.map(inode, keep)?,
-            false => Mapping {
-                is_sound: true,
-                ..Mapping::default()
-            },
+            false => Mapping::default(),
         };
         self.block_count(inode, mapping.blocks + found.blocks);
         Ok(mapping)
@@ -674,21 +710,19 @@ impl<'a> Inodes<'a> {
     }
 }
 
-/// Reads a group's bitmap and the part of its table that is in use, and verifies checksums.
+/// Reads a group's bitmap and a piece of its table, and verifies checksums.
 fn read_table(
     volume: Blocks<'_>,
     layout: &Layout,
-    group: &Group,
+    piece: &Piece<'_>,
     mut findings: Findings,
 ) -> Result<(Table, Findings)> {
-    let bitmap = volume.read(group.inode_bitmap, 1)?;
-    // What lies past the last inode is not read.
-    let len = group.inodes as usize * layout.inode_size;
-    let bytes = volume.disk.read(volume.offset(group.inode_table), len)?;
+    let start = piece.start(volume, layout);
     let table = Table {
-        first_ino: group.index * layout.inodes_per_group + 1,
-        bitmap,
-        bytes,
+        first_ino: piece.group.index * layout.inodes_per_group + piece.first as u32 + 1,
+        first: piece.first,
+        bitmap: volume.read(piece.group.inode_bitmap, 1)?,
+        bytes: volume.disk.read(start, piece.inodes * layout.inode_size)?,
     };
     if let Some(seed) = layout.checksums.seed() {
         for (i, bytes) in table.bytes.chunks_exact(layout.inode_size).enumerate() {
@@ -698,9 +732,8 @@ fn read_table(
             let ino = table.first_ino + i as u32;
             let sum = Raw::new(ino, bytes).map_or(Ok(()), |inode| inode.checksum(seed));
             if let Err((found, computed)) = sum {
-                let at = volume.offset(group.inode_table) + (i * layout.inode_size) as u64;
                 let mut place = Place::inode(ino);
-                place.offset = Some(at);
+                place.offset = Some(start + (i * layout.inode_size) as u64);
                 findings.add(FindingKind::Checksum, place, || {
                     format!("the inode's checksum is {found:08x}, not {computed:08x}")
                 });

@@ -307,9 +307,11 @@ impl Check<'_> {
             return self.fatal("the size of an inode", inode_size as u64);
         }
         let inodes_per_group = s.s_inodes_per_group.get();
-        if inodes_per_group == 0
-            || u64::from(inodes_per_group) > bits
-            || (inodes_per_group as usize) < block_size / inode_size
+        let per_block = block_size / inode_size;
+        // EXT2_MAX_INODES_PER_GROUP of e2fsprogs.
+        let most = bits.min((1 << 16) - per_block as u64);
+        if u64::from(inodes_per_group) > most
+            || (inodes_per_group as usize) < per_block
             || !inodes_per_group.is_multiple_of(8)
         {
             return self.fatal("the inodes of a group", inodes_per_group.into());
@@ -477,6 +479,10 @@ impl Check<'_> {
                 }
             }
         }
+        let flex = s.s_log_groups_per_flex;
+        if layout.incompat(INCOMPAT_FLEX_BG) && flex > 31 {
+            self.wrong(|| format!("2^{flex} groups are said to keep their tables together"));
+        }
         for group in layout.backup_groups {
             if layout.compat(COMPAT_SPARSE_SUPER2) && group >= layout.groups {
                 self.wrong(|| {
@@ -522,6 +528,13 @@ impl Check<'_> {
             let place = Place::offset(SUPERBLOCK_OFFSET as u64);
             self.findings.add(FindingKind::Journal, place, || {
                 "the superblock names a journal, without the feature has_journal".into()
+            });
+        }
+        let names_journal = s.s_journal_inum.get() != 0 || s.s_journal_dev.get() != 0;
+        if layout.compat(COMPAT_HAS_JOURNAL) && !names_journal {
+            let place = Place::offset(SUPERBLOCK_OFFSET as u64);
+            self.findings.add(FindingKind::Journal, place, || {
+                "the superblock names no journal, in spite of the feature has_journal".into()
             });
         }
     }

@@ -77,6 +77,13 @@ pub(super) fn journal(
             {size}"
         ));
     }
+    let first = u64::from(superblock.s_first.get());
+    if first == 0 || first >= blocks {
+        wrong(format!(
+            "the journal starts at its block {first}, of {blocks}, the first of which has its \
+            superblock"
+        ));
+    }
     if start != 0 {
         wrong(format!(
             "the journal is not empty, it starts at its block {start}, but is not said to need \

@@ -458,7 +458,7 @@ impl Ranges {
         for (start, end) in self.ranges {
             if start < last_end {
                 let message = "a block lies over another or over a structure";
-                report(Error::invalid(message).at(start));
+                report(Error::overlap(message).at(start));
             }
             last_end = last_end.max(end);
         }

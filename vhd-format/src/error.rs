@@ -27,6 +27,7 @@ pub struct Error(Box<Inner>);
 struct Inner {
     kind: ErrorKind,
     message: String,
+    is_overlap: bool,
     offset: Option<u64>,
     source: Option<io::Error>,
 }
@@ -39,6 +40,7 @@ impl Error {
         Self(Box::new(Inner {
             kind,
             message: message.into(),
+            is_overlap: false,
             offset: None,
             source: None,
         }))
@@ -46,6 +48,13 @@ impl Error {
 
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Invalid, message)
+    }
+
+    /// A block lies over another or over a structure.
+    pub(crate) fn overlap(message: impl Into<String>) -> Self {
+        let mut error = Self::invalid(message);
+        error.0.is_overlap = true;
+        error
     }
 
     pub(crate) fn unsupported(message: impl Into<String>) -> Self {
@@ -100,6 +109,13 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
+    }
+
+    /// Whether a block lies over another or over a structure. There may be far more to read
+    /// from such a disk than its file holds.
+    #[must_use]
+    pub fn is_overlap(&self) -> bool {
+        self.0.is_overlap
     }
 
     /// The offset in the file of the structure concerned.
