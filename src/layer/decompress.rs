@@ -72,8 +72,8 @@ impl Engine {
         }
     }
 
-    /// Fills a chunk; less only where the input ends, or where something begins, at `stop`, that can be
-    /// decoded by itself.
+    /// Fills a chunk; less only where the input ends, before an error, or where something begins,
+    /// at `stop`, that can be decoded by itself.
     pub(super) fn fill<R: Read>(
         &mut self,
         input: &mut Input<'_, R>,

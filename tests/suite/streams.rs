@@ -1,5 +1,7 @@
 //! SEMANTICS.md, "Streams": each test is a line of the table.
 
+mod parts;
+
 use std::io::{self, Read, Write};
 
 use flate2::Crc;
@@ -8,7 +10,6 @@ use tar2vhd::{Compression, Error, ErrorKind, MemoryDisk, Options, WarningKind};
 
 use crate::common::entry::{dir, file};
 use crate::common::layer::{convert, image, layer_with, options, refused_tar};
-use crate::common::oracle;
 use crate::common::tar::{Header, Tar};
 
 /// A layer of several chunks.
@@ -773,52 +774,5 @@ fn expected_digests_and_sizes_are_verified() {
         good.expect_size(stream.len() as u64 + 1),
     ] {
         refused_tar(ErrorKind::Mismatch, &stream, &bad);
-    }
-}
-
-/// What can be decoded in several places at once, by the number of threads.
-#[test]
-fn streams_of_parts_make_one_disk_with_any_number_of_threads() {
-    let mut noise = 7_u32;
-    let data: Vec<u8> = std::iter::repeat_with(|| {
-        noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        if noise >> 31 == 0 {
-            (noise >> 23) as u8
-        } else {
-            7
-        }
-    })
-    .take(5_000_000)
-    .collect();
-    let tar = Tar::of(&[dir("d"), file("d/f", data), file("g", "small")]);
-    let wanted = convert(&tar, &options().threads(1)).unwrap().0;
-
-    let pieces = || tar.chunks(100_000);
-    let mut streams = vec![
-        ("members".to_owned(), pieces().flat_map(gzip).collect()),
-        ("frames".to_owned(), pieces().flat_map(zstd).collect()),
-    ];
-    let mut plain = tempfile::NamedTempFile::new().unwrap();
-    plain.write_all(&tar).unwrap();
-    for tool in [
-        &["pigz", "--independent", "--stdout"][..],
-        &["pigz", "--stdout"],
-        &["pzstd", "--quiet", "--processes", "4", "--stdout"],
-    ] {
-        let packed = oracle::run(tool[0], |command| {
-            command.args(&tool[1..]).arg(plain.path())
-        });
-        if let Some(packed) = packed {
-            assert!(packed.status.success(), "{}", oracle::shown(&packed));
-            streams.push((tool.join(" "), packed.stdout));
-        }
-    }
-    for (what, stream) in &streams {
-        for threads in [1, 2, 3, 4, 7] {
-            let (disk, summary) = convert(stream, &options().threads(threads)).unwrap();
-            assert!(disk == wanted, "{what}, {threads} threads");
-            assert_eq!(summary.layer.digest, sha256(&tar), "{what}");
-            assert_eq!(summary.compressed.digest, sha256(stream), "{what}");
-        }
     }
 }

@@ -86,8 +86,8 @@ fn may_be_the_file(status: &Status) -> bool {
 }
 
 fn is_broken(database: &Database) -> bool {
-    let broken = TransactionError::Storage(StorageError::PreviousIo).to_string();
-    database
-        .begin_write()
-        .is_err_and(|error| error.to_string() == broken)
+    matches!(
+        database.begin_write(),
+        Err(TransactionError::Storage(StorageError::PreviousIo))
+    )
 }
