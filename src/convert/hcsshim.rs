@@ -454,8 +454,8 @@ impl<S: BlockSink> Hcsshim<S> {
 
     fn warn_of_missing_parents(&mut self) {
         let tree = self.writer.tree();
-        for (ino, _) in tree.nodes().filter(|(_, node)| node.is_dir()) {
-            if tree.dir(ino).is_some_and(|dir| dir.implicit) {
+        for (ino, dir) in tree.directories() {
+            if dir.implicit {
                 self.warnings.push_with(
                     WarningKind::MissingParent,
                     || tree.path_of(ino),

@@ -511,17 +511,20 @@ impl<'a, S: BlockSink> Place<'a, S> {
         Ok(ino)
     }
 
-    /// Directories in use, parents before their children.
-    fn directories(&self) -> Vec<Ino> {
-        let dirs = self.writer.tree().nodes().filter(|(_, node)| node.is_dir());
-        dirs.map(|(ino, _)| ino).collect()
-    }
-
     /// Below an opaque directory nothing shows through that a whiteout could hide; the kernel
     /// would show the whiteout itself.
     fn drop_redundant_whiteouts(&mut self) {
+        if !self.writer.tree().directories().any(|(_, dir)| dir.opaque) {
+            return;
+        }
         let mut covered = vec![false; self.writer.tree().dir_count()];
-        for ino in self.directories() {
+        let inos: Vec<_> = self
+            .writer
+            .tree()
+            .directories()
+            .map(|(ino, _)| ino)
+            .collect();
+        for ino in inos {
             let tree = self.writer.tree();
             let (Some(dir), Some(index)) = (tree.dir(ino), dir_index(tree.node(ino))) else {
                 continue;
@@ -544,9 +547,9 @@ impl<'a, S: BlockSink> Place<'a, S> {
     }
 
     fn warn_of_missing_parents(&mut self) {
-        for ino in self.directories() {
-            let tree = self.writer.tree();
-            if tree.dir(ino).is_some_and(|dir| dir.implicit) {
+        let tree = self.writer.tree();
+        for (ino, dir) in tree.directories() {
+            if dir.implicit {
                 self.warnings.push_with(
                     WarningKind::MissingParent,
                     || tree.path_of(ino),

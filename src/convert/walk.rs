@@ -15,8 +15,17 @@ pub(super) fn clean(path: &[u8]) -> Cow<'_, [u8]> {
     // As most are spelled: at most with "./" before them and a slash behind.
     let inner = path.strip_prefix(b"./").unwrap_or(path);
     let inner = inner.strip_suffix(b"/").unwrap_or(inner);
-    let mut components = inner.split(|byte| *byte == b'/');
-    if components.all(|component| !matches!(component, b"" | b"." | b"..")) {
+    let slashes = memchr::memchr_iter(b'/', inner).map(|slash| slash + 1);
+    let is_odd = |start: usize| match &inner[start..] {
+        [] | [b'/', ..] => true,
+        // A name may begin with dots.
+        [b'.', rest @ ..] => {
+            let rest = rest.strip_prefix(b".").unwrap_or(rest);
+            matches!(rest, [] | [b'/', ..])
+        }
+        _ => false,
+    };
+    if !std::iter::once(0).chain(slashes).any(is_odd) {
         return Cow::Borrowed(inner);
     }
     let mut clean = Vec::with_capacity(path.len());
@@ -37,7 +46,7 @@ pub(super) fn clean(path: &[u8]) -> Cow<'_, [u8]> {
 
 /// A clean path's parent and last component.
 pub(super) fn split_last(path: &[u8]) -> (&[u8], &[u8]) {
-    match path.iter().rposition(|byte| *byte == b'/') {
+    match memchr::memrchr(b'/', path) {
         Some(slash) => (&path[..slash], &path[slash + 1..]),
         None => (b"", path),
     }
@@ -139,6 +148,8 @@ impl Walk {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -157,6 +168,23 @@ mod tests {
             ("...", "..."),
         ] {
             assert_eq!(*clean(path.as_bytes()), *want.as_bytes(), "{path}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_clean_stays(path in "[./a]{0,12}") {
+            let components = path.split('/').filter(|component| !matches!(*component, "" | "."));
+            let mut naive = Vec::new();
+            for component in components {
+                match component {
+                    ".." => drop(naive.pop()),
+                    name => naive.push(name),
+                }
+            }
+            let cleaned = clean(path.as_bytes());
+            prop_assert_eq!(cleaned.to_vec(), naive.join("/").into_bytes());
+            prop_assert_eq!(clean(&cleaned), &*cleaned);
         }
     }
 

@@ -35,9 +35,10 @@ pub(crate) fn bitmap(seed: u32, bits: &[u8]) -> u32 {
     crc32c(seed, bits)
 }
 
-/// The seed of everything that belongs to an inode; generations are zero here.
+/// The seed of everything that belongs to an inode: of its number and its generation, which is
+/// zero here.
 pub(crate) fn inode_seed(seed: u32, ino: u32) -> u32 {
-    crc32c(crc32c(seed, &ino.to_le_bytes()), &[0; 4])
+    crc32c(seed, &u64::from(ino).to_le_bytes())
 }
 
 /// Of an inode whose checksum fields are zero.

@@ -44,8 +44,8 @@ pub(crate) struct ExtentTree {
     open: Option<Extent>,
     /// The unfinished node of each level, leaves first.
     levels: Vec<Vec<Entry>>,
-    /// What checksums of nodes start from, if they have any.
-    seed: Option<u32>,
+    /// The seed and the inode that checksums of nodes start from, if they have any.
+    checksums: Option<(u32, u32)>,
 }
 
 /// What i_block holds at the end.
@@ -71,10 +71,10 @@ impl ExtentRoot {
 }
 
 impl ExtentTree {
-    /// A tree of the inode whose checksum seed this is.
-    pub(crate) fn new(inode_seed: u32) -> Self {
+    /// A tree of an inode with this number, in a file system with this seed.
+    pub(crate) fn new(seed: u32, ino: u32) -> Self {
         Self {
-            seed: Some(inode_seed),
+            checksums: Some((seed, ino)),
             ..Self::default()
         }
     }
@@ -151,7 +151,8 @@ impl ExtentTree {
             EXTENT_NODE_MAX,
             &entries,
         );
-        if let Some(seed) = self.seed {
+        if let Some((seed, ino)) = self.checksums {
+            let seed = checksum::inode_seed(seed, ino);
             let checksum = checksum::crc32c(seed, &block[..BLOCK_SIZE - 4]);
             block[BLOCK_SIZE - 4..].copy_from_slice(&checksum.to_le_bytes());
         }
@@ -221,7 +222,7 @@ mod tests {
             nodes.push(*node);
             Ok::<_, Infallible>(1_000_000 + nodes.len() as u32 - 1)
         };
-        let mut tree = ExtentTree::new(1);
+        let mut tree = ExtentTree::new(1, 12);
         for i in 0..extents {
             let Ok(()) = tree.push(2 * i, 1, 100 + i, &mut sink);
         }
@@ -281,7 +282,7 @@ mod tests {
 
     #[test]
     fn adjacent_blocks_share_an_extent_up_to_its_limit() {
-        let mut tree = ExtentTree::new(1);
+        let mut tree = ExtentTree::new(1, 12);
         let mut none = |_: &[u8; BLOCK_SIZE]| Err::<u32, ()>(());
         tree.push(0, 10, 50, &mut none).unwrap();
         tree.push(10, EXTENT_MAX_LEN, 60, &mut none).unwrap();

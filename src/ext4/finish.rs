@@ -2,6 +2,7 @@
 //! superblock, which are known only when all entries are.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use rayon::prelude::*;
 use zerocopy::{FromZeros, IntoBytes};
@@ -62,35 +63,111 @@ impl Default for DirBlocks {
     }
 }
 
+/// What a look at each inode tells.
+pub(super) struct Census {
+    /// Inodes that were freed.
+    pub freed: Vec<u32>,
+    /// Features that some inode needs.
+    incompat: u32,
+}
+
+impl Census {
+    fn of(tree: &Tree) -> Self {
+        let (mut freed, mut incompat) = (Vec::new(), 0);
+        for (ino, node) in tree.nodes() {
+            match node.body {
+                Body::Freed => freed.push(ino.get()),
+                Body::XattrValue { .. } => incompat |= INCOMPAT_EA_INODE,
+                Body::Inline(_) => incompat |= INCOMPAT_INLINE_DATA,
+                _ => {}
+            }
+        }
+        Self { freed, incompat }
+    }
+}
+
 /// How often each value's inode is named by an entry.
 type References = HashMap<u32, u32>;
 
-/// Directories that are made at a time, and names in them: more than a few MiB only for a single
-/// directory, since two batches are there at once.
-const DIRECTORIES_AT_A_TIME: usize = 1 << 9;
-const ENTRIES_AT_A_TIME: usize = 1 << 14;
-/// Blocks of a single directory that are made at a time.
-const BLOCKS_AT_A_TIME: usize = 256;
-/// Blocks of the inode tables that one task makes, and tasks at a time.
-const TABLE_SPAN: u32 = 64;
-const TABLE_SPANS: usize = 16;
+/// Directories that are laid out at a time, and names in them, of which those of a single
+/// directory can be more.
+const DIRECTORIES_AT_A_TIME: usize = 1 << 10;
+const ENTRIES_AT_A_TIME: usize = 1 << 15;
+/// The most blocks of a part that one task makes and writes.
+const PART_BLOCKS: u32 = 64;
 
-/// Makes batches, in parallel where `make` is, and writes each while the next one is made.
-fn make_and_write<B: Send, M: Send>(
-    batches: impl IntoIterator<Item = B>,
-    make: impl Fn(B) -> Result<M> + Sync,
-    mut write: impl FnMut(M) -> Result<()> + Send,
-) -> Result<()> {
-    let mut last = None;
-    for batch in batches {
-        let (made, written) = match last.take() {
-            Some(last) => rayon::join(|| make(batch), || write(last)),
-            None => (make(batch), Ok(())),
-        };
-        written?;
-        last = Some(made?);
+/// Blocks of directories that are adjacent on disk.
+struct DirPart<'d> {
+    start: u32,
+    blocks: u32,
+    /// Directories and which of their blocks.
+    of: Vec<(&'d Directory<'d>, Range<usize>)>,
+}
+
+impl<'d> DirPart<'d> {
+    /// Adds a directory, which begins at a block of the disk, to parts.
+    fn add(parts: &mut Vec<Self>, dir: &'d Directory<'d>, start: u32) {
+        let mut rest = 0..dir.blocks() as usize;
+        while !rest.is_empty() {
+            let start = start + rest.start as u32;
+            let goes_on =
+                |part: &Self| part.start + part.blocks == start && part.blocks < PART_BLOCKS;
+            if !parts.last().is_some_and(goes_on) {
+                let (blocks, of) = (0, Vec::new());
+                parts.push(Self { start, blocks, of });
+            }
+            if let Some(part) = parts.last_mut() {
+                let count = rest.len().min((PART_BLOCKS - part.blocks) as usize);
+                part.of.push((dir, rest.start..rest.start + count));
+                part.blocks += count as u32;
+                rest.start += count;
+            }
+        }
     }
-    last.map_or(Ok(()), write)
+
+    /// Appends the blocks to an empty buffer.
+    fn fill(&self, buffer: &mut Vec<u8>) {
+        buffer.resize(self.blocks as usize * BLOCK_SIZE, 0);
+        let numbers = self
+            .of
+            .iter()
+            .flat_map(|(dir, numbers)| numbers.clone().map(move |number| (dir, number)));
+        for ((dir, number), block) in numbers.zip(buffer.chunks_exact_mut(BLOCK_SIZE)) {
+            dir.fill(number, block);
+        }
+    }
+}
+
+/// Blocks of a group's inode table.
+struct TablePart {
+    /// The inode of the first.
+    first_ino: u32,
+    start: u64,
+    blocks: u32,
+}
+
+impl TablePart {
+    /// The tables up to an inode: what is behind it stays zero, as it is.
+    fn all(geometry: &Geometry, last_ino: u32) -> Vec<Self> {
+        let end = last_ino.div_ceil(INODES_PER_BLOCK);
+        let mut parts = Vec::new();
+        let (mut first, mut group, mut within) = (0, 0, 0);
+        while first < end {
+            let left = (geometry.table_blocks() - within).min(end - first);
+            let blocks = left.min(PART_BLOCKS);
+            parts.push(Self {
+                first_ino: first * INODES_PER_BLOCK + 1,
+                start: geometry.inode_tables.of(group) + u64::from(within),
+                blocks,
+            });
+            first += blocks;
+            within += blocks;
+            if within == geometry.table_blocks() {
+                (group, within) = (group + 1, 0);
+            }
+        }
+        parts
+    }
 }
 
 impl<S: BlockSink> Writer<S> {
@@ -124,8 +201,13 @@ impl<S: BlockSink> Writer<S> {
             None => Geometry::hcsshim(end, last_ino, self.config.max_blocks)?,
         };
         self.write_inode_tables(&geometry, &dirs, &references, journal.as_ref(), &opaque)?;
-        let totals = self.write_groups(&geometry)?;
-        let mut superblock = self.superblock(identity, &geometry, &totals, levels);
+        let census = Census::of(&self.tree);
+        let totals = self.write_groups(&geometry, &census)?;
+        let incompat = match levels {
+            2 => census.incompat | INCOMPAT_LARGEDIR,
+            _ => census.incompat,
+        };
+        let mut superblock = self.superblock(identity, &geometry, &totals, incompat);
         if let Some(journal) = &journal {
             superblock.s_feature_compat |= COMPAT_HAS_JOURNAL;
             superblock.s_journal_inum = JOURNAL_INO.into();
@@ -140,13 +222,11 @@ impl<S: BlockSink> Writer<S> {
         superblock.s_block_group_nr = 0.into();
         let block = superblock_block(&mut superblock, SUPERBLOCK_OFFSET);
         self.area.sink.write(0, &block)?;
-        let in_use = |(_, node): &(Ino, &Node)| !matches!(node.body, Body::Freed);
-        let inodes = self.tree.nodes().filter(in_use).count() as u64;
         Ok(Finished {
             sink: self.area.sink,
             blocks: geometry.blocks,
             used_end: geometry.used_end,
-            inodes,
+            inodes: (self.tree.nodes().len() - census.freed.len()) as u64,
         })
     }
 
@@ -159,6 +239,9 @@ impl<S: BlockSink> Writer<S> {
             block: u32,
             /// Users that the block can take yet.
             left: u32,
+        }
+        if self.sets.is_empty() {
+            return Ok(References::new());
         }
         let mut shared = vec![
             Shared {
@@ -222,6 +305,9 @@ impl<S: BlockSink> Writer<S> {
 
     /// Frees values and blocks of attributes that no inode has any more.
     fn free_unused_values(&mut self, references: &References) {
+        if self.sets.is_empty() {
+            return;
+        }
         let unused = |(ino, node): (Ino, &Node)| {
             let is_value = matches!(node.body, Body::XattrValue { .. });
             (is_value && !references.contains_key(&ino.get())).then_some(ino)
@@ -252,10 +338,7 @@ impl<S: BlockSink> Writer<S> {
         let mut levels = 0;
         let profile = self.config.profile;
         let all: Vec<_> = match profile.hashed_directories {
-            true => {
-                let dirs = self.tree.nodes().filter(|(_, node)| node.is_dir());
-                dirs.map(|(ino, _)| ino).collect()
-            }
+            true => self.tree.directories().map(|(ino, _)| ino).collect(),
             false => hcsshim::directory_order(&self.tree),
         };
         let Self {
@@ -275,20 +358,15 @@ impl<S: BlockSink> Writer<S> {
             rest = later;
             (count > 0).then_some(batch)
         });
-        let make = |batch: &[Ino]| -> Result<Vec<_>> {
-            let made = batch.par_iter().map(|ino| {
-                let dir = match profile.hashed_directories {
-                    true => directory(tree, *ino, *seed, &identity.hash_seed),
-                    false => plain_directory(tree, *ino),
-                };
-                let blocks = (dir.blocks() <= BLOCKS_AT_A_TIME as u64).then(|| all_blocks(&dir));
-                (*ino, dir, blocks)
-            });
-            Ok(made.collect())
+        let lay_out = |ino: &Ino| match profile.hashed_directories {
+            true => directory(tree, *ino, *seed, &identity.hash_seed),
+            false => plain_directory(tree, *ino),
         };
         let mut extra = Vec::new();
-        make_and_write(batches, make, |made| {
-            for (ino, dir, blocks) in made {
+        for batch in batches {
+            let laid_out: Vec<_> = batch.par_iter().map(lay_out).collect();
+            let mut parts = Vec::new();
+            for (ino, dir) in batch.iter().zip(&laid_out) {
                 if dir.indirect_levels() > 2 {
                     return Err(Error::limit(
                         "a directory with more names than ext4 can index",
@@ -296,12 +374,9 @@ impl<S: BlockSink> Writer<S> {
                 }
                 levels = levels.max(dir.indirect_levels());
                 let start = area.reserve(dir.blocks())?;
-                match blocks {
-                    Some(blocks) => area.sink.write(start.into(), &blocks)?,
-                    None => write_blocks(&mut area.sink, start, &dir)?,
-                }
+                DirPart::add(&mut parts, dir, start);
                 let mut extents = match profile.checksums {
-                    true => ExtentTree::new(checksum::inode_seed(*seed, ino.get())),
+                    true => ExtentTree::new(*seed, ino.get()),
                     false => ExtentTree::unchecked(),
                 };
                 // Up to 2^32 blocks were reserved, so the count fits.
@@ -309,9 +384,9 @@ impl<S: BlockSink> Writer<S> {
                 let before = area.taken;
                 let root = extents.finish(|node| area.append(node))?;
                 if area.taken > before {
-                    extra.push((ino, area.taken - before));
+                    extra.push((*ino, area.taken - before));
                 }
-                if let Body::Directory(index) = tree.node(ino).body {
+                if let Body::Directory(index) = tree.node(*ino).body {
                     let (count, indexed) = (dir.blocks(), dir.is_indexed());
                     done[index as usize] = DirBlocks {
                         root,
@@ -320,8 +395,11 @@ impl<S: BlockSink> Writer<S> {
                     };
                 }
             }
-            Ok(())
-        })?;
+            area.sink.write_parts(&parts, |part, buffer| {
+                part.fill(buffer);
+                Ok(part.start.into())
+            })?;
+        }
         for (ino, blocks) in extra {
             tree.node_mut(ino).blocks = blocks;
         }
@@ -346,12 +424,10 @@ impl<S: BlockSink> Writer<S> {
             seed,
             ..
         } = self;
-        let blocks = geometry.groups * geometry.table_blocks();
-        let span = |first: u32| -> Result<Vec<u8>> {
-            let count = TABLE_SPAN.min(blocks - first);
-            let mut table = vec![0; count as usize * BLOCK_SIZE];
-            for (i, slot) in table.chunks_exact_mut(INODE_SIZE).enumerate() {
-                let ino = first * INODES_PER_BLOCK + i as u32 + 1;
+        let parts = TablePart::all(geometry, tree.last_ino());
+        area.sink.write_parts(&parts, |part, table| {
+            table.resize(part.blocks as usize * BLOCK_SIZE, 0);
+            for (ino, slot) in (part.first_ino..).zip(table.chunks_exact_mut(INODE_SIZE)) {
                 let Some((ino, node)) = tree.get(ino) else {
                     if let Some(node) = journal.filter(|_| ino == JOURNAL_INO) {
                         slot.copy_from_slice(&encode(profile, *seed, ino, node, &Finish::PLAIN));
@@ -369,42 +445,20 @@ impl<S: BlockSink> Writer<S> {
                 };
                 slot.copy_from_slice(&encode(profile, *seed, ino.get(), node, &finish));
             }
-            Ok(table)
-        };
-        // Tables past the last inode stay zero, as they are.
-        let end = tree.last_ino().div_ceil(INODES_PER_BLOCK);
-        let starts: Vec<u32> = (0..end).step_by(TABLE_SPAN as usize).collect();
-        let make = |batch: &[u32]| -> Result<Vec<_>> {
-            let tables = batch.par_iter().map(|first| Ok((*first, span(*first)?)));
-            tables.collect()
-        };
-        make_and_write(starts.chunks(TABLE_SPANS), make, |tables| {
-            let mut tables = tables.into_iter();
-            tables
-                .try_for_each(|(first, table)| write_table(&mut area.sink, geometry, first, &table))
+            Ok(part.start)
         })
     }
 
-    /// The superblock, but for its checksum.
+    /// The superblock, but for its checksum; with features of what there is beside the profile's.
     fn superblock(
         &self,
         identity: &Identity,
         geometry: &Geometry,
         totals: &Totals,
-        levels: usize,
+        mut incompat: u32,
     ) -> Superblock {
         let profile = self.config.profile;
-        let mut incompat = profile.incompat | profile.announced(self.config.inline_data);
-        for (_, node) in self.tree.nodes() {
-            match node.body {
-                Body::XattrValue { .. } => incompat |= INCOMPAT_EA_INODE,
-                Body::Inline(_) => incompat |= INCOMPAT_INLINE_DATA,
-                _ => {}
-            }
-        }
-        if levels == 2 {
-            incompat |= INCOMPAT_LARGEDIR;
-        }
+        incompat |= profile.incompat | profile.announced(self.config.inline_data);
         let (time, time_hi) = (self.config.time as u32, (self.config.time >> 32) as u8);
         let mut sb = Superblock::new_zeroed();
         sb.s_inodes_count = (geometry.inodes_per_group * geometry.groups).into();
@@ -483,27 +537,6 @@ const ERRORS_CONTINUE: u16 = 1;
 /// s_rev_level: inode size and features are in the superblock.
 const DYNAMIC_REVISION: u32 = 1;
 
-/// Writes a part of the inode tables, which starts at a block counted over all of them.
-fn write_table(
-    sink: &mut impl BlockSink,
-    geometry: &Geometry,
-    mut first: u32,
-    mut table: &[u8],
-) -> Result<()> {
-    while !table.is_empty() {
-        let (group, within) = (
-            first / geometry.table_blocks(),
-            first % geometry.table_blocks(),
-        );
-        let left = (geometry.table_blocks() - within) as usize * BLOCK_SIZE;
-        let (now, later) = table.split_at(left.min(table.len()));
-        sink.write(geometry.inode_tables.of(group) + u64::from(within), now)?;
-        first += (now.len() / BLOCK_SIZE) as u32;
-        table = later;
-    }
-    Ok(())
-}
-
 /// Whether nothing but the attribute set decides what the inode's part and its block hold.
 fn is_plain(tree: &Tree, ino: Ino, node: &Node) -> bool {
     !matches!(node.body, Body::Inline(_)) && !tree.dir(ino).is_some_and(|dir| dir.opaque)
@@ -548,6 +581,16 @@ fn finish_of<'a>(
     references: &References,
     opaque: &Attribute,
 ) -> Result<Finish<'a>> {
+    let directory = directory.map(|dir| (&dir.root, dir.count, dir.indexed));
+    let references = references.get(&ino.get()).copied().unwrap_or_default();
+    // As most are.
+    if node.xattrs == 0 && is_plain(tree, ino, node) {
+        return Ok(Finish {
+            directory,
+            references,
+            ..Finish::PLAIN
+        });
+    }
     let mut value_blocks = 0;
     let set = match sets.get(node.xattrs) {
         Some(Stored::Live(bytes)) => Set::decode(bytes),
@@ -559,11 +602,11 @@ fn finish_of<'a>(
     };
     let place = placement(tree, ino, node, &set, opaque)?;
     Ok(Finish {
-        directory: directory.map(|dir| (&dir.root, dir.count, dir.indexed)),
+        directory,
         xattr_part: place.inode_part(inline_tail(node)).to_vec(),
         xattr_block: node.xattr_block,
         xattr_blocks: set.value_blocks() + value_blocks + u32::from(node.xattr_block != 0),
-        references: references.get(&ino.get()).copied().unwrap_or_default(),
+        references,
     })
 }
 
@@ -601,52 +644,24 @@ fn plain_directory(tree: &Tree, ino: Ino) -> Directory<'_> {
 fn directory<'a>(tree: &'a Tree, ino: Ino, seed: u32, hash_seed: &[u32; 4]) -> Directory<'a> {
     let parent = tree.dir(ino).map_or(ino, |dir| dir.parent).get();
     let seed = checksum::inode_seed(seed, ino.get());
-    let children = tree.children(ino);
-    let size = children
-        .iter()
-        .map(|(name, _)| dir::entry_size(name.len()))
-        .sum();
-    let linear = dir::is_linear(size);
-    let entry = |(name, child): (&'a [u8], Ino)| dir::Entry {
-        hash: if linear {
-            (0, 0)
-        } else {
-            half_md4(hash_seed, name)
-        },
-        ino: child.get(),
-        file_type: tree.node(child).entry_type(),
-        name,
-    };
-    let mut entries: Vec<_> = children.into_iter().map(entry).collect();
-    if linear {
+    let mut size = 0;
+    let mut entries = tree.children_as(ino, |name: &'a [u8], child| {
+        size += dir::entry_size(name.len());
+        dir::Entry {
+            hash: (0, 0),
+            ino: child.get(),
+            file_type: tree.node(child).entry_type(),
+            name,
+        }
+    });
+    if dir::is_linear(size) {
         return Directory::linear(ino.get(), parent, seed, entries);
+    }
+    for entry in &mut entries {
+        entry.hash = half_md4(hash_seed, entry.name);
     }
     entries.par_sort_unstable_by_key(|entry| (entry.hash, entry.name));
     Directory::indexed(ino.get(), parent, seed, entries)
-}
-
-/// The blocks of a directory of not too many.
-fn all_blocks(dir: &Directory<'_>) -> Vec<u8> {
-    let mut blocks = vec![0; dir.blocks() as usize * BLOCK_SIZE];
-    for (i, block) in blocks.chunks_exact_mut(BLOCK_SIZE).enumerate() {
-        dir.fill(i, block);
-    }
-    blocks
-}
-
-/// Makes the blocks of a directory, a batch of them in parallel, and writes them in order.
-fn write_blocks(sink: &mut impl BlockSink, start: u32, dir: &Directory<'_>) -> Result<()> {
-    let blocks = dir.blocks() as usize;
-    let firsts: Vec<_> = (0..blocks).step_by(BLOCKS_AT_A_TIME).collect();
-    let make = |first: usize| {
-        let mut buffer = vec![0; BLOCKS_AT_A_TIME.min(blocks - first) * BLOCK_SIZE];
-        let numbered = buffer.par_chunks_exact_mut(BLOCK_SIZE).enumerate();
-        numbered.for_each(|(i, block)| dir.fill(first + i, block));
-        Ok((first, buffer))
-    };
-    make_and_write(firsts, make, |(first, buffer)| {
-        sink.write(u64::from(start) + first as u64, &buffer)
-    })
 }
 
 const _: () = assert!(
@@ -657,49 +672,70 @@ const _: () = assert!(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ext4::dir::Entry;
 
-    /// Runs numbered batches of which some fail to be made or written; answers what was
-    /// written and the error, in a pool of so many threads.
-    fn run(threads: usize, made_until: u32, written_until: u32) -> (Vec<u32>, Option<String>) {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-        let mut written = Vec::new();
-        let failed = |what: &str, batch: u32| Error::limit(format!("{what} {batch}"));
-        let result = pool.unwrap().install(|| {
-            make_and_write(
-                0..10,
-                |batch| match batch < made_until {
-                    true => Ok(batch),
-                    false => Err(failed("make", batch)),
-                },
-                |batch| {
-                    if batch >= written_until {
-                        return Err(failed("write", batch));
-                    }
-                    written.push(batch);
-                    Ok(())
-                },
-            )
-        });
-        (written, result.err().map(|error| error.to_string()))
+    /// The directories of these numbers of blocks, in parts: where each starts and how many
+    /// blocks it has.
+    fn parts_of(starts: &[(u32, usize)]) -> Vec<(u32, u32)> {
+        let name = [b'x'; 255];
+        let per_block = (BLOCK_SIZE - 12) / dir::entry_size(name.len());
+        let entry = Entry {
+            hash: (0, 0),
+            ino: 12,
+            file_type: 1,
+            name: &name,
+        };
+        let dirs = starts
+            .iter()
+            .map(|(_, blocks)| Directory::plain(2, 2, vec![entry; per_block * blocks - 1]));
+        let dirs: Vec<_> = dirs.collect();
+        let mut parts = Vec::new();
+        for (dir, (start, blocks)) in dirs.iter().zip(starts) {
+            assert_eq!(dir.blocks(), *blocks as u64);
+            DirPart::add(&mut parts, dir, *start);
+        }
+        for part in &parts {
+            let mut buffer = Vec::new();
+            part.fill(&mut buffer);
+            assert_eq!(buffer.len(), part.blocks as usize * BLOCK_SIZE);
+            let blocks = buffer.chunks_exact(BLOCK_SIZE);
+            assert!(
+                blocks.into_iter().all(|block| block[..8] != [0; 8]),
+                "none is left out"
+            );
+        }
+        parts.iter().map(|part| (part.start, part.blocks)).collect()
     }
 
     #[test]
-    fn batches_are_written_in_order_and_the_first_error_is_told() {
-        for threads in [1, 2, 4] {
-            assert_eq!(run(threads, 10, 10), ((0..10).collect(), None));
-            assert_eq!(
-                run(threads, 10, 9),
-                ((0..9).collect(), Some("write 9".into()))
-            );
-            assert_eq!(
-                run(threads, 5, 10),
-                ((0..5).collect(), Some("make 5".into()))
-            );
-            assert_eq!(
-                run(threads, 5, 4),
-                ((0..4).collect(), Some("write 4".into()))
-            );
-            assert_eq!(run(threads, 0, 0), (Vec::new(), Some("make 0".into())));
+    fn adjacent_directories_are_gathered_and_large_ones_divided() {
+        let most = PART_BLOCKS;
+        assert_eq!(parts_of(&[(100, 1), (101, 2), (103, 1)]), [(100, 4)]);
+        assert_eq!(parts_of(&[(100, 1), (102, 1)]), [(100, 1), (102, 1)]);
+        assert_eq!(
+            parts_of(&[(7, 1), (8, 2 * most as usize), (8 + 2 * most, 1)]),
+            [(7, most), (7 + most, most), (7 + 2 * most, 2)]
+        );
+    }
+
+    #[test]
+    fn tables_are_divided_where_their_groups_end() {
+        let geometry = Geometry::new(3 * BITS_PER_BLOCK, 40_000, u64::from(u32::MAX)).unwrap();
+        let table = geometry.table_blocks();
+        for last_ino in [1, 16, 17, 16 * table, 16 * table + 1, 40_000] {
+            let parts = TablePart::all(&geometry, last_ino);
+            let mut next = 0;
+            for part in &parts {
+                assert_eq!(part.first_ino, next * INODES_PER_BLOCK + 1);
+                let (group, within) = (next / table, next % table);
+                assert_eq!(
+                    part.start,
+                    geometry.inode_tables.of(group) + u64::from(within)
+                );
+                assert!(within + part.blocks <= table && part.blocks <= PART_BLOCKS);
+                next += part.blocks;
+            }
+            assert_eq!(next, last_ino.div_ceil(16));
         }
     }
 }

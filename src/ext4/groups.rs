@@ -7,12 +7,12 @@ use zerocopy::little_endian::{U16, U32};
 
 use super::bitmap::Bitmap;
 use super::checksum;
+use super::finish::Census;
 use super::format::{
     BG_BLOCK_UNINIT, BG_INODE_UNINIT, BITS_PER_BLOCK, BLOCK_SIZE, DESCRIPTOR_SIZE, GroupDescriptor,
     GroupDescriptorHigh, WIDE_DESCRIPTOR_SIZE,
 };
 use super::geometry::Geometry;
-use super::inode::Body;
 use super::writer::{BlockSink, Writer};
 use crate::error::Result;
 
@@ -21,18 +21,11 @@ const DESCRIPTORS_AT_A_TIME: usize = 1 << 20;
 
 impl<S: BlockSink> Writer<S> {
     /// Writes bitmaps and descriptors, and answers what is free.
-    pub(super) fn write_groups(&mut self, geometry: &Geometry) -> Result<Totals> {
+    pub(super) fn write_groups(&mut self, geometry: &Geometry, census: &Census) -> Result<Totals> {
         let profile = self.config.profile;
         let free = self.take_free(geometry);
-        let mut free_ino = Vec::new();
-        let mut dir_ino = Vec::new();
-        for (ino, node) in self.tree.nodes() {
-            match node.body {
-                Body::Freed => free_ino.push(ino.get()),
-                Body::Directory(_) => dir_ino.push(ino.get()),
-                _ => {}
-            }
-        }
+        let directories = self.tree.directories().map(|(ino, _)| ino.get());
+        let directories: Vec<_> = directories.collect();
         let last_ino = self.tree.last_ino();
         let mut totals = Totals::default();
         let mut table = Vec::new();
@@ -40,7 +33,7 @@ impl<S: BlockSink> Writer<S> {
         for group in 0..geometry.groups {
             let first_ino = group * geometry.inodes_per_group + 1;
             let end_ino = first_ino + geometry.inodes_per_group;
-            let freed = within(&free_ino, first_ino, end_ino);
+            let freed = within(&census.freed, first_ino, end_ino);
             let unused = end_ino.saturating_sub((last_ino + 1).max(first_ino));
             let mut flags = profile.group_flags;
             let (block_csum, free_blocks) = match group_blocks(geometry, group, &free) {
@@ -82,7 +75,7 @@ impl<S: BlockSink> Writer<S> {
                 inode_table: geometry.inode_tables.of(group),
                 free_blocks,
                 free_inodes,
-                used_dirs: within(&dir_ino, first_ino, end_ino).len() as u32,
+                used_dirs: within(&directories, first_ino, end_ino).len() as u32,
                 unused: if profile.unused_inodes { unused } else { 0 },
                 flags,
                 block_csum,

@@ -6,7 +6,6 @@
 
 use zerocopy::{FromZeros, IntoBytes};
 
-use super::checksum;
 use super::extent::{ExtentRoot, ExtentTree};
 use super::format::{
     BLOCK_SIZE, JOURNAL_INO, JOURNAL_MAGIC, JOURNAL_SUPERBLOCK, JournalSuperblock,
@@ -39,7 +38,7 @@ pub(super) fn write<S: BlockSink>(
     seed: u32,
     uuid: [u8; 16],
 ) -> Result<Node> {
-    let mut extents = ExtentTree::new(checksum::inode_seed(seed, JOURNAL_INO));
+    let mut extents = ExtentTree::new(seed, JOURNAL_INO);
     let (start, before) = (area.next, area.taken);
     let mut logical = 0;
     while logical < blocks {

@@ -47,6 +47,11 @@ impl Sets {
         self.stored.get(number.checked_sub(1)? as usize)
     }
 
+    /// Whether there is none but the empty one.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.stored.is_empty()
+    }
+
     /// How many numbers are taken, that of the empty set included.
     pub(crate) fn count(&self) -> usize {
         self.stored.len() + 1

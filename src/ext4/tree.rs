@@ -51,6 +51,7 @@ struct Dirent {
 /// What only directories have.
 #[derive(Debug)]
 pub(crate) struct Dir {
+    ino: Ino,
     pub parent: Ino,
     /// The newest name.
     newest: u32,
@@ -156,6 +157,7 @@ impl Tree {
         Self {
             nodes: vec![Node::new(attributes, Body::Directory(0))],
             dirs: vec![Dir {
+                ino: Ino::ROOT,
                 parent: Ino::ROOT,
                 newest: NONE,
                 names: 0,
@@ -204,6 +206,12 @@ impl Tree {
             .map(|(i, node)| (Ino::of_index(i), node))
     }
 
+    /// Directories in use in order, parents before their children.
+    pub(crate) fn directories(&self) -> impl Iterator<Item = (Ino, &Dir)> {
+        let in_use = |dir: &&Dir| self.node(dir.ino).is_dir();
+        self.dirs.iter().filter(in_use).map(|dir| (dir.ino, dir))
+    }
+
     /// The directory's own part; `None` for anything else.
     pub(crate) fn dir(&self, ino: Ino) -> Option<&Dir> {
         match self.node(ino).body {
@@ -244,11 +252,22 @@ impl Tree {
 
     /// The names of a directory in the order in which they came.
     pub(crate) fn children(&self, dir: Ino) -> Vec<(&[u8], Ino)> {
-        let mut list = Vec::new();
-        let mut next = self.dir(dir).map_or(NONE, |dir| dir.newest);
+        self.children_as(dir, |name, ino| (name, ino))
+    }
+
+    /// The same, each as something else.
+    pub(crate) fn children_as<'t, T>(
+        &'t self,
+        dir: Ino,
+        mut child: impl FnMut(&'t [u8], Ino) -> T,
+    ) -> Vec<T> {
+        let (mut next, most) = self
+            .dir(dir)
+            .map_or((NONE, 0), |dir| (dir.newest, dir.names));
+        let mut list = Vec::with_capacity(most as usize);
         while let Some(dirent) = self.dirents.get(next as usize) {
             if dirent.ino != Ino::ROOT {
-                list.push((self.names.get(dirent.name), dirent.ino));
+                list.push(child(self.names.get(dirent.name), dirent.ino));
             }
             next = dirent.previous;
         }
@@ -308,6 +327,7 @@ impl Tree {
         let ino = self.add(Node::new(attributes, Body::Directory(dir)))?;
         let alone = self.shows_nothing_below(parent);
         self.dirs.push(Dir {
+            ino,
             parent,
             newest: NONE,
             names: 0,

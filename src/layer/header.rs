@@ -163,14 +163,26 @@ fn checksum_holds(block: &[u8; BLOCK_SIZE]) -> bool {
     let Some(expected) = number(&block[148..156]) else {
         return false;
     };
-    let sum = |bytes: &[u8]| bytes.iter().map(|byte| u32::from(*byte)).sum::<u32>();
-    let unsigned = sum(block) - sum(&block[148..156]) + 8 * u32::from(b' ');
+    let own = block[148..156].iter().map(|byte| u32::from(*byte));
+    let unsigned = sum(block) - own.sum::<u32>() + 8 * u32::from(b' ');
     if i128::from(unsigned) == expected {
         return true;
     }
     let negative = block[..148].iter().chain(&block[156..]);
     let negative = negative.filter(|byte| **byte >= 0x80).count();
     i128::from(unsigned) - 256 * negative as i128 == expected
+}
+
+/// The sum of all bytes: every other one of a word is added to 16 bits, which it cannot exceed.
+fn sum(block: &[u8; BLOCK_SIZE]) -> u32 {
+    const EVEN: u64 = 0x00ff_00ff_00ff_00ff;
+    let (words, _) = block.as_chunks();
+    let sums = words.iter().fold(0, |sums, word| {
+        let word = u64::from_le_bytes(*word);
+        sums + (word & EVEN) + (word >> 8 & EVEN)
+    });
+    let lanes = [sums, sums >> 16, sums >> 32, sums >> 48];
+    lanes.iter().map(|lane| u32::from(*lane as u16)).sum()
 }
 
 /// Whether a GNU header has a prefix after all, as the headers of long names had that Go
@@ -203,8 +215,12 @@ pub(super) fn number(field: &[u8]) -> Option<i128> {
     }
     let blank = |byte: &u8| matches!(byte, b' ' | 0);
     let start = field.iter().position(|byte| !blank(byte));
-    let digits = &field[start.unwrap_or(field.len())..];
+    let mut digits = &field[start.unwrap_or(field.len())..];
     let mut number = 0_u64;
+    if let Some(first) = digits.first_chunk() {
+        let (value, count) = leading_octal(first);
+        (number, digits) = (value, &digits[count..]);
+    }
     for digit in digits.iter().take_while(|byte| !blank(byte)) {
         match digit {
             b'0'..=b'7' => number = number << 3 | u64::from(digit - b'0'),
@@ -212,6 +228,20 @@ pub(super) fn number(field: &[u8]) -> Option<i128> {
         }
     }
     Some(number.into())
+}
+
+/// The number that the octal digits at the beginning are, and how many these are.
+fn leading_octal(text: &[u8; 8]) -> (u64, usize) {
+    let word = u64::from_be_bytes(*text);
+    let others = (word ^ u64::from_be_bytes([b'0'; 8])) & 0xf8f8_f8f8_f8f8_f8f8;
+    let count = others.leading_zeros() / 8;
+    // The digits to the end, then two by two together.
+    let digits = word & 0x0707_0707_0707_0707;
+    let number = digits.checked_shr(64 - 8 * count).unwrap_or(0);
+    let number = (number | number >> 5) & 0x003f_003f_003f_003f;
+    let number = (number | number >> 10) & 0x0000_0fff_0000_0fff;
+    let number = (number | number >> 20) & 0x0000_0000_00ff_ffff;
+    (number, count as usize)
 }
 
 fn field_number(name: &str, field: &[u8]) -> Result<i128> {
@@ -279,6 +309,22 @@ mod tests {
                 binary[..4].copy_from_slice(&[0x80, 0, 0, 0]);
             }
             prop_assert_eq!(number(&binary), Some(negative.into()));
+        }
+
+        #[test]
+        fn digits_end_where_they_do(digits in "[0-7]{0,8}", end: u8) {
+            let mut text = [end; 8];
+            text[..digits.len()].copy_from_slice(digits.as_bytes());
+            let ends = digits.len() == 8 || !matches!(end, b'0'..=b'7');
+            prop_assume!(ends);
+            let value = u64::from_str_radix(&digits, 8).unwrap_or(0);
+            prop_assert_eq!(leading_octal(&text), (value, digits.len()));
+        }
+
+        #[test]
+        fn every_byte_counts(block in proptest::collection::vec(any::<u8>(), BLOCK_SIZE)) {
+            let naive = block.iter().map(|byte| u32::from(*byte)).sum::<u32>();
+            prop_assert_eq!(sum(block.first_chunk().unwrap()), naive);
         }
 
         #[test]
@@ -351,6 +397,7 @@ mod tests {
             assert!(!checksum_holds(header.as_bytes()), "{wrong}");
         }
         assert!(!checksum_holds(&[0; BLOCK_SIZE]));
+        assert_eq!(sum(&[0xff; BLOCK_SIZE]), 0xff * BLOCK_SIZE as u32);
         assert!(!starts_with_header(&[0; 100]));
     }
 
