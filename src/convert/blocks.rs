@@ -4,12 +4,9 @@ use std::io;
 use std::thread::Scope;
 use std::time::Duration;
 
-use rayon::prelude::*;
-
 use crate::disk::{Container, DiskOutput, Stream, Wrapped};
 use crate::error::{Error, Result};
 use crate::ext4::format::BLOCK_SIZE;
-use crate::ext4::parts;
 use crate::ext4::writer::BlockSink;
 use crate::identity;
 use crate::options::{CancelToken, Options};
@@ -239,27 +236,5 @@ impl BlockSink for Blocks<'_> {
         let offset = block * BLOCK_SIZE as u64;
         self.put(offset, data)?;
         self.put(offset + data.len() as u64, &ZEROS[data.len()..])
-    }
-
-    fn write_parts<P: Sync>(
-        &mut self,
-        parts: &[P],
-        make: impl Fn(&P, &mut Vec<u8>) -> Result<u64> + Sync,
-    ) -> Result<()> {
-        let direct = self.disk.direct().filter(|_| self.hashed.is_none());
-        let Some(direct) = direct else {
-            return parts::write_in_order(self, parts, make);
-        };
-        let cancel = &self.cancel;
-        parts
-            .par_iter()
-            .try_for_each_init(Vec::new, |buffer, part| {
-                cancel.check()?;
-                buffer.clear();
-                let block = make(part, buffer)?;
-                direct.write(block * BLOCK_SIZE as u64, buffer);
-                Ok(())
-            })?;
-        self.disk.check()
     }
 }

@@ -13,7 +13,7 @@ use super::handover::{Digests, handover};
 use super::place::{Placed, Placing};
 use crate::chunk::{Chunk, Pool};
 use crate::error::{Error, Result};
-use crate::layer::{BlobHasher, ChunkSource, Decoder, DecoderConfig, Entries, Entry, PART_MIN};
+use crate::layer::{ChunkSource, Decoder, DecoderConfig, Entries, Entry, PART_MIN};
 use crate::options::{Options, Progress};
 use crate::summary::{Blob, Compression, Warnings};
 use crate::timings::{Stage, Timings};
@@ -35,13 +35,13 @@ pub(super) fn inline<P: Placing>(
     place: P,
 ) -> Result<Read<P::Sink>> {
     let timings = &options.timings;
-    let blob = RefCell::new(BlobHasher::new());
+    let digests = RefCell::new(Waiting::default());
     let mut decoder = decoder(input, options)?;
     let compression = decoder.compression();
     decoder.tap(|chunk| {
         // Not a part of decompression, within which it is done.
         timings.block(Stage::Decompress, || {
-            timings.run(Stage::Digest, || blob.borrow_mut().update(chunk));
+            timings.run(Stage::Digest, || digests.borrow_mut().add_blob(chunk));
         });
         timings.count(Stage::Digest, chunk.len());
         options.cancel.check()
@@ -49,15 +49,12 @@ pub(super) fn inline<P: Placing>(
     let entries = AtomicU64::new(0);
     let source = Inline {
         decoder,
-        layer: BlobHasher::new(),
+        digests: &digests,
         meter: Meter::new(options, &entries),
     };
     let read = || read(source, options, place, &entries);
-    let (source, placed, warnings) = timings.run(Stage::Place, read)?;
-    let digests = Digests {
-        layer: source.layer,
-        blob: blob.take(),
-    };
+    let (_, placed, warnings) = timings.run(Stage::Place, read)?;
+    let digests = timings.run(Stage::Digest, || digests.take().all());
     let (layer, compressed) = digests.finish(compression);
     Ok(Read {
         placed,
@@ -227,10 +224,34 @@ impl<'a> Meter<'a> {
     }
 }
 
+/// Digests, and a chunk of the blob that waits to be digested beside one of the layer.
+#[derive(Default)]
+struct Waiting {
+    digests: Digests,
+    blob: Option<Chunk>,
+}
+
+impl Waiting {
+    fn add_blob(&mut self, chunk: &Chunk) {
+        let before = self.blob.replace(chunk.clone());
+        self.digests.update(None, before.as_ref());
+    }
+
+    fn add_layer(&mut self, chunk: &Chunk) {
+        self.digests.update(Some(chunk), self.blob.take().as_ref());
+    }
+
+    /// The digests, with what still waited.
+    fn all(mut self) -> Digests {
+        self.digests.update(None, self.blob.as_ref());
+        self.digests
+    }
+}
+
 /// Chunks that are digested as they come out of the decoder.
 struct Inline<'a, R> {
     decoder: Decoder<'a, R>,
-    layer: BlobHasher,
+    digests: &'a RefCell<Waiting>,
     meter: Meter<'a>,
 }
 
@@ -240,7 +261,7 @@ impl<R: io::Read> ChunkSource for Inline<'_, R> {
     fn next_chunk(&mut self) -> Result<Option<Chunk>> {
         let Self {
             decoder,
-            layer,
+            digests,
             meter,
         } = self;
         let timings = &meter.options.timings;
@@ -250,7 +271,8 @@ impl<R: io::Read> ChunkSource for Inline<'_, R> {
                 return Ok(None);
             };
             timings.count(Stage::Decompress, chunk.len());
-            timings.run(Stage::Digest, || layer.update(&chunk));
+            let digest = || digests.borrow_mut().add_layer(&chunk);
+            timings.run(Stage::Digest, digest);
             timings.count(Stage::Digest, chunk.len());
             meter.count(decoder.input_bytes(), &chunk);
             timings.count(Stage::Place, chunk.len());

@@ -33,11 +33,25 @@ pub(super) struct Rules<'a> {
     pub lower: Option<&'a dyn LowerLayers>,
 }
 
-/// The parent directory of the entry before: most entries share it with the next.
+/// The parent directory of the entry before: most entries share it with the next, or are near.
 struct LastParent {
     /// As the tar spells it.
     spelled: Vec<u8>,
     ino: Ino,
+    /// How much of it leads to which directory, as far as no symbolic link is on the way.
+    steps: Vec<(usize, Ino)>,
+}
+
+impl LastParent {
+    /// What of a path leads to a directory that is known, and to which.
+    fn shared_with(&self, path: &[u8]) -> (usize, Ino) {
+        let is_shared = |(end, _): &&(usize, Ino)| {
+            path.get(..*end) == Some(&self.spelled[..*end])
+                && path.get(*end).is_none_or(|byte| *byte == b'/')
+        };
+        let shared = self.steps.iter().rev().find(is_shared);
+        shared.copied().unwrap_or((0, Ino::ROOT))
+    }
 }
 
 /// Places entries, one after the other, in a file system.
@@ -331,13 +345,20 @@ impl<'a, S: BlockSink> Place<'a, S> {
         {
             return Ok(Some(last.ino));
         }
+        let last = self.last_parent.take();
+        let (shared, at) = last
+            .as_ref()
+            .map_or((0, Ino::ROOT), |last| last.shared_with(path));
+        let rest = &path[shared..];
         if self.rules.whiteouts {
-            let mut components = path.split(|byte| *byte == b'/').map(classify);
+            let mut components = rest.split(|byte| *byte == b'/').map(classify);
             if components.any(|kind| !matches!(kind, Whiteout::No | Whiteout::Hidden)) {
                 return Err(Error::entry("a whiteout has nothing below it"));
             }
         }
-        let mut walk = Walk::new(path);
+        let mut steps = last.map_or_else(Vec::new, |last| last.steps);
+        steps.retain(|(end, _)| *end <= shared);
+        let mut walk = Walk::from(at, rest);
         let mut lasting = true;
         while let Some(name) = walk.next() {
             match self.look(walk.at, &name, &mut lasting)? {
@@ -348,11 +369,13 @@ impl<'a, S: BlockSink> Place<'a, S> {
                 }
                 Found::Other => return Ok(None),
             }
+            steps.extend(walk.end().map(|end| (shared + end, walk.at)));
         }
         if lasting {
             self.last_parent = Some(LastParent {
                 spelled: path.to_vec(),
                 ino: walk.at,
+                steps,
             });
         }
         Ok(Some(walk.at))

@@ -87,8 +87,13 @@ impl std::ops::Deref for Component {
 impl Walk {
     /// The start of a path at the root.
     pub(super) fn new(path: &[u8]) -> Self {
+        Self::from(Ino::ROOT, path)
+    }
+
+    /// The start of a path at a directory.
+    pub(super) fn from(at: Ino, path: &[u8]) -> Self {
         Self {
-            at: Ino::ROOT,
+            at,
             rest: vec![(path.into(), 0)],
             hops: 0,
             steps: 0,
@@ -117,6 +122,15 @@ impl Walk {
             }
         }
         None
+    }
+
+    /// Where the component ends that [`next`](Self::next) gave last, unless a symbolic link was
+    /// on the way.
+    pub(super) fn end(&self) -> Option<usize> {
+        match &self.rest[..] {
+            [(_, done)] if self.hops == 0 => done.checked_sub(1),
+            _ => None,
+        }
     }
 
     /// Goes through a symbolic link.

@@ -93,15 +93,6 @@ impl Container {
         }
     }
 
-    /// Whether every byte of the disk stands in the file where it stands on the disk.
-    pub(crate) fn is_flat(&self) -> bool {
-        match self {
-            Self::Raw => true,
-            Self::Vhd(layout) => layout.is_fixed(),
-            Self::Vhdx(_) => false,
-        }
-    }
-
     /// Where a byte of the disk goes in the file, and how many of `len` bytes from there on
     /// go behind it.
     pub(crate) fn place(&mut self, offset: u64, len: usize) -> Result<(u64, usize)> {

@@ -29,28 +29,9 @@ pub(crate) struct Stream<'scope> {
 enum Sink<'scope> {
     Inline {
         output: &'scope dyn DiskOutput,
-        outcome: Mutex<Outcome>,
+        outcome: Outcome,
     },
-    Threaded {
-        output: &'scope dyn DiskOutput,
-        writers: Writers<'scope>,
-    },
-}
-
-/// Writes of any thread, past the buffer; what becomes of them the stream tells.
-pub(crate) struct Direct<'a> {
-    output: &'a dyn DiskOutput,
-    outcome: &'a Mutex<Outcome>,
-}
-
-impl Direct<'_> {
-    /// Writes bytes that no other write overlaps, unless one failed before.
-    pub(crate) fn write(&self, offset: u64, data: &[u8]) {
-        if lock(self.outcome).goes_on(data.len()) {
-            let result = self.output.write_at(offset, data);
-            lock(self.outcome).record(offset, data.len(), result);
-        }
-    }
+    Threaded(Writers<'scope>),
 }
 
 impl<'scope> Stream<'scope> {
@@ -58,7 +39,7 @@ impl<'scope> Stream<'scope> {
     pub(crate) fn inline(output: &'scope dyn DiskOutput) -> Self {
         Self::new(Sink::Inline {
             output,
-            outcome: Mutex::default(),
+            outcome: Outcome::default(),
         })
     }
 
@@ -68,10 +49,11 @@ impl<'scope> Stream<'scope> {
         output: &'scope dyn DiskOutput,
         writers: usize,
     ) -> Self {
-        Self::new(Sink::Threaded {
+        Self::new(Sink::Threaded(Writers::start(
+            scope,
             output,
-            writers: Writers::start(scope, output, writers.max(1)),
-        })
+            writers.max(1),
+        )))
     }
 
     fn new(sink: Sink<'scope>) -> Self {
@@ -104,7 +86,6 @@ impl<'scope> Stream<'scope> {
             && self.buffer.is_empty()
             && data.len() >= BUFFER_SIZE
         {
-            let outcome = get_mut(outcome);
             outcome.write(*output, offset, data, &mut self.waited);
             self.start = offset.saturating_add(data.len() as u64);
             return outcome.check();
@@ -129,12 +110,11 @@ impl<'scope> Stream<'scope> {
         let start = mem::replace(&mut self.start, end);
         match &mut self.sink {
             Sink::Inline { output, outcome } => {
-                let outcome = get_mut(outcome);
                 outcome.write(*output, start, &self.buffer, &mut self.waited);
                 self.buffer.clear();
                 outcome.check()
             }
-            Sink::Threaded { writers, .. } => {
+            Sink::Threaded(writers) => {
                 let next = writers.shared.next_buffer(&mut self.waited)?;
                 let data = mem::replace(&mut self.buffer, next);
                 writers.shared.push(Job {
@@ -146,40 +126,14 @@ impl<'scope> Stream<'scope> {
         }
     }
 
-    /// A way to write from many threads at once.
-    pub(crate) fn direct(&self) -> Direct<'_> {
-        let (output, outcome) = match &self.sink {
-            Sink::Inline { output, outcome } => (output, outcome),
-            Sink::Threaded { output, writers } => (output, &writers.shared.outcome),
-        };
-        Direct {
-            output: *output,
-            outcome,
-        }
-    }
-
-    /// Tells whether a write failed. Of a full device only [`finish`](Self::finish) does.
-    pub(crate) fn check(&self) -> Result<()> {
-        lock(self.direct().outcome).check()
-    }
-
     /// Waits until everything is written, and tells whether it was.
     pub(crate) fn finish(mut self) -> Result<()> {
         self.flush()?;
         match self.sink {
-            Sink::Inline { outcome, .. } => mem::take(&mut *lock(&outcome)).finish(),
-            Sink::Threaded { writers, .. } => writers.finish(),
+            Sink::Inline { outcome, .. } => outcome.finish(),
+            Sink::Threaded(writers) => writers.finish(),
         }
     }
-}
-
-/// Nothing is left half done by a panic.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn get_mut<T>(mutex: &mut Mutex<T>) -> &mut T {
-    mutex.get_mut().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What became of the writes so far.
@@ -268,8 +222,6 @@ struct Job {
 
 struct Shared {
     state: Mutex<State>,
-    /// May be locked while `state` is.
-    outcome: Mutex<Outcome>,
     /// A job came or no more will.
     work: Condvar,
     /// A buffer was given back or none will be.
@@ -284,6 +236,7 @@ struct State {
     unallocated: usize,
     /// No more jobs will come.
     closed: bool,
+    outcome: Outcome,
 }
 
 impl<'scope> Writers<'scope> {
@@ -298,8 +251,8 @@ impl<'scope> Writers<'scope> {
                 free: Vec::new(),
                 unallocated: writers.saturating_mul(BUFFERS_PER_WRITER),
                 closed: false,
+                outcome: Outcome::default(),
             }),
-            outcome: Mutex::default(),
             work: Condvar::new(),
             room: Condvar::new(),
         });
@@ -313,7 +266,7 @@ impl<'scope> Writers<'scope> {
     }
 
     fn finish(mut self) -> Result<()> {
-        lock(&self.shared.state).closed = true;
+        self.shared.lock().closed = true;
         self.shared.work.notify_all();
         for thread in mem::take(&mut self.threads) {
             // An output that panics does so for its caller.
@@ -321,7 +274,7 @@ impl<'scope> Writers<'scope> {
                 .join()
                 .unwrap_or_else(|panic| panic::resume_unwind(panic));
         }
-        mem::take(&mut *lock(&self.shared.outcome)).finish()
+        mem::take(&mut self.shared.lock().outcome).finish()
     }
 }
 
@@ -333,11 +286,15 @@ impl Drop for Writers<'_> {
 }
 
 impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A buffer to fill, as soon as there is one.
     fn next_buffer(&self, waited: &mut Duration) -> Result<Vec<u8>> {
-        let mut state = lock(&self.state);
+        let mut state = self.lock();
         loop {
-            lock(&self.outcome).check()?;
+            state.outcome.check()?;
             if let Some(buffer) = state.free.pop() {
                 return Ok(buffer);
             }
@@ -355,17 +312,17 @@ impl Shared {
     }
 
     fn push(&self, job: Job) {
-        lock(&self.state).jobs.push_back(job);
+        self.lock().jobs.push_back(job);
         self.work.notify_one();
     }
 
     /// Drops what is queued, and lets nobody wait any longer.
     fn abandon(&self, error: Option<Error>) {
-        let mut state = lock(&self.state);
+        let mut state = self.lock();
         state.jobs.clear();
         state.closed = true;
         if error.is_some() {
-            *lock(&self.outcome) = Outcome::Failed(error);
+            state.outcome = Outcome::Failed(error);
         }
         drop(state);
         self.work.notify_all();
@@ -375,11 +332,7 @@ impl Shared {
     /// The life of a writer.
     fn run(&self, output: &dyn DiskOutput) {
         let _guard = AbandonOnPanic(self);
-        let direct = Direct {
-            output,
-            outcome: &self.outcome,
-        };
-        let mut state = lock(&self.state);
+        let mut state = self.lock();
         loop {
             let Some(Job { offset, mut data }) = state.jobs.pop_front() else {
                 if state.closed {
@@ -391,10 +344,13 @@ impl Shared {
                     .unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
-            drop(state);
-            direct.write(offset, &data);
+            if state.outcome.goes_on(data.len()) {
+                drop(state);
+                let result = output.write_at(offset, &data);
+                state = self.lock();
+                state.outcome.record(offset, data.len(), result);
+            }
             data.clear();
-            state = lock(&self.state);
             state.free.push(data);
             self.room.notify_one();
         }
@@ -586,80 +542,6 @@ mod tests {
                 assert!(error.to_string().contains(" 48500 bytes more"), "{error}");
                 assert_eq!(output.bytes.into_inner(), 1500);
             }
-        }
-    }
-
-    #[test]
-    fn direct_writes_stand_beside_those_of_the_stream() {
-        let mut random = random();
-        let model: Vec<u8> = (0..4 << 20).map(|_| random(256) as u8).collect();
-        for writers in [0, 2] {
-            let disk = MemoryDisk::new();
-            thread::scope(|scope| {
-                let mut stream = match writers {
-                    0 => Stream::inline(&disk),
-                    writers => Stream::threaded(scope, &disk, writers),
-                };
-                for (i, data) in model.chunks(1000).enumerate().step_by(2) {
-                    stream.write(i as u64 * 1000, data).unwrap();
-                }
-                let direct = stream.direct();
-                thread::scope(|scope| {
-                    for thread in 0..4 {
-                        let (direct, model) = (&direct, &model);
-                        let odd = move |(i, _): &(usize, &[u8])| i % 2 == 1 && i / 2 % 4 == thread;
-                        scope.spawn(move || {
-                            for (i, data) in model.chunks(1000).enumerate().filter(odd) {
-                                direct.write(i as u64 * 1000, data);
-                            }
-                        });
-                    }
-                });
-                stream.check().unwrap();
-                stream.finish().unwrap();
-            });
-            assert!(disk.into_vec() == model, "{writers}");
-        }
-    }
-
-    #[test]
-    fn a_direct_write_that_fails_is_told_once_and_ends_the_writing() {
-        for threaded in [false, true] {
-            let output = Failing::new(2, 3, io::ErrorKind::TimedOut);
-            thread::scope(|scope| {
-                let stream = match threaded {
-                    false => Stream::inline(&output),
-                    true => Stream::threaded(scope, &output, 1),
-                };
-                let direct = stream.direct();
-                (0..10).for_each(|i| direct.write(i * 100, &[0; 100]));
-                let error = stream.check().unwrap_err();
-                assert!(error.to_string().contains("at byte 200 "), "{error}");
-                let again = stream.finish().unwrap_err();
-                assert_eq!(again.kind(), ErrorKind::Output);
-            });
-            assert_eq!(output.bytes.into_inner(), 200);
-            assert_eq!(output.calls.into_inner(), 3);
-        }
-    }
-
-    #[test]
-    fn direct_writes_to_a_full_device_count_as_missing() {
-        for threaded in [false, true] {
-            let output = Failing::new(3, 4, io::ErrorKind::StorageFull);
-            let error = thread::scope(|scope| {
-                let mut stream = match threaded {
-                    false => Stream::inline(&output),
-                    true => Stream::threaded(scope, &output, 1),
-                };
-                let direct = stream.direct();
-                (0..10).for_each(|i| direct.write(i * 100, &[0; 100]));
-                stream.check().unwrap();
-                stream.write(5000, &[0; 50]).unwrap();
-                stream.finish().unwrap_err()
-            });
-            assert_eq!(error.kind(), ErrorKind::StorageFull);
-            assert!(error.to_string().contains(" 750 bytes more"), "{error}");
         }
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::container::{Container, DiskIds};
 use super::output::DiskOutput;
-use super::stream::{Direct, Stream};
+use super::stream::Stream;
 use crate::error::{Error, Result};
 
 /// Takes the bytes that a guest sees, and puts them where the format has them.
@@ -43,17 +43,6 @@ impl<'scope> Wrapped<'scope> {
             data = later;
         }
         Ok(())
-    }
-
-    /// A way to write bytes of the disk from many threads at once, if the format has a place for
-    /// each from the beginning.
-    pub(crate) fn direct(&self) -> Option<Direct<'_>> {
-        self.container.is_flat().then(|| self.stream.direct())
-    }
-
-    /// Tells whether a write failed.
-    pub(crate) fn check(&self) -> Result<()> {
-        self.stream.check()
     }
 
     /// Ends the disk, and says how many bytes its file has. Where nothing was put it reads as

@@ -22,6 +22,7 @@ use super::hash::half_md4;
 use super::hcsshim;
 use super::inode::{Body, Finish, Node, encode};
 use super::journal;
+use super::parts;
 use super::sets::{Sets, Stored};
 use super::tree::{Ino, Tree};
 use super::writer::{BlockSink, Writer};
@@ -395,7 +396,7 @@ impl<S: BlockSink> Writer<S> {
                     };
                 }
             }
-            area.sink.write_parts(&parts, |part, buffer| {
+            parts::write(&mut area.sink, &parts, |part, buffer| {
                 part.fill(buffer);
                 Ok(part.start.into())
             })?;
@@ -425,7 +426,7 @@ impl<S: BlockSink> Writer<S> {
             ..
         } = self;
         let parts = TablePart::all(geometry, tree.last_ino());
-        area.sink.write_parts(&parts, |part, table| {
+        parts::write(&mut area.sink, &parts, |part, table| {
             table.resize(part.blocks as usize * BLOCK_SIZE, 0);
             for (ino, slot) in (part.first_ino..).zip(table.chunks_exact_mut(INODE_SIZE)) {
                 let Some((ino, node)) = tree.get(ino) else {

@@ -15,7 +15,7 @@ pub(crate) mod hash;
 pub(crate) mod hcsshim;
 pub(crate) mod inode;
 mod journal;
-pub(crate) mod parts;
+mod parts;
 pub(crate) mod profile;
 mod sets;
 pub(crate) mod tree;

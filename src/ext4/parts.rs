@@ -5,10 +5,12 @@ use rayon::prelude::*;
 use super::writer::BlockSink;
 use crate::error::Result;
 
-/// Writes parts in their order, while those that come next are made; see
-/// [`BlockSink::write_parts`].
-pub(crate) fn write_in_order<S: BlockSink, P: Sync>(
-    sink: &mut S,
+/// Writes parts in their order, while those that come next are made.
+///
+/// `make` appends the blocks of a part to an empty buffer and says where the first one goes; it
+/// is called on all threads of the current pool.
+pub(super) fn write<P: Sync>(
+    sink: &mut impl BlockSink,
     parts: &[P],
     make: impl Fn(&P, &mut Vec<u8>) -> Result<u64> + Sync,
 ) -> Result<()> {

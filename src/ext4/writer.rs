@@ -13,7 +13,6 @@ use super::extent::{Extent, ExtentRoot, ExtentTree};
 use super::format::{BLOCK_SIZE, MAX_BLOCKS, S_IFLNK};
 use super::geometry::reserved_descriptor_blocks;
 use super::inode::{Attributes, Body, FAST_SYMLINK_MAX, Node};
-use super::parts;
 use super::profile::Profile;
 use super::sets::{Sets, Stored};
 use super::tree::{Ino, Linked, Tree};
@@ -31,19 +30,6 @@ pub(crate) trait BlockSink: Send {
         let mut bytes = [0; BLOCK_SIZE];
         bytes[..data.len()].copy_from_slice(data);
         self.write(block, &bytes)
-    }
-
-    /// Writes blocks in parts. `make` appends those of a part to an empty buffer and says where
-    /// the first one goes; it is called on all threads of the current pool.
-    fn write_parts<P: Sync>(
-        &mut self,
-        parts: &[P],
-        make: impl Fn(&P, &mut Vec<u8>) -> Result<u64> + Sync,
-    ) -> Result<()>
-    where
-        Self: Sized,
-    {
-        parts::write_in_order(self, parts, make)
     }
 }
 

@@ -319,6 +319,76 @@ fn a_parent_symlink_is_resolved_inside_the_root() {
 }
 
 #[test]
+fn each_path_is_resolved_as_if_none_had_been_before() {
+    let before = [
+        file("a/b/c/1", ""),
+        file("a/b/c/2", ""),
+        file("a/bc/3", ""),
+        file("a/b/cd/4", ""),
+        file("a/b/c/5/6", ""),
+        file("a/b/7", ""),
+        file("b/c/8", ""),
+    ];
+    let image = layer(&before);
+    let files = |image: &crate::common::layer::Image| -> Vec<String> {
+        let names = image.names().into_iter();
+        names
+            .filter(|name| name.ends_with(|last: char| last.is_ascii_digit()))
+            .collect()
+    };
+    assert_eq!(
+        files(&image),
+        [
+            "a/b/7",
+            "a/b/c/1",
+            "a/b/c/2",
+            "a/b/c/5",
+            "a/b/c/5/6",
+            "a/b/cd/4",
+            "a/bc/3",
+            "b/c/8"
+        ]
+    );
+    // A directory on the way becomes a link, and a link a directory.
+    let after = [
+        dir("x/c"),
+        symlink("l", "x"),
+        file("l/c/1", ""),
+        file("l/d/2", ""),
+        file("a/b/c/d/3", ""),
+        symlink("a/b", "../x"),
+        file("a/b/c/4", ""),
+        file("a/b/c/d/5", ""),
+        dir("l"),
+        file("l/c/6", ""),
+        file("a/b/c/7", ""),
+        file("x/c/d/8", ""),
+        symlink("m", "x/c"),
+        file("m/9", ""),
+        file("m/n/1", ""),
+    ];
+    let image = layer(&after);
+    assert_eq!(
+        files(&image),
+        [
+            "l/c/6", "x/c/1", "x/c/4", "x/c/7", "x/c/9", "x/c/d/5", "x/c/d/8", "x/c/n/1", "x/d/2"
+        ]
+    );
+    // An entry replaces what its own path goes through.
+    let own = [
+        symlink("s", "."),
+        dir("s/s"),
+        file("s/1", ""),
+        dir("d"),
+        symlink("d/up", ".."),
+        dir("e"),
+        symlink("d/up/d", "e"),
+        file("d/up/2", ""),
+    ];
+    assert_eq!(files(&layer(&own)), ["e/up/2", "s/1"]);
+}
+
+#[test]
 fn a_dangling_parent_symlink_has_its_target_created_as_directories() {
     let image = layer(&[symlink("s", "x/y"), file("s/f", "f").mtime(33, 0)]);
     image.assert_symlink("s", "x/y");

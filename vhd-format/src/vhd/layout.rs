@@ -221,9 +221,7 @@ impl Layout {
         Ok(())
     }
 
-    /// Whether the file is the disk with a footer behind it: each block has its place in it.
-    #[must_use]
-    pub fn is_fixed(&self) -> bool {
+    fn is_fixed(&self) -> bool {
         self.footer.disk_type() == DiskType::Fixed
     }
 
