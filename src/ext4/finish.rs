@@ -2,7 +2,6 @@
 //! superblock, which are known only when all entries are.
 
 use std::collections::HashMap;
-use std::ops::Range;
 
 use rayon::prelude::*;
 use zerocopy::{FromZeros, IntoBytes};
@@ -25,7 +24,7 @@ use super::journal;
 use super::parts;
 use super::sets::{Sets, Stored};
 use super::tree::{Ino, Tree};
-use super::writer::{BlockSink, Writer};
+use super::writer::{Area, BlockSink, Writer};
 use super::xattr::{self, Attribute, OPAQUE_SIZE, Placement, Reserved, Set};
 use crate::error::{Error, Result};
 
@@ -90,53 +89,93 @@ impl Census {
 /// How often each value's inode is named by an entry.
 type References = HashMap<u32, u32>;
 
-/// Directories that are laid out at a time, and names in them, of which those of a single
-/// directory can be more.
-const DIRECTORIES_AT_A_TIME: usize = 1 << 10;
-const ENTRIES_AT_A_TIME: usize = 1 << 15;
-/// The most blocks of a part that one task makes and writes.
-const PART_BLOCKS: u32 = 64;
+/// The most blocks that are made by one task and written at once.
+const PART_BLOCKS: usize = 64;
+/// Directories that one task lays out, and names in them, of which those of a single directory
+/// can be more.
+const DIRECTORIES_AT_A_TIME: usize = PART_BLOCKS;
+const NAMES_AT_A_TIME: usize = 1 << 12;
 
-/// Blocks of directories that are adjacent on disk.
-struct DirPart<'d> {
-    start: u32,
-    blocks: u32,
-    /// Directories and which of their blocks.
-    of: Vec<(&'d Directory<'d>, Range<usize>)>,
+/// Directories that stand one behind the other.
+struct DirPart<'t> {
+    dirs: Vec<(Ino, Directory<'t>)>,
+    /// The blocks of all that are not large.
+    blocks: Vec<u8>,
 }
 
-impl<'d> DirPart<'d> {
-    /// Adds a directory, which begins at a block of the disk, to parts.
-    fn add(parts: &mut Vec<Self>, dir: &'d Directory<'d>, start: u32) {
-        let mut rest = 0..dir.blocks() as usize;
-        while !rest.is_empty() {
-            let start = start + rest.start as u32;
-            let goes_on =
-                |part: &Self| part.start + part.blocks == start && part.blocks < PART_BLOCKS;
-            if !parts.last().is_some_and(goes_on) {
-                let (blocks, of) = (0, Vec::new());
-                parts.push(Self { start, blocks, of });
-            }
-            if let Some(part) = parts.last_mut() {
-                let count = rest.len().min((PART_BLOCKS - part.blocks) as usize);
-                part.of.push((dir, rest.start..rest.start + count));
-                part.blocks += count as u32;
-                rest.start += count;
-            }
+impl<'t> DirPart<'t> {
+    /// Divides directories among tasks.
+    fn divide<'d>(tree: &Tree, mut dirs: &'d [Ino]) -> Vec<&'d [Ino]> {
+        let mut parts = Vec::new();
+        while !dirs.is_empty() {
+            let mut names = 0;
+            let begins = |ino: &&Ino| {
+                let goes_on = names < NAMES_AT_A_TIME;
+                names += tree.dir(**ino).map_or(0, |dir| dir.names as usize);
+                goes_on
+            };
+            let most = &dirs[..dirs.len().min(DIRECTORIES_AT_A_TIME)];
+            let count = most.iter().take_while(begins).count();
+            let (part, later) = dirs.split_at(count);
+            parts.push(part);
+            dirs = later;
         }
+        parts
     }
 
-    /// Appends the blocks to an empty buffer.
-    fn fill(&self, buffer: &mut Vec<u8>) {
-        buffer.resize(self.blocks as usize * BLOCK_SIZE, 0);
-        let numbers = self
-            .of
-            .iter()
-            .flat_map(|(dir, numbers)| numbers.clone().map(move |number| (dir, number)));
-        for ((dir, number), block) in numbers.zip(buffer.chunks_exact_mut(BLOCK_SIZE)) {
+    fn make(inos: &[Ino], lay_out: impl Fn(Ino) -> Directory<'t>) -> Self {
+        let dirs: Vec<_> = inos.iter().map(|ino| (*ino, lay_out(*ino))).collect();
+        let small = dirs.iter().filter(|(_, dir)| !is_large(dir));
+        let numbers =
+            small.flat_map(|(_, dir)| (0..dir.blocks() as usize).map(move |number| (dir, number)));
+        let mut blocks = Vec::new();
+        for (dir, number) in numbers {
+            let end = blocks.len();
+            blocks.resize(end + BLOCK_SIZE, 0);
+            dir.fill(number, &mut blocks[end..]);
+        }
+        Self { dirs, blocks }
+    }
+
+    /// Writes the directories, to whose blocks `place` gives a place each.
+    fn write<S: BlockSink>(
+        &self,
+        area: &mut Area<S>,
+        mut place: impl FnMut(&mut Area<S>, Ino, &Directory<'t>) -> Result<u32>,
+    ) -> Result<()> {
+        // What is adjacent in memory and will be on disk.
+        let (mut start, mut run) = (0, 0..0);
+        for (ino, dir) in &self.dirs {
+            let at = place(area, *ino, dir)?;
+            if is_large(dir) {
+                write_large(&mut area.sink, at, dir)?;
+                continue;
+            }
+            if start as usize + run.len() / BLOCK_SIZE != at as usize {
+                area.sink.write(start.into(), &self.blocks[run.clone()])?;
+                (start, run.start) = (at, run.end);
+            }
+            run.end += dir.blocks() as usize * BLOCK_SIZE;
+        }
+        area.sink.write(start.into(), &self.blocks[run])
+    }
+}
+
+/// Whether tasks of their own make the blocks of a directory.
+fn is_large(dir: &Directory<'_>) -> bool {
+    dir.blocks() > PART_BLOCKS as u64
+}
+
+fn write_large(sink: &mut impl BlockSink, start: u32, dir: &Directory<'_>) -> Result<()> {
+    let blocks = dir.blocks() as usize;
+    let firsts: Vec<_> = (0..blocks).step_by(PART_BLOCKS).collect();
+    parts::write(sink, &firsts, |first, buffer| {
+        buffer.resize(PART_BLOCKS.min(blocks - first) * BLOCK_SIZE, 0);
+        for (number, block) in (*first..).zip(buffer.chunks_exact_mut(BLOCK_SIZE)) {
             dir.fill(number, block);
         }
-    }
+        Ok(u64::from(start) + *first as u64)
+    })
 }
 
 /// Blocks of a group's inode table.
@@ -155,7 +194,7 @@ impl TablePart {
         let (mut first, mut group, mut within) = (0, 0, 0);
         while first < end {
             let left = (geometry.table_blocks() - within).min(end - first);
-            let blocks = left.min(PART_BLOCKS);
+            let blocks = left.min(PART_BLOCKS as u32);
             parts.push(Self {
                 first_ino: first * INODES_PER_BLOCK + 1,
                 start: geometry.inode_tables.of(group) + u64::from(within),
@@ -345,62 +384,45 @@ impl<S: BlockSink> Writer<S> {
         let Self {
             tree, area, seed, ..
         } = self;
-        let mut rest = &all[..];
-        let batches = std::iter::from_fn(|| {
-            let mut entries = 0;
-            let begins = |ino: &Ino| {
-                let goes_on = entries < ENTRIES_AT_A_TIME;
-                entries += tree.dir(*ino).map_or(0, |dir| dir.names as usize);
-                goes_on
-            };
-            let most = &rest[..rest.len().min(DIRECTORIES_AT_A_TIME)];
-            let count = most.iter().map(begins).take_while(|begins| *begins).count();
-            let (batch, later) = rest.split_at(count);
-            rest = later;
-            (count > 0).then_some(batch)
-        });
-        let lay_out = |ino: &Ino| match profile.hashed_directories {
-            true => directory(tree, *ino, *seed, &identity.hash_seed),
-            false => plain_directory(tree, *ino),
+        let lay_out = |ino: Ino| match profile.hashed_directories {
+            true => directory(tree, ino, *seed, &identity.hash_seed),
+            false => plain_directory(tree, ino),
         };
         let mut extra = Vec::new();
-        for batch in batches {
-            let laid_out: Vec<_> = batch.par_iter().map(lay_out).collect();
-            let mut parts = Vec::new();
-            for (ino, dir) in batch.iter().zip(&laid_out) {
-                if dir.indirect_levels() > 2 {
-                    return Err(Error::limit(
-                        "a directory with more names than ext4 can index",
-                    ));
-                }
-                levels = levels.max(dir.indirect_levels());
-                let start = area.reserve(dir.blocks())?;
-                DirPart::add(&mut parts, dir, start);
-                let mut extents = match profile.checksums {
-                    true => ExtentTree::new(*seed, ino.get()),
-                    false => ExtentTree::unchecked(),
-                };
-                // Up to 2^32 blocks were reserved, so the count fits.
-                extents.push(0, dir.blocks() as u32, start, &mut |node| area.append(node))?;
-                let before = area.taken;
-                let root = extents.finish(|node| area.append(node))?;
-                if area.taken > before {
-                    extra.push((*ino, area.taken - before));
-                }
-                if let Body::Directory(index) = tree.node(*ino).body {
-                    let (count, indexed) = (dir.blocks(), dir.is_indexed());
-                    done[index as usize] = DirBlocks {
-                        root,
-                        count,
-                        indexed,
-                    };
-                }
+        let mut place = |area: &mut Area<S>, ino: Ino, dir: &Directory<'_>| {
+            if dir.indirect_levels() > 2 {
+                return Err(Error::limit(
+                    "a directory with more names than ext4 can index",
+                ));
             }
-            parts::write(&mut area.sink, &parts, |part, buffer| {
-                part.fill(buffer);
-                Ok(part.start.into())
-            })?;
-        }
+            levels = levels.max(dir.indirect_levels());
+            let start = area.reserve(dir.blocks())?;
+            let mut extents = match profile.checksums {
+                true => ExtentTree::new(*seed, ino.get()),
+                false => ExtentTree::unchecked(),
+            };
+            // Up to 2^32 blocks were reserved, so the count fits.
+            extents.push(0, dir.blocks() as u32, start, &mut |node| area.append(node))?;
+            let before = area.taken;
+            let root = extents.finish(|node| area.append(node))?;
+            if area.taken > before {
+                extra.push((ino, area.taken - before));
+            }
+            if let Body::Directory(index) = tree.node(ino).body {
+                let (count, indexed) = (dir.blocks(), dir.is_indexed());
+                done[index as usize] = DirBlocks {
+                    root,
+                    count,
+                    indexed,
+                };
+            }
+            Ok(start)
+        };
+        parts::make_and_write(
+            &DirPart::divide(tree, &all),
+            |inos| Ok(DirPart::make(inos, lay_out)),
+            |part| part.write(area, &mut place),
+        )?;
         for (ino, blocks) in extra {
             tree.node_mut(ino).blocks = blocks;
         }
@@ -672,51 +694,119 @@ const _: () = assert!(
 
 #[cfg(test)]
 mod tests {
+    use super::super::inode::Attributes;
     use super::*;
-    use crate::ext4::dir::Entry;
 
-    /// The directories of these numbers of blocks, in parts: where each starts and how many
-    /// blocks it has.
-    fn parts_of(starts: &[(u32, usize)]) -> Vec<(u32, u32)> {
-        let name = [b'x'; 255];
-        let per_block = (BLOCK_SIZE - 12) / dir::entry_size(name.len());
-        let entry = Entry {
-            hash: (0, 0),
-            ino: 12,
-            file_type: 1,
-            name: &name,
-        };
-        let dirs = starts
-            .iter()
-            .map(|(_, blocks)| Directory::plain(2, 2, vec![entry; per_block * blocks - 1]));
-        let dirs: Vec<_> = dirs.collect();
-        let mut parts = Vec::new();
-        for (dir, (start, blocks)) in dirs.iter().zip(starts) {
-            assert_eq!(dir.blocks(), *blocks as u64);
-            DirPart::add(&mut parts, dir, *start);
+    /// Notes where blocks go.
+    #[derive(Default)]
+    struct Notes(Vec<(u64, Vec<u8>)>);
+
+    impl BlockSink for Notes {
+        fn write(&mut self, block: u64, data: &[u8]) -> Result<()> {
+            self.0.push((block, data.to_vec()));
+            Ok(())
         }
-        for part in &parts {
-            let mut buffer = Vec::new();
-            part.fill(&mut buffer);
-            assert_eq!(buffer.len(), part.blocks as usize * BLOCK_SIZE);
-            let blocks = buffer.chunks_exact(BLOCK_SIZE);
-            assert!(
-                blocks.into_iter().all(|block| block[..8] != [0; 8]),
-                "none is left out"
-            );
-        }
-        parts.iter().map(|part| (part.start, part.blocks)).collect()
     }
 
     #[test]
-    fn adjacent_directories_are_gathered_and_large_ones_divided() {
+    fn adjacent_directories_are_written_at_once() {
+        let name = [b'x'; 255];
+        let per_block = (BLOCK_SIZE - 12) / dir::entry_size(name.len());
+        let large = 2 * PART_BLOCKS + 1;
+        // Numbers of blocks, and where they go.
+        let dirs = [
+            (1, 7),
+            (2, 8),
+            (3, 10),
+            (large, 20),
+            (1, 500),
+            (1, 501),
+            (1, 499),
+        ];
+        let lay_out = |ino: Ino| {
+            let entry = dir::Entry {
+                hash: (0, 0),
+                ino: ino.get(),
+                file_type: 1,
+                name: &name,
+            };
+            let (blocks, _) = dirs[ino.get() as usize - 20];
+            Directory::plain(2, 2, vec![entry; per_block * blocks - 1])
+        };
+        let inos: Vec<_> = (20..27).map(Ino::numbered).collect();
+        let part = DirPart::make(&inos, lay_out);
+        let mut area = Area::new(Notes::default(), 1, 1 << 20);
+        let place = |_: &mut Area<Notes>, ino: Ino, dir: &Directory<'_>| {
+            let (blocks, start) = dirs[ino.get() as usize - 20];
+            assert_eq!(dir.blocks(), blocks as u64);
+            Ok(start)
+        };
+        part.write(&mut area, place).unwrap();
+        let written: Vec<_> = area
+            .sink
+            .0
+            .iter()
+            .filter(|(_, data)| !data.is_empty())
+            .collect();
+        let places = written
+            .iter()
+            .map(|(start, data)| (*start, data.len() / BLOCK_SIZE));
         let most = PART_BLOCKS;
-        assert_eq!(parts_of(&[(100, 1), (101, 2), (103, 1)]), [(100, 4)]);
-        assert_eq!(parts_of(&[(100, 1), (102, 1)]), [(100, 1), (102, 1)]);
         assert_eq!(
-            parts_of(&[(7, 1), (8, 2 * most as usize), (8 + 2 * most, 1)]),
-            [(7, most), (7 + most, most), (7 + 2 * most, 2)]
+            places.collect::<Vec<_>>(),
+            [
+                (20, most),
+                (20 + most as u64, most),
+                (20 + 2 * most as u64, 1),
+                (7, 6),
+                (500, 2),
+                (499, 1)
+            ]
         );
+        for (ino, (blocks, start)) in (20..).zip(dirs) {
+            let dir = lay_out(Ino::numbered(ino));
+            for number in 0..blocks {
+                let mut block = [0; BLOCK_SIZE];
+                dir.fill(number, &mut block);
+                let at = u64::from(start) + number as u64;
+                let (first, data) = written
+                    .iter()
+                    .find(|(first, data)| {
+                        (*first..first + (data.len() / BLOCK_SIZE) as u64).contains(&at)
+                    })
+                    .unwrap();
+                assert!(
+                    data[(at - first) as usize * BLOCK_SIZE..].starts_with(&block),
+                    "{at}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn tasks_are_of_many_small_directories_or_a_large_one() {
+        let mut tree = Tree::new();
+        let mut dirs = vec![Ino::ROOT];
+        for (i, names) in [3_usize, 5000, 1, 4095, 1, 1].into_iter().enumerate() {
+            let dir = tree.add_dir(Ino::ROOT, Attributes::default()).unwrap();
+            tree.link(Ino::ROOT, &[b'a' + i as u8], dir).unwrap();
+            for name in 0..names {
+                let ino = tree
+                    .add(Node::new(Attributes::default(), Body::Fifo))
+                    .unwrap();
+                tree.link(dir, &name.to_le_bytes(), ino).unwrap();
+            }
+            dirs.push(dir);
+        }
+        let counts = |dirs: &[Ino]| -> Vec<_> {
+            DirPart::divide(&tree, dirs)
+                .into_iter()
+                .map(<[_]>::len)
+                .collect()
+        };
+        assert_eq!(counts(&dirs), [3, 2, 2]);
+        assert_eq!(counts(&[]), [0; 0]);
+        assert_eq!(counts(&[Ino::ROOT; 130]), [64, 64, 2]);
     }
 
     #[test]
@@ -733,7 +823,7 @@ mod tests {
                     part.start,
                     geometry.inode_tables.of(group) + u64::from(within)
                 );
-                assert!(within + part.blocks <= table && part.blocks <= PART_BLOCKS);
+                assert!(within + part.blocks <= table && part.blocks as usize <= PART_BLOCKS);
                 next += part.blocks;
             }
             assert_eq!(next, last_ino.div_ceil(16));

@@ -14,36 +14,33 @@ pub(super) fn write<P: Sync>(
     parts: &[P],
     make: impl Fn(&P, &mut Vec<u8>) -> Result<u64> + Sync,
 ) -> Result<()> {
-    // More would only take memory.
-    let at_a_time = 2 * rayon::current_num_threads();
-    let make = |batch: &[P]| -> Result<Vec<_>> {
-        let made = batch.par_iter().map(|part| {
-            let mut blocks = Vec::new();
-            let start = make(part, &mut blocks)?;
-            Ok((start, blocks))
-        });
-        made.collect()
+    let make = |part: &P| {
+        let mut blocks = Vec::new();
+        let start = make(part, &mut blocks)?;
+        Ok((start, blocks))
     };
-    make_and_write(parts.chunks(at_a_time), make, |made| {
-        made.iter()
-            .try_for_each(|(start, blocks)| sink.write(*start, blocks))
-    })
+    make_and_write(parts, make, |(start, blocks)| sink.write(start, &blocks))
 }
 
-/// Makes batches, in parallel where `make` is, and writes each while the next one is made.
-fn make_and_write<B: Send, M: Send>(
-    batches: impl IntoIterator<Item = B>,
-    make: impl Fn(B) -> Result<M> + Sync,
+/// Makes parts, in parallel, and writes them in order, a batch of them while the next one is
+/// made.
+pub(super) fn make_and_write<P: Sync, M: Send>(
+    parts: &[P],
+    make: impl Fn(&P) -> Result<M> + Sync,
     mut write: impl FnMut(M) -> Result<()> + Send,
 ) -> Result<()> {
+    // More would only take memory.
+    let at_a_time = 2 * rayon::current_num_threads();
+    let make = |batch: &[P]| batch.par_iter().map(&make).collect::<Vec<_>>();
+    let mut write = |made: Vec<Result<M>>| made.into_iter().try_for_each(|made| write(made?));
     let mut last = None;
-    for batch in batches {
+    for batch in parts.chunks(at_a_time) {
         let (made, written) = match last.take() {
             Some(last) => rayon::join(|| make(batch), || write(last)),
             None => (make(batch), Ok(())),
         };
         written?;
-        last = Some(made?);
+        last = Some(made);
     }
     last.map_or(Ok(()), write)
 }
@@ -53,24 +50,25 @@ mod tests {
     use super::*;
     use crate::error::Error;
 
-    /// Runs numbered batches of which some fail to be made or written; answers what was
+    /// Runs numbered parts of which some fail to be made or written; answers what was
     /// written and the error, in a pool of so many threads.
     fn run(threads: usize, made_until: u32, written_until: u32) -> (Vec<u32>, Option<String>) {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        let parts: Vec<u32> = (0..30).collect();
         let mut written = Vec::new();
-        let failed = |what: &str, batch: u32| Error::limit(format!("{what} {batch}"));
+        let failed = |what: &str, part: u32| Error::limit(format!("{what} {part}"));
         let result = pool.unwrap().install(|| {
             make_and_write(
-                0..10,
-                |batch| match batch < made_until {
-                    true => Ok(batch),
-                    false => Err(failed("make", batch)),
+                &parts,
+                |part| match *part < made_until {
+                    true => Ok(*part),
+                    false => Err(failed("make", *part)),
                 },
-                |batch| {
-                    if batch >= written_until {
-                        return Err(failed("write", batch));
+                |part| {
+                    if part >= written_until {
+                        return Err(failed("write", part));
                     }
-                    written.push(batch);
+                    written.push(part);
                     Ok(())
                 },
             )
@@ -79,22 +77,20 @@ mod tests {
     }
 
     #[test]
-    fn batches_are_written_in_order_and_the_first_error_is_told() {
+    fn parts_are_written_in_order_and_the_first_error_is_told() {
         for threads in [1, 2, 4] {
-            assert_eq!(run(threads, 10, 10), ((0..10).collect(), None));
+            assert_eq!(run(threads, 30, 30), ((0..30).collect(), None));
+            for failing in [0, 1, 7, 8, 17, 29] {
+                let before: Vec<_> = (0..failing).collect();
+                let of = |what: &str| Some(format!("{what} {failing}"));
+                assert_eq!(run(threads, 30, failing), (before.clone(), of("write")));
+                assert_eq!(run(threads, failing, 30), (before.clone(), of("make")));
+                assert_eq!(run(threads, failing, failing), (before, of("make")));
+            }
             assert_eq!(
-                run(threads, 10, 9),
-                ((0..9).collect(), Some("write 9".into()))
+                run(threads, 20, 6),
+                ((0..6).collect(), Some("write 6".into()))
             );
-            assert_eq!(
-                run(threads, 5, 10),
-                ((0..5).collect(), Some("make 5".into()))
-            );
-            assert_eq!(
-                run(threads, 5, 4),
-                ((0..4).collect(), Some("write 4".into()))
-            );
-            assert_eq!(run(threads, 0, 0), (Vec::new(), Some("make 0".into())));
         }
     }
 }

@@ -19,6 +19,11 @@ impl Ino {
         self.0
     }
 
+    #[cfg(test)]
+    pub(super) fn numbered(number: u32) -> Self {
+        Self(number)
+    }
+
     /// Nodes are kept without the gap between the root and the first ordinary inode.
     fn index(self) -> usize {
         self.0.saturating_sub(FIRST_INO - 1) as usize

@@ -65,6 +65,18 @@ pub(super) struct Area<S> {
 }
 
 impl<S: BlockSink> Area<S> {
+    /// Of the blocks from `next` on.
+    pub(super) fn new(sink: S, next: u32, max_blocks: u64) -> Self {
+        Self {
+            sink,
+            next,
+            taken: 0,
+            max_blocks,
+            gaps: Vec::new(),
+            skipped: Vec::new(),
+        }
+    }
+
     /// Writes whole blocks to the next place and says where that is.
     pub(super) fn append(&mut self, data: &[u8]) -> Result<u32> {
         let start = self.reserve((data.len() / BLOCK_SIZE) as u64)?;
@@ -179,12 +191,8 @@ impl<S: BlockSink> Writer<S> {
         Self {
             seed: seed.unwrap_or(checksum::SEED),
             area: Area {
-                sink,
-                next: 1 + descriptors,
-                taken: 0,
-                max_blocks,
                 gaps,
-                skipped: Vec::new(),
+                ..Area::new(sink, 1 + descriptors, max_blocks)
             },
             config: Config {
                 max_blocks,
