@@ -12,6 +12,9 @@ use crate::error::{Error, ErrorKind, Result};
 /// Adjacent writes are gathered into buffers of this size.
 const BUFFER_SIZE: usize = 256 * 1024;
 
+/// As many bytes at a time are written as they are, without the copy into a buffer.
+const DIRECT_MIN: usize = BUFFER_SIZE / 4;
+
 /// Buffers for each writer thread: one that it writes and two that wait.
 const BUFFERS_PER_WRITER: usize = 3;
 
@@ -78,13 +81,13 @@ impl<'scope> Stream<'scope> {
             return Ok(());
         }
         let end = self.start.checked_add(self.buffer.len() as u64);
-        if end != Some(offset) {
+        let is_direct = matches!(self.sink, Sink::Inline { .. }) && data.len() >= DIRECT_MIN;
+        if end != Some(offset) || is_direct {
             self.flush()?;
             self.start = offset;
         }
         if let Sink::Inline { output, outcome } = &mut self.sink
-            && self.buffer.is_empty()
-            && data.len() >= BUFFER_SIZE
+            && is_direct
         {
             outcome.write(*output, offset, data, &mut self.waited);
             self.start = offset.saturating_add(data.len() as u64);
