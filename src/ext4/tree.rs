@@ -74,6 +74,17 @@ pub(crate) struct Dir {
     pub opaque: bool,
 }
 
+/// Names of a directory that are compared one after the other: they came a moment ago and are
+/// in the cache, where the index seldom is.
+const LISTED_MAX: u32 = 12;
+
+impl Dir {
+    /// Whether its names are in the index.
+    fn is_indexed(&self) -> bool {
+        self.names > LISTED_MAX
+    }
+}
+
 /// Where a name is: its offset and, in the low byte, its length.
 #[derive(Clone, Copy, Debug)]
 struct NameRef(u64);
@@ -126,7 +137,7 @@ pub(crate) struct Tree {
     dirs: Vec<Dir>,
     dirents: Vec<Dirent>,
     names: Names,
-    /// Finds a dirent by parent and name.
+    /// Finds a dirent by parent and name, where a directory has more than a few.
     index: HashTable<Indexed>,
     /// Its keys are random so that no input can aim at collisions; nothing that is written
     /// depends on them.
@@ -237,10 +248,31 @@ impl Tree {
     }
 
     fn find(&self, parent: Ino, name: &[u8]) -> Option<u32> {
-        self.find_hashed(self.hash(parent, name), parent, name)
+        let dir = self.dir(parent)?;
+        match dir.is_indexed() {
+            true => self.find_indexed(self.hash(parent, name), parent, name),
+            false => self.find_listed(dir, name),
+        }
     }
 
-    fn find_hashed(&self, hash: u32, parent: Ino, name: &[u8]) -> Option<u32> {
+    fn find_listed(&self, dir: &Dir, name: &[u8]) -> Option<u32> {
+        let mut names = self.dirents_of(dir);
+        let same = |(_, dirent): &(u32, &Dirent)| {
+            dirent.ino != Ino::ROOT && self.names.get(dirent.name) == name
+        };
+        names.find(same).map(|(i, _)| i)
+    }
+
+    /// The names of a directory, the newest first, those that went again included.
+    fn dirents_of(&self, dir: &Dir) -> impl Iterator<Item = (u32, &Dirent)> {
+        let mut next = dir.newest;
+        std::iter::from_fn(move || {
+            let dirent = self.dirents.get(next as usize)?;
+            Some((std::mem::replace(&mut next, dirent.previous), dirent))
+        })
+    }
+
+    fn find_indexed(&self, hash: u32, parent: Ino, name: &[u8]) -> Option<u32> {
         let same = |indexed: &Indexed| {
             let dirent = &self.dirents[indexed.dirent as usize];
             indexed.hash == hash && dirent.parent == parent && self.names.get(dirent.name) == name
@@ -266,15 +298,13 @@ impl Tree {
         dir: Ino,
         mut child: impl FnMut(&'t [u8], Ino) -> T,
     ) -> Vec<T> {
-        let (mut next, most) = self
-            .dir(dir)
-            .map_or((NONE, 0), |dir| (dir.newest, dir.names));
-        let mut list = Vec::with_capacity(most as usize);
-        while let Some(dirent) = self.dirents.get(next as usize) {
-            if dirent.ino != Ino::ROOT {
-                list.push(child(self.names.get(dirent.name), dirent.ino));
-            }
-            next = dirent.previous;
+        let Some(dir) = self.dir(dir) else {
+            return Vec::new();
+        };
+        let mut list = Vec::with_capacity(dir.names as usize);
+        let in_use = |(_, dirent): &(u32, &Dirent)| dirent.ino != Ino::ROOT;
+        for (_, dirent) in self.dirents_of(dir).filter(in_use) {
+            list.push(child(self.names.get(dirent.name), dirent.ino));
         }
         list.reverse();
         list
@@ -347,8 +377,14 @@ impl Tree {
 
     /// Gives an inode a name; what the name stood for before loses it.
     pub(crate) fn link(&mut self, parent: Ino, name: &[u8], ino: Ino) -> Result<Linked> {
-        let hash = self.hash(parent, name);
-        let found = self.find_hashed(hash, parent, name);
+        let dir = self.dir(parent);
+        let hash = dir
+            .filter(|dir| dir.is_indexed())
+            .map(|_| self.hash(parent, name));
+        let found = match hash {
+            Some(hash) => self.find_indexed(hash, parent, name),
+            None => dir.and_then(|dir| self.find_listed(dir, name)),
+        };
         let standing = found.map(|i| &self.dirents[i as usize]);
         let hides = standing.is_some_and(|dirent| dirent.hides);
         let linked = |replaced| Ok(Linked { replaced, hides });
@@ -388,12 +424,34 @@ impl Tree {
             hides: false,
             name,
         });
-        let indexed = Indexed { hash, dirent: i };
+        match hash {
+            Some(hash) => self.insert(hash, i),
+            None => self.index_if_many(parent),
+        }
+        linked(Replaced::Nothing)
+    }
+
+    /// Puts the names of a directory into the index once they are too many to be compared.
+    fn index_if_many(&mut self, dir: Ino) {
+        let Some(many) = self.dir(dir).filter(|dir| dir.is_indexed()) else {
+            return;
+        };
+        let in_use = self
+            .dirents_of(many)
+            .filter(|(_, dirent)| dirent.ino != Ino::ROOT);
+        let hashed = in_use.map(|(i, dirent)| (self.hash(dir, self.names.get(dirent.name)), i));
+        let hashed: Vec<_> = hashed.collect();
+        hashed
+            .into_iter()
+            .for_each(|(hash, i)| self.insert(hash, i));
+    }
+
+    fn insert(&mut self, hash: u32, dirent: u32) {
+        let indexed = Indexed { hash, dirent };
         self.index
             .insert_unique(Indexed::spread(hash), indexed, |indexed| {
                 Indexed::spread(indexed.hash)
             });
-        linked(Replaced::Nothing)
     }
 
     /// Tells a directory which of the names is its own.
@@ -405,16 +463,20 @@ impl Tree {
 
     /// Takes a name away.
     pub(crate) fn unlink(&mut self, parent: Ino, name: &[u8]) {
-        let hash = self.hash(parent, name);
-        if let Some(i) = self.find_hashed(hash, parent, name) {
-            self.unindex(hash, i);
+        if let Some(i) = self.find(parent, name) {
+            self.unindex(i);
             let old = std::mem::replace(&mut self.dirents[i as usize].ino, Ino::ROOT);
             self.drop_name(parent, old);
         }
     }
 
-    /// Takes a dirent out of the index.
-    fn unindex(&mut self, hash: u32, dirent: u32) {
+    /// Takes a dirent out of the index, if it is there.
+    fn unindex(&mut self, dirent: u32) {
+        let Dirent { parent, name, .. } = self.dirents[dirent as usize];
+        if !self.dir(parent).is_some_and(Dir::is_indexed) {
+            return;
+        }
+        let hash = self.hash(parent, self.names.get(name));
         let this = |indexed: &Indexed| indexed.dirent == dirent;
         if let Ok(slot) = self.index.find_entry(Indexed::spread(hash), this) {
             slot.remove();
@@ -439,8 +501,7 @@ impl Tree {
                 if child == Ino::ROOT {
                     continue;
                 }
-                let hash = self.hash(dir, self.names.get(self.dirents[i as usize].name));
-                self.unindex(hash, i);
+                self.unindex(i);
                 if self.node(child).is_dir() {
                     doomed.push(child);
                 } else {
@@ -480,6 +541,8 @@ impl Tree {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn fifo(tree: &mut Tree) -> Ino {
@@ -495,6 +558,55 @@ mod tests {
 
     fn replaced(tree: &mut Tree, parent: Ino, name: &[u8], ino: Ino) -> Replaced {
         tree.link(parent, name, ino).unwrap().replaced
+    }
+
+    proptest! {
+        /// Before and after there are too many names in a directory to be compared.
+        #[test]
+        fn names_are_found_among_few_and_many(
+            steps in proptest::collection::vec((0..2_usize, 0..20_u8, 0..4_u8), 0..120),
+        ) {
+            let mut tree = Tree::new();
+            let dirs = [dir(&mut tree, Ino::ROOT, b"0"), dir(&mut tree, Ino::ROOT, b"1")];
+            let mut model = [Vec::new(), Vec::new()];
+            for (which, name, step) in steps {
+                let (at, names) = (dirs[which], &mut model[which]);
+                let name = [b'a' + name];
+                let place = names.iter().position(|(other, _)| *other == name);
+                if step == 0 {
+                    tree.unlink(at, &name);
+                    place.map(|place| names.remove(place));
+                } else {
+                    let ino = fifo(&mut tree);
+                    let expected = match place {
+                        Some(place) => {
+                            names[place].1 = ino;
+                            Replaced::File
+                        }
+                        None => {
+                            names.push((name, ino));
+                            Replaced::Nothing
+                        }
+                    };
+                    prop_assert_eq!(replaced(&mut tree, at, &name, ino), expected);
+                }
+                for (at, names) in dirs.iter().zip(&model) {
+                    let found: Vec<_> = tree.children(*at);
+                    let expected = names.iter().map(|(name, ino)| (&name[..], *ino));
+                    prop_assert!(found.into_iter().eq(expected));
+                    for name in b'a'..b'a' + 20 {
+                        let expected = names.iter().find(|(other, _)| *other == [name]);
+                        prop_assert_eq!(tree.lookup(*at, &[name]), expected.map(|(_, ino)| *ino));
+                    }
+                }
+            }
+            // What replaces a directory takes all names in it along.
+            let last = fifo(&mut tree);
+            prop_assert_eq!(replaced(&mut tree, Ino::ROOT, b"0", last), Replaced::Tree);
+            let dirents = tree.index.iter().map(|indexed| &tree.dirents[indexed.dirent as usize]);
+            let mut parents = dirents.map(|dirent| dirent.parent);
+            prop_assert!(parents.all(|parent| parent == dirs[1]));
+        }
     }
 
     #[test]
