@@ -57,6 +57,8 @@ struct Dirent {
 #[derive(Debug)]
 pub(crate) struct Dir {
     ino: Ino,
+    /// Its inode was freed.
+    freed: bool,
     pub parent: Ino,
     /// The newest name.
     newest: u32,
@@ -174,6 +176,7 @@ impl Tree {
             nodes: vec![Node::new(attributes, Body::Directory(0))],
             dirs: vec![Dir {
                 ino: Ino::ROOT,
+                freed: false,
                 parent: Ino::ROOT,
                 newest: NONE,
                 names: 0,
@@ -224,8 +227,8 @@ impl Tree {
 
     /// Directories in use in order, parents before their children.
     pub(crate) fn directories(&self) -> impl Iterator<Item = (Ino, &Dir)> {
-        let in_use = |dir: &&Dir| self.node(dir.ino).is_dir();
-        self.dirs.iter().filter(in_use).map(|dir| (dir.ino, dir))
+        let in_use = self.dirs.iter().filter(|dir| !dir.freed);
+        in_use.map(|dir| (dir.ino, dir))
     }
 
     /// The directory's own part; `None` for anything else.
@@ -363,6 +366,7 @@ impl Tree {
         let alone = self.shows_nothing_below(parent);
         self.dirs.push(Dir {
             ino,
+            freed: false,
             parent,
             newest: NONE,
             names: 0,
@@ -523,6 +527,9 @@ impl Tree {
 
     /// Frees an inode that no name leads to.
     pub(crate) fn free(&mut self, ino: Ino) {
+        if let Some(dir) = self.dir_mut(ino) {
+            dir.freed = true;
+        }
         let freed = Node::new(Attributes::default(), Body::Freed);
         let node = std::mem::replace(self.node_mut(ino), freed);
         self.freed.push((ino, node));
@@ -634,6 +641,8 @@ mod tests {
         assert_eq!(replaced(&mut tree, Ino::ROOT, b"a", kept), Replaced::Tree);
         let freed: Vec<_> = tree.take_freed().into_iter().map(|(ino, _)| ino).collect();
         assert_eq!(freed, [a, lost, b]);
+        let left: Vec<_> = tree.directories().map(|(ino, _)| ino).collect();
+        assert_eq!(left, [Ino::ROOT]);
         assert_eq!(tree.node(kept).links, 1);
         assert_eq!(tree.node(Ino::ROOT).links, 0);
         assert_eq!(tree.lookup(b, b"kept"), None);
