@@ -48,7 +48,7 @@ const PARTS: [Part; 4] = [
     },
     Part {
         name: "directory builder",
-        function: "tar2vhd::ext4::finish::<impl tar2vhd::ext4::writer::Writer<S>>::write_directories",
+        function: "tar2vhd::ext4::directories::<impl tar2vhd::ext4::writer::Writer<S>>::write_directories",
         less: &[],
     },
     Part {

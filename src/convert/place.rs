@@ -358,7 +358,7 @@ impl<'a, S: BlockSink> Place<'a, S> {
         }
         let mut steps = last.map_or_else(Vec::new, |last| last.steps);
         steps.retain(|(end, _)| *end <= shared);
-        let mut walk = Walk::from(at, rest);
+        let mut walk = Walk::starting(at, rest);
         let mut lasting = true;
         while let Some(name) = walk.next() {
             match self.look(walk.at, &name, &mut lasting)? {

@@ -87,11 +87,11 @@ impl std::ops::Deref for Component {
 impl Walk {
     /// The start of a path at the root.
     pub(super) fn new(path: &[u8]) -> Self {
-        Self::from(Ino::ROOT, path)
+        Self::starting(Ino::ROOT, path)
     }
 
     /// The start of a path at a directory.
-    pub(super) fn from(at: Ino, path: &[u8]) -> Self {
+    pub(super) fn starting(at: Ino, path: &[u8]) -> Self {
         Self {
             at,
             rest: vec![(path.into(), 0)],

@@ -6,6 +6,7 @@ pub(crate) mod acl;
 mod bitmap;
 pub(crate) mod checksum;
 pub(crate) mod dir;
+mod directories;
 pub(crate) mod extent;
 pub(crate) mod finish;
 pub(crate) mod format;

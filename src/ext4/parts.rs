@@ -5,6 +5,9 @@ use rayon::prelude::*;
 use super::writer::BlockSink;
 use crate::error::Result;
 
+/// The most blocks of a part, of which a task makes one at a time.
+pub(super) const PART_BLOCKS: usize = 64;
+
 /// Writes parts in their order, while those that come next are made.
 ///
 /// `make` appends the blocks of a part to an empty buffer and says where the first one goes; it

@@ -57,8 +57,6 @@ struct Dirent {
 #[derive(Debug)]
 pub(crate) struct Dir {
     ino: Ino,
-    /// Its inode was freed.
-    freed: bool,
     pub parent: Ino,
     /// The newest name.
     newest: u32,
@@ -176,7 +174,6 @@ impl Tree {
             nodes: vec![Node::new(attributes, Body::Directory(0))],
             dirs: vec![Dir {
                 ino: Ino::ROOT,
-                freed: false,
                 parent: Ino::ROOT,
                 newest: NONE,
                 names: 0,
@@ -227,8 +224,8 @@ impl Tree {
 
     /// Directories in use in order, parents before their children.
     pub(crate) fn directories(&self) -> impl Iterator<Item = (Ino, &Dir)> {
-        let in_use = self.dirs.iter().filter(|dir| !dir.freed);
-        in_use.map(|dir| (dir.ino, dir))
+        let in_use = |dir: &&Dir| self.node(dir.ino).is_dir();
+        self.dirs.iter().filter(in_use).map(|dir| (dir.ino, dir))
     }
 
     /// The directory's own part; `None` for anything else.
@@ -366,7 +363,6 @@ impl Tree {
         let alone = self.shows_nothing_below(parent);
         self.dirs.push(Dir {
             ino,
-            freed: false,
             parent,
             newest: NONE,
             names: 0,
@@ -527,9 +523,6 @@ impl Tree {
 
     /// Frees an inode that no name leads to.
     pub(crate) fn free(&mut self, ino: Ino) {
-        if let Some(dir) = self.dir_mut(ino) {
-            dir.freed = true;
-        }
         let freed = Node::new(Attributes::default(), Body::Freed);
         let node = std::mem::replace(self.node_mut(ino), freed);
         self.freed.push((ino, node));
