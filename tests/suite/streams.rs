@@ -247,6 +247,26 @@ fn zstd_of_every_kind_is_accepted() {
 }
 
 #[test]
+fn chunks_of_a_blob_that_give_nothing_are_digested() {
+    // Chunks are 256 KiB: the last one of the layer is full, and the end is found behind it.
+    let mut tar = sample();
+    tar.resize(tar.len().next_multiple_of(256 << 10), 0);
+    let stream = [
+        skippable(&[1; 900_000]),
+        zstd(&tar),
+        skippable(&[2; 900_000]),
+    ]
+    .concat();
+    for threads in [1, 2, 3, 4] {
+        let options = options().threads(threads);
+        let summary = tar2vhd::convert(&stream[..], &MemoryDisk::new(), &options).unwrap();
+        assert_eq!(summary.compressed.size, stream.len() as u64, "{threads}");
+        assert_eq!(summary.compressed.digest, sha256(&stream), "{threads}");
+        assert_eq!(summary.layer.digest, sha256(&tar), "{threads}");
+    }
+}
+
+#[test]
 fn a_media_type_that_contradicts_the_bytes_is_refused() {
     let tar = sample();
     let streams = [
