@@ -4,6 +4,8 @@ use std::fmt;
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::segment::Lent;
+
 /// The size of every chunk: a multiple of the tar block and of the file system block, small
 /// enough that a stage's working set stays in the second-level cache.
 pub(crate) const CHUNK_SIZE: usize = 256 * 1024;
@@ -84,7 +86,7 @@ impl ChunkMut {
     /// many bytes, at most a [`WINDOW`].
     pub(crate) fn follow(&mut self, before: &Chunk, window: usize) {
         let end = before.range.end;
-        let end = &before.buffer.used()[end - window..end];
+        let end = &before.bytes[end - window..end];
         self.0.used_mut()[WINDOW - window..WINDOW].copy_from_slice(end);
     }
 
@@ -100,7 +102,7 @@ impl ChunkMut {
     pub(crate) fn freeze(self, len: usize) -> Chunk {
         assert!(len <= CHUNK_SIZE, "a chunk holds {CHUNK_SIZE} bytes");
         Chunk {
-            buffer: Arc::new(self.0),
+            bytes: Arc::new(Bytes::Pooled(self.0)),
             range: WINDOW..WINDOW + len,
         }
     }
@@ -120,11 +122,38 @@ impl DerefMut for ChunkMut {
     }
 }
 
-/// Immutable bytes in a shared buffer, which goes back to its pool with the last clone.
+/// Where the bytes of a chunk are.
+enum Bytes {
+    Pooled(Buffer),
+    Lent(Lent),
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Pooled(buffer) => buffer.used(),
+            Self::Lent(lent) => lent,
+        }
+    }
+}
+
+/// Immutable bytes, shared. A buffer goes back to its pool with the last clone.
 #[derive(Clone)]
 pub(crate) struct Chunk {
-    buffer: Arc<Buffer>,
+    bytes: Arc<Bytes>,
     range: Range<usize>,
+}
+
+impl From<Lent> for Chunk {
+    fn from(lent: Lent) -> Self {
+        let range = 0..lent.len();
+        Self {
+            bytes: Arc::new(Bytes::Lent(lent)),
+            range,
+        }
+    }
 }
 
 impl Chunk {
@@ -139,7 +168,7 @@ impl Chunk {
             self.len()
         );
         Self {
-            buffer: Arc::clone(&self.buffer),
+            bytes: Arc::clone(&self.bytes),
             range: self.range.start + range.start..self.range.start + range.end,
         }
     }
@@ -149,7 +178,7 @@ impl Deref for Chunk {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.buffer.used()[self.range.clone()]
+        &self.bytes[self.range.clone()]
     }
 }
 

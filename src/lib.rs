@@ -11,6 +11,7 @@ mod layer;
 mod lower;
 mod options;
 mod scratch;
+mod segment;
 mod summary;
 mod timings;
 mod verify;

@@ -92,17 +92,17 @@ impl Job {
         let len = self.input.iter().map(|chunk| chunk.len() as u64).sum();
         let mut input = Input::of(self.input, pool);
         engine.begin(self.seam);
-        let mut chunks = Vec::new();
-        while chunks.len() * CHUNK_SIZE < CONTENTS_MAX && self.wanted.strong_count() > 0 {
-            let chunk = engine.fill(&mut input, pool.get(), Some(len)).ok()?;
-            let full = chunk.len() == CHUNK_SIZE;
-            chunks.extend((!chunk.is_empty()).then_some(chunk));
-            if !full {
+        let (mut chunks, mut contents) = (Vec::new(), 0);
+        while contents < CONTENTS_MAX && self.wanted.strong_count() > 0 {
+            let chunk = engine.next(&mut input, pool, Some(len)).ok()?;
+            if chunk.is_empty() {
                 return Some(Decoded {
                     chunks,
                     end: engine.end()?,
                 });
             }
+            contents += chunk.len();
+            chunks.push(chunk);
         }
         None
     }

@@ -11,7 +11,7 @@ use super::gzip::{Gzip, InMember};
 use super::header;
 use super::input::Input;
 use super::zstandard::Zstd;
-use crate::chunk::{Chunk, ChunkMut, Pool};
+use crate::chunk::{Chunk, Pool};
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::Inflater;
 use crate::summary::Compression;
@@ -72,20 +72,17 @@ impl Engine {
         }
     }
 
-    /// Fills a chunk; less only where the input ends, before an error, or where something begins,
-    /// at `stop`, that can be decoded by itself.
-    pub(super) fn fill<R: Read>(
+    /// The next chunk; an empty one only where the input ends, or where something begins, at
+    /// `stop`, that can be decoded by itself.
+    pub(super) fn next<R: Read>(
         &mut self,
         input: &mut Input<'_, R>,
-        mut chunk: ChunkMut,
+        pool: &Pool,
         stop: Option<u64>,
     ) -> Result<Chunk> {
         match self {
-            Self::Gzip(gzip) => gzip.fill(input, chunk, stop),
-            Self::Zstd(zstd) => {
-                let len = zstd.read(input, &mut chunk, stop)?;
-                Ok(chunk.freeze(len))
-            }
+            Self::Gzip(gzip) => gzip.fill(input, pool.get(), stop),
+            Self::Zstd(zstd) => zstd.fill(input, stop),
         }
     }
 
@@ -188,16 +185,15 @@ impl<'t, R: Read> Decoder<'t, R> {
         self.ahead = Some(Ahead::new(seams, jobs, part_min));
     }
 
-    /// The next uncompressed chunk: full but for the last, and the one before an error, unless
-    /// parts of the input are decoded before their turn. The end is told only after everything
-    /// to the end of the input was verified.
+    /// The next uncompressed chunk. The end is told only after everything to the end of the
+    /// input was verified.
     pub(crate) fn next_chunk(&mut self) -> Result<Option<Chunk>> {
         let Some(engine) = &mut self.engine else {
             return self.input.next_chunk();
         };
         // What the layer begins with is not to depend on where parts begin.
         if std::mem::take(&mut self.at_start) {
-            let chunk = engine.fill(&mut self.input, self.pool.get(), None)?;
+            let chunk = engine.next(&mut self.input, &self.pool, None)?;
             if let Some(inner) = Format::of(&chunk)
                 && !header::starts_with_header(&chunk)
             {
@@ -224,7 +220,7 @@ impl<'t, R: Read> Decoder<'t, R> {
                 }
                 stop = ahead.next_start();
             }
-            let chunk = engine.fill(&mut self.input, self.pool.get(), stop)?;
+            let chunk = engine.next(&mut self.input, &self.pool, stop)?;
             if !chunk.is_empty() {
                 return Ok(Some(chunk));
             }

@@ -1,13 +1,15 @@
 //! Zstandard, RFC 8878: frames one after the other, some of them to be skipped.
 
+mod blocks;
+
 use std::io::Read;
 
-use zstd::zstd_safe::{
-    DCtx, DParameter, ErrorCode, InBuffer, OutBuffer, ResetDirective, get_error_name,
-};
+use zstd::zstd_safe::get_error_name;
 
+use self::blocks::{BLOCK_MAX, Blocks, Frame};
 use super::decompress::{Format, unsupported};
 use super::input::Input;
+use crate::chunk::{CHUNK_SIZE, Chunk};
 use crate::error::{Error, Result};
 
 /// The largest window that libzstd decodes.
@@ -18,11 +20,15 @@ const LARGEST_WINDOW_LOG: u32 = if cfg!(target_pointer_width = "64") {
 };
 
 pub(super) struct Zstd {
-    context: DCtx<'static>,
+    blocks: Blocks,
     max_window: u64,
     state: State,
     /// A frame began that is not to be skipped.
     began: bool,
+    /// What the next chunk is, behind the bytes before it.
+    failed: Option<Error>,
+    /// A part of a frame, where that does not lie in one chunk of the input.
+    part: Vec<u8>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -37,65 +43,87 @@ enum State {
 
 impl Zstd {
     pub(super) fn new(max_window: u64) -> Result<Self> {
-        let mut context =
-            DCtx::try_create().ok_or_else(|| Error::limit("no memory for the zstd decoder"))?;
-        // The limit itself is checked here, where its error can name the size.
-        context
-            .set_parameter(DParameter::WindowLogMax(LARGEST_WINDOW_LOG))
-            .map_err(|code| Error::limit(get_error_name(code)))?;
         Ok(Self {
-            context,
+            blocks: Blocks::new()?,
             max_window: max_window.min(1 << LARGEST_WINDOW_LOG),
             state: State::Magic,
             began: false,
+            failed: None,
+            part: Vec::new(),
         })
     }
 
     /// Ready for frames, whatever became of those before.
     pub(super) fn begin(&mut self) {
-        // Only parameters cannot be reset at any time.
-        let _ = self.context.reset(ResetDirective::SessionOnly);
+        self.blocks.take();
         self.state = State::Magic;
+        self.failed = None;
     }
 
     /// What follows can be decoded without what was before.
     pub(super) fn is_at_seam(&self) -> bool {
-        self.state == State::Magic
+        self.state == State::Magic && self.failed.is_none()
     }
 
-    /// Fills `output`; less only where the input ends, verified to its last byte, or where a
+    /// The next bytes; none only where the input ends, verified to its last byte, or where a
     /// seam is that is to be stopped at.
-    pub(super) fn read<R: Read>(
+    pub(super) fn fill<R: Read>(
         &mut self,
         input: &mut Input<R>,
-        output: &mut [u8],
         stop: Option<u64>,
-    ) -> Result<usize> {
-        let mut filled = 0;
-        while filled < output.len() {
+    ) -> Result<Chunk> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        if let Err(error) = self.decode(input, stop) {
+            if self.blocks.pending() == 0 {
+                return Err(error);
+            }
+            self.failed = Some(error);
+        }
+        Ok(self.blocks.take())
+    }
+
+    /// Decodes as many blocks as a chunk has room for.
+    fn decode<R: Read>(&mut self, input: &mut Input<R>, stop: Option<u64>) -> Result<()> {
+        while self.blocks.pending() + BLOCK_MAX <= CHUNK_SIZE {
             if self.is_at_seam() && stop == Some(input.position()) {
                 break;
             }
             match self.state {
                 State::End => break,
                 State::Magic => self.state = self.begin_frame(input)?,
-                State::Frame => {
-                    let available = input.fill()?;
-                    let exhausted = available.is_empty();
-                    // Called even with no input left: output may be pending.
-                    let step = self.decompress(available, &mut output[filled..]);
-                    let step = step.map_err(|code| damaged(get_error_name(code), input))?;
-                    input.consume(step.consumed);
-                    filled += step.produced;
-                    if step.ended {
-                        self.state = State::Magic;
-                    } else if exhausted && step.produced == 0 {
-                        return Err(truncated(input));
-                    }
-                }
+                State::Frame if self.blocks.has_room() => self.decode_part(input)?,
+                State::Frame if self.blocks.pending() > 0 => break,
+                State::Frame => self.blocks.make_room()?,
             }
         }
-        Ok(filled)
+        Ok(())
+    }
+
+    /// Decodes the header of a block, or a block.
+    fn decode_part<R: Read>(&mut self, input: &mut Input<R>) -> Result<()> {
+        let start = input.position();
+        let len = self.blocks.next_input();
+        let decoded = match input.fill()?.get(..len) {
+            Some(part) => {
+                let decoded = self.blocks.decode(part);
+                input.consume(len);
+                decoded
+            }
+            None => {
+                self.part.resize(len, 0);
+                if input.read(&mut self.part)? < len {
+                    return Err(truncated(input));
+                }
+                self.blocks.decode(&self.part)
+            }
+        };
+        decoded.map_err(|code| damaged(get_error_name(code), start))?;
+        if self.blocks.next_input() == 0 {
+            self.state = State::Magic;
+        }
+        Ok(())
     }
 
     /// Reads up to the first block of a frame, or over a skippable frame.
@@ -127,18 +155,15 @@ impl Zstd {
                     return Err(unsupported(format.name(), start));
                 }
                 let what = format.map_or("other", Format::name);
-                return Err(damaged(
-                    &format!("{what} bytes follow the last frame"),
-                    input,
-                ));
+                let what = format!("{what} bytes follow the last frame");
+                return Err(damaged(&what, start));
             }
         }
         self.began = true;
-        let frame = header.read(input)?;
-        if frame.dictionary != 0 {
+        let (frame, dictionary) = header.read(input)?;
+        if dictionary != 0 {
             return Err(Error::unsupported(format!(
-                "the zstd input needs the dictionary {}",
-                frame.dictionary
+                "the zstd input needs the dictionary {dictionary}"
             ))
             .at_offset(start));
         }
@@ -149,33 +174,15 @@ impl Zstd {
             ))
             .at_offset(start));
         }
-        // A header alone gives no output, and it is never the whole frame.
-        self.decompress(&header.bytes[..header.length], &mut [])
-            .map_err(|code| damaged(get_error_name(code), input))?;
+        self.blocks.begin(frame)?;
+        let mut rest = &header.bytes[..header.length];
+        while let Some((part, behind)) = rest.split_at_checked(self.blocks.next_input()) {
+            let decoded = self.blocks.header(part);
+            decoded.map_err(|code| damaged(get_error_name(code), start))?;
+            rest = behind;
+        }
         Ok(State::Frame)
     }
-
-    fn decompress(
-        &mut self,
-        input: &[u8],
-        output: &mut [u8],
-    ) -> std::result::Result<Step, ErrorCode> {
-        let mut input = InBuffer::around(input);
-        let mut output = OutBuffer::around(output);
-        let hint = self.context.decompress_stream(&mut output, &mut input)?;
-        Ok(Step {
-            consumed: input.pos(),
-            produced: output.pos(),
-            ended: hint == 0,
-        })
-    }
-}
-
-/// What one call did.
-struct Step {
-    consumed: usize,
-    produced: usize,
-    ended: bool,
 }
 
 /// The bytes of a frame's header: the magic number, a descriptor, and what that announces.
@@ -185,17 +192,12 @@ struct FrameHeader {
     length: usize,
 }
 
-/// What a decoder must have before it can begin.
-struct Frame {
-    window: u64,
-    dictionary: u64,
-}
-
 impl FrameHeader {
-    fn read<R: Read>(&mut self, input: &mut Input<R>) -> Result<Frame> {
+    /// What it announces, and which dictionary that needs.
+    fn read<R: Read>(&mut self, input: &mut Input<R>) -> Result<(Frame, u64)> {
         let descriptor = self.field(input, 1)?;
         if descriptor & 0x08 != 0 {
-            return Err(damaged("a reserved bit is set", input));
+            return Err(damaged("a reserved bit is set", input.position()));
         }
         let single_segment = descriptor & 0x20 != 0;
         let window = match single_segment {
@@ -203,24 +205,22 @@ impl FrameHeader {
             false => Some(self.field(input, 1)?),
         };
         let dictionary = self.field(input, [0, 1, 2, 4][(descriptor & 3) as usize])?;
-        let content_size = match (descriptor >> 6, single_segment) {
-            (0, false) => 0,
-            (0, true) => self.field(input, 1)?,
-            (1, _) => self.field(input, 2)? + 256,
-            (2, _) => self.field(input, 4)?,
-            (_, _) => self.field(input, 8)?,
+        let content = match (descriptor >> 6, single_segment) {
+            (0, false) => None,
+            (0, true) => Some(self.field(input, 1)?),
+            (1, _) => Some(self.field(input, 2)? + 256),
+            (2, _) => Some(self.field(input, 4)?),
+            (_, _) => Some(self.field(input, 8)?),
         };
-        Ok(Frame {
-            window: match window {
-                // A single segment is its own window.
-                None => content_size,
-                Some(descriptor) => {
-                    let base = 1 << (10 + (descriptor >> 3));
-                    base + base / 8 * (descriptor & 7)
-                }
-            },
-            dictionary,
-        })
+        let window = match window {
+            // A single segment is its own window.
+            None => content.unwrap_or(0),
+            Some(descriptor) => {
+                let base = 1 << (10 + (descriptor >> 3));
+                base + base / 8 * (descriptor & 7)
+            }
+        };
+        Ok((Frame { window, content }, dictionary))
     }
 
     /// The next `len` bytes as a little-endian number.
@@ -238,9 +238,12 @@ impl FrameHeader {
 }
 
 fn truncated<R: Read>(input: &Input<R>) -> Error {
-    damaged("it ends early", input)
+    damaged("it ends early", input.position())
 }
 
-fn damaged<R: Read>(what: &str, input: &Input<R>) -> Error {
-    Error::corrupt(format!("damaged zstd input: {what}")).at_offset(input.position())
+fn damaged(what: &str, offset: u64) -> Error {
+    Error::corrupt(format!("damaged zstd input: {what}")).at_offset(offset)
 }
+
+#[cfg(test)]
+mod tests;

@@ -44,8 +44,10 @@ fn decode_with(input: &[u8], most: usize, config: Config) -> Result<(Compression
     })?;
     let mut output = Vec::new();
     while let Some(chunk) = decoder.next_chunk()? {
-        assert_eq!(output.len() % CHUNK_SIZE, 0, "all but the last are full");
-        assert!(!chunk.is_empty());
+        if decoder.compression() != Compression::Zstd {
+            assert_eq!(output.len() % CHUNK_SIZE, 0, "all but the last are full");
+        }
+        assert!((1..=CHUNK_SIZE).contains(&chunk.len()));
         output.extend_from_slice(&chunk);
     }
     assert!(decoder.next_chunk()?.is_none(), "the end is the end");

@@ -1,0 +1,232 @@
+//! The blocks of a frame, by the part of libzstd that leaves it to the caller where they go.
+//!
+//! Its streams keep a window of their own and copy all that they decode out of it. Here blocks
+//! are decoded to where they stay: chunks are lent from there, and the blocks behind refer to
+//! them there.
+//!
+//! A frame is decoded in runs, each without a gap and long enough to be the window of the next:
+//! of what is before a run libzstd sees the one run before it ("Buffer-less streaming
+//! decompression" in zstd.h). How long runs are depends on the frame alone, so that what a
+//! broken frame refers to does not depend on where it lies.
+#![expect(
+    unsafe_code,
+    reason = "libzstd keeps pointers to what it decoded before"
+)]
+
+use std::mem;
+use std::ptr::NonNull;
+
+use zstd::zstd_safe::{ErrorCode, zstd_sys};
+
+use crate::chunk::Chunk;
+use crate::error::{Error, Result};
+use crate::segment::Segment;
+
+/// The most bytes that a block has, RFC 8878, section 3.1.1.2.4.
+pub(super) const BLOCK_MAX: usize = 128 << 10;
+
+/// Room behind a block that libzstd may write to, to be fast; twice its `WILDCOPY_OVERLENGTH`.
+const SLACK: usize = 64;
+
+/// A run is at least so long, besides its last block.
+const RUN_MIN: usize = 2 << 20;
+
+/// A segment has room for so many of the least runs: what small frames leave of it is lost.
+const RUNS: usize = 2;
+
+/// Segments that are kept to be used again. More of them are in use only with readers that are
+/// far behind.
+const IDLE_MAX: usize = 4;
+
+/// What is known of a frame before it is decoded.
+#[derive(Clone, Copy)]
+pub(super) struct Frame {
+    /// How far it refers back at most, in bytes.
+    pub window: u64,
+    /// How many bytes it gives, if that is told.
+    pub content: Option<u64>,
+}
+
+/// Decodes frames block by block.
+pub(super) struct Blocks {
+    context: NonNull<zstd_sys::ZSTD_DCtx>,
+    /// Where blocks go.
+    current: Segment,
+    /// Where those before went that may be referred to.
+    previous: Option<Segment>,
+    /// Other segments, of which something may still be lent.
+    idle: Vec<Segment>,
+    /// What was taken ends here in the current segment.
+    taken: usize,
+    /// Where the run begins, once it has.
+    run: Option<usize>,
+    /// The room that a run needs that has not begun.
+    wanted: usize,
+    /// The most bytes of a run, with the room that libzstd needs.
+    run_max: usize,
+    /// The most bytes of a block, likewise.
+    block_max: usize,
+}
+
+// SAFETY: the context belongs to this alone, and libzstd does not mind which thread uses it.
+unsafe impl Send for Blocks {}
+
+impl Blocks {
+    pub(super) fn new() -> Result<Self> {
+        // SAFETY: it asks for nothing.
+        let context = NonNull::new(unsafe { zstd_sys::ZSTD_createDCtx() });
+        let (Some(context), Some(current)) = (context, Segment::new(0)) else {
+            return Err(Error::limit("no memory for the zstd decoder"));
+        };
+        Ok(Self {
+            context,
+            current,
+            previous: None,
+            idle: Vec::new(),
+            taken: 0,
+            run: None,
+            wanted: 0,
+            run_max: 0,
+            block_max: 0,
+        })
+    }
+
+    /// Ready for the header of this frame, whatever became of the one before.
+    pub(super) fn begin(&mut self, frame: Frame) -> Result<()> {
+        // No further back than to the beginning.
+        let window = frame.content.unwrap_or(u64::MAX).min(frame.window);
+        let run = usize::try_from(window).ok().and_then(|window| {
+            let run = window.max(RUN_MIN).checked_add(BLOCK_MAX + SLACK)?;
+            Some((run, frame.window.min(BLOCK_MAX as u64) as usize + SLACK))
+        });
+        let Some((run_max, block_max)) = run else {
+            return Err(no_memory(frame.window));
+        };
+        (self.run_max, self.block_max) = (run_max, block_max);
+        let content = frame.content.and_then(|len| usize::try_from(len).ok());
+        let all = content.and_then(|len| len.checked_add(block_max));
+        self.wanted = all.map_or(run_max, |all| all.min(run_max));
+        self.run = None;
+        // SAFETY: the context is one.
+        unsafe { zstd_sys::ZSTD_decompressBegin(self.context.as_ptr()) };
+        Ok(())
+    }
+
+    /// How many bytes of the frame have to come next, at most [`BLOCK_MAX`]; none at its end.
+    pub(super) fn next_input(&self) -> usize {
+        // SAFETY: the context is one; it is not changed.
+        unsafe { zstd_sys::ZSTD_nextSrcSizeToDecompress(self.context.as_ptr()) }
+    }
+
+    /// Whether there is room for a block behind what was not taken yet.
+    pub(super) fn has_room(&self) -> bool {
+        match self.run {
+            None => self.wanted <= self.current.room(),
+            Some(start) => {
+                let len = self.current.written() - start;
+                len + self.block_max <= self.run_max && self.block_max <= self.current.room()
+            }
+        }
+    }
+
+    /// Makes room for a run, when everything was taken.
+    pub(super) fn make_room(&mut self) -> Result<()> {
+        debug_assert_eq!(self.pending(), 0);
+        if self.run.take().is_some() {
+            self.wanted = self.run_max;
+        }
+        // A run behind another one without a gap would be the same run to libzstd.
+        if SLACK + self.wanted <= self.current.room() {
+            self.current.keep(SLACK);
+        } else {
+            // The next run refers to what is in the current segment, no longer to what is here.
+            self.idle.extend(self.previous.take());
+            let next = self.unused()?;
+            self.previous = Some(mem::replace(&mut self.current, next));
+            if self.idle.len() > IDLE_MAX {
+                self.idle.remove(0);
+            }
+        }
+        self.taken = self.current.written();
+        Ok(())
+    }
+
+    /// A segment that nobody uses, with room for a run.
+    fn unused(&mut self) -> Result<Segment> {
+        let len = self.run_max.max(RUNS * (RUN_MIN + BLOCK_MAX + 2 * SLACK));
+        let fits = |segment: &mut Segment| segment.len() >= len && segment.restart();
+        // The one that was used last may still be in the processor's cache.
+        if let Some(found) = self.idle.iter_mut().rposition(fits) {
+            return Ok(self.idle.remove(found));
+        }
+        Segment::new(len).ok_or_else(|| no_memory(len as u64))
+    }
+
+    /// Takes the next part of a frame's header, which is read in two, each of
+    /// [`next_input`](Self::next_input) bytes.
+    pub(super) fn header(&mut self, input: &[u8]) -> std::result::Result<(), ErrorCode> {
+        self.go_on(input, 0)
+    }
+
+    /// Decodes the next part of a frame, of [`next_input`](Self::next_input) bytes: the header
+    /// of a block, or a block. Needs room.
+    pub(super) fn decode(&mut self, input: &[u8]) -> std::result::Result<(), ErrorCode> {
+        self.run.get_or_insert(self.current.written());
+        self.go_on(input, self.block_max)
+    }
+
+    fn go_on(&mut self, input: &[u8], room: usize) -> std::result::Result<(), ErrorCode> {
+        let spare = self.current.spare();
+        // SAFETY: libzstd reads all of `input` and at most that, and writes to the beginning
+        // of the segment's spare room, at most `room` bytes of it. It reads what it wrote
+        // since `begin`, no further back than to where the run before this one began: that run
+        // is in this segment or in the previous one, which are not written to again before
+        // another one has taken their place.
+        let produced = unsafe {
+            zstd_sys::ZSTD_decompressContinue(
+                self.context.as_ptr(),
+                spare.cast(),
+                spare.len().min(room),
+                input.as_ptr().cast(),
+                input.len(),
+            )
+        };
+        // SAFETY: it looks at the number alone.
+        if unsafe { zstd_sys::ZSTD_isError(produced) } != 0 {
+            return Err(produced);
+        }
+        self.current.keep(produced);
+        Ok(())
+    }
+
+    /// How many bytes were decoded and not taken.
+    pub(super) fn pending(&self) -> usize {
+        self.current.written() - self.taken
+    }
+
+    /// Takes what was decoded.
+    pub(super) fn take(&mut self) -> Chunk {
+        let start = mem::replace(&mut self.taken, self.current.written());
+        self.current.lend(start..self.taken).into()
+    }
+}
+
+#[cfg(test)]
+impl Blocks {
+    /// How many bytes all segments have.
+    pub(super) fn memory(&self) -> usize {
+        let segments = self.idle.iter().chain(&self.previous);
+        segments.map(Segment::len).sum::<usize>() + self.current.len()
+    }
+}
+
+impl Drop for Blocks {
+    fn drop(&mut self) {
+        // SAFETY: the context is one, and not used again.
+        unsafe { zstd_sys::ZSTD_freeDCtx(self.context.as_ptr()) };
+    }
+}
+
+fn no_memory(bytes: u64) -> Error {
+    Error::limit(format!("no memory for a zstd window of {bytes} bytes"))
+}

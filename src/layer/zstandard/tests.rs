@@ -1,0 +1,225 @@
+use std::collections::{BTreeSet, VecDeque};
+use std::io::Write;
+
+use proptest::prelude::*;
+use zstd::stream::raw::CParameter;
+
+use super::*;
+use crate::chunk::Pool;
+use crate::layer::testing::{Dribble, sample};
+
+const MIB: usize = 1 << 20;
+
+/// One frame, with or without its content's size, that refers back as far as it can.
+fn frame(data: &[u8], window_log: u32, size: bool, checksum: bool) -> Vec<u8> {
+    let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+    for parameter in [
+        CParameter::WindowLog(window_log),
+        CParameter::EnableLongDistanceMatching(true),
+        CParameter::ChecksumFlag(checksum),
+    ] {
+        encoder.set_parameter(parameter).unwrap();
+    }
+    if size {
+        encoder
+            .set_pledged_src_size(Some(data.len() as u64))
+            .unwrap();
+    }
+    encoder.write_all(data).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// What repeats itself after so many bytes, and not before.
+fn repeating(period: usize, len: usize) -> Vec<u8> {
+    let mut data = sample(period.min(len));
+    while data.len() < len {
+        let start = data.len() - period;
+        let more = period.min(len - data.len()).min(50_000);
+        data.extend_from_within(start..start + more);
+        // Somewhere it differs, so that there are many sequences.
+        let last = data.len() - 1;
+        data[last] ^= 0x55;
+    }
+    data
+}
+
+/// Decodes with a reader that keeps so many chunks. What came before an error comes with it.
+fn decode(input: &[u8], most: usize, kept: usize) -> (Vec<u8>, Option<Error>) {
+    let mut input = Input::new(Dribble::new(input, most), Pool::new()).unwrap();
+    let mut zstd = Zstd::new(128 << 20).unwrap();
+    let (mut output, mut chunks) = (Vec::new(), VecDeque::new());
+    let error = loop {
+        match zstd.fill(&mut input, None) {
+            Ok(chunk) if chunk.is_empty() => break None,
+            Ok(chunk) => {
+                assert!(chunk.len() <= CHUNK_SIZE);
+                chunks.push_back(chunk);
+            }
+            Err(error) => break Some(error),
+        }
+        // It is looked at as late as can be.
+        if chunks.len() > kept {
+            output.extend_from_slice(&chunks.pop_front().unwrap());
+        }
+    };
+    for chunk in chunks {
+        output.extend_from_slice(&chunk);
+    }
+    (output, error)
+}
+
+fn decode_whole(input: &[u8], most: usize, kept: usize) -> Vec<u8> {
+    let (output, error) = decode(input, most, kept);
+    assert!(error.is_none(), "{error:?}");
+    output
+}
+
+/// Through runs and segments, whoever still reads what.
+#[test]
+fn blocks_refer_to_what_is_a_window_away() {
+    for (window_log, len) in [(17, 6 * MIB), (21, 14 * MIB), (22, 20 * MIB), (23, 30 * MIB)] {
+        let window = 1 << window_log;
+        for period in [window, window - 1, window / 2 + 3] {
+            let data = repeating(period, len);
+            let frame = frame(&data, window_log, period % 2 == 0, true);
+            assert!(frame.len() < len / 6, "it does refer back");
+            for (most, kept) in [(usize::MAX, 0), (100_003, 20), (usize::MAX, 1000)] {
+                assert!(decode_whole(&frame, most, kept) == data);
+            }
+        }
+    }
+}
+
+/// However long a frame, a reader that keeps up is served from the same two segments.
+#[test]
+fn segments_are_used_again() {
+    for (window_log, segment) in [(21, 5 * MIB), (23, 9 * MIB)] {
+        let stream = frame(&repeating(MIB, 60 * MIB), window_log, true, false);
+        let mut input = Input::new(&stream[..], Pool::new()).unwrap();
+        let mut zstd = Zstd::new(128 << 20).unwrap();
+        let mut pages = BTreeSet::new();
+        loop {
+            let chunk = zstd.fill(&mut input, None).unwrap();
+            if chunk.is_empty() {
+                break;
+            }
+            let range = chunk.as_ptr_range();
+            pages.extend(range.start as usize / 4096..range.end as usize / 4096);
+        }
+        assert!(pages.len() * 4096 <= 2 * segment, "{} pages", pages.len());
+    }
+}
+
+/// Of the segments of a reader that does not keep up, few are kept when it is done with them.
+#[test]
+fn few_segments_are_kept() {
+    let stream = frame(&repeating(MIB, 60 * MIB), 21, true, false);
+    let mut input = Input::new(&stream[..], Pool::new()).unwrap();
+    let mut zstd = Zstd::new(128 << 20).unwrap();
+    let chunks: Vec<_> = (0..200)
+        .map(|_| zstd.fill(&mut input, None).unwrap())
+        .collect();
+    assert!(chunks.iter().all(|chunk| !chunk.is_empty()));
+    let memory = zstd.blocks.memory();
+    assert!(memory <= 6 * 5 * MIB, "{memory} bytes are kept");
+}
+
+/// What refers further back than its window is broken, and what becomes of it does not depend
+/// on what is before it.
+#[test]
+fn broken_frames_do_not_depend_on_where_they_lie() {
+    let mut failed = 0;
+    for period in [MIB + 1000, 2 * MIB + 200_000, 3 * MIB] {
+        let data = repeating(period, 9 * MIB);
+        let mut broken = frame(&data, 22, false, false);
+        assert_eq!(broken[5], (22 - 10) << 3, "the window's descriptor");
+        broken[5] = (20 - 10) << 3;
+        let (alone, error) = decode(&broken, usize::MAX, 0);
+        let message = |error: &Option<Error>| {
+            error.as_ref().map(|error| {
+                let text = error.to_string();
+                text.split('(').next().map(str::to_owned)
+            })
+        };
+        for len in [1, 100_000, 2 * MIB, 2 * MIB + 300_000, 3 * MIB, 5 * MIB] {
+            let before = sample(len);
+            let stream = [frame(&before, 21, true, true), broken.clone()].concat();
+            let (output, other) = decode(&stream, usize::MAX, 3);
+            assert!(output[..len] == before);
+            assert!(output[len..] == alone, "{period} {len}");
+            assert_eq!(message(&other), message(&error));
+        }
+        failed += usize::from(error.is_some());
+    }
+    assert!(failed > 0, "something is out of reach");
+}
+
+#[derive(Debug, Clone)]
+struct Spec {
+    len: usize,
+    window_log: u32,
+    size: bool,
+    checksum: bool,
+}
+
+fn spec() -> impl Strategy<Value = Spec> {
+    let len = prop_oneof![
+        4 => 0..5000_usize,
+        4 => 0..600_000_usize,
+        1 => 2 * MIB - 200_000..2 * MIB + 400_000,
+        1 => 4 * MIB - 300_000..5 * MIB,
+    ];
+    (len, 10..24_u32, any::<bool>(), any::<bool>()).prop_map(
+        |(len, window_log, size, checksum)| Spec {
+            len,
+            window_log,
+            size,
+            checksum,
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    /// Frames of all sizes one behind the other.
+    #[test]
+    fn frames_are_decoded_as_by_libzstd(
+        specs in prop::collection::vec(spec(), 0..12),
+        kept in prop_oneof![Just(0), 0..60_usize],
+        most in prop_oneof![Just(usize::MAX), 1000..300_000_usize],
+    ) {
+        let (mut data, mut stream) = (Vec::new(), Vec::new());
+        for (number, spec) in specs.iter().enumerate() {
+            let period = (1 << spec.window_log) - number;
+            let content = repeating(period, spec.len);
+            stream.extend(frame(&content, spec.window_log, spec.size, spec.checksum));
+            data.extend(content);
+        }
+        prop_assert!(decode_whole(&stream, most, kept) == data);
+    }
+
+    /// Whatever libzstd's streams refuse is refused, and the other way round.
+    #[test]
+    fn damage_is_seen_as_by_libzstd(
+        lens in prop::collection::vec(1..400_000_usize, 1..4),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), 1..=255_u8), 0..3),
+        keep in prop_oneof![Just(None), any::<prop::sample::Index>().prop_map(Some)],
+    ) {
+        let frames = lens.iter().map(|len| frame(&repeating(100_000, *len), 18, len % 2 == 0, true));
+        let mut stream = frames.collect::<Vec<_>>().concat();
+        for (at, change) in damage {
+            let at = at.index(stream.len());
+            stream[at] ^= change;
+        }
+        if let Some(keep) = keep {
+            stream.truncate(keep.index(stream.len()));
+        }
+        let expected = zstd::stream::decode_all(&stream[..]);
+        let (output, error) = decode(&stream, usize::MAX, 0);
+        match expected {
+            Ok(expected) => prop_assert!(error.is_none() && output == expected, "{error:?}"),
+            Err(_) => prop_assert!(error.is_some()),
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Memory that one goes on writing while others read what was written before.
+#![expect(
+    unsafe_code,
+    reason = "no slice can be lent while the same memory is written behind it"
+)]
+
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::ops::{Deref, Range};
+use std::ptr::{self, NonNull};
+use std::slice;
+use std::sync::Arc;
+
+/// A segment begins at a multiple of this in memory, of the processor's cache line.
+const ALIGNMENT: usize = 64;
+
+/// Bytes that are written from the first to the last. What was written may be lent, and does not
+/// change while anybody has it.
+pub(crate) struct Segment {
+    memory: Arc<Memory>,
+    written: usize,
+}
+
+impl Segment {
+    /// Memory of `len` bytes; none if there is none.
+    pub(crate) fn new(len: usize) -> Option<Self> {
+        Some(Self {
+            memory: Arc::new(Memory::new(len)?),
+            written: 0,
+        })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.memory.len
+    }
+
+    pub(crate) fn written(&self) -> usize {
+        self.written
+    }
+
+    /// How many bytes are left to be written.
+    pub(crate) fn room(&self) -> usize {
+        self.memory.len - self.written
+    }
+
+    /// What is left to be written, of which nothing is lent: whoever has the segment may write
+    /// there, until [`keep`](Self::keep). It may also read everything, while it has the segment.
+    pub(crate) fn spare(&mut self) -> *mut [u8] {
+        // SAFETY: it is at most the end of the memory.
+        let start = unsafe { self.memory.start.add(self.written) };
+        ptr::slice_from_raw_parts_mut(start.as_ptr(), self.room())
+    }
+
+    /// So many bytes more are written.
+    ///
+    /// # Panics
+    /// When that are more than there is room for.
+    pub(crate) fn keep(&mut self, bytes: usize) {
+        assert!(bytes <= self.room(), "a segment has an end");
+        self.written += bytes;
+    }
+
+    /// Lends what was written.
+    ///
+    /// # Panics
+    /// When it was not.
+    pub(crate) fn lend(&self, range: Range<usize>) -> Lent {
+        assert!(
+            range.start <= range.end && range.end <= self.written,
+            "{range:?} is not written yet"
+        );
+        Lent {
+            memory: Arc::clone(&self.memory),
+            range,
+        }
+    }
+
+    /// Begins anew, unless something is still lent.
+    pub(crate) fn restart(&mut self) -> bool {
+        let unused = Arc::get_mut(&mut self.memory).is_some();
+        if unused {
+            self.written = 0;
+        }
+        unused
+    }
+}
+
+/// A part of a segment that does not change any more.
+pub(crate) struct Lent {
+    memory: Arc<Memory>,
+    range: Range<usize>,
+}
+
+impl Deref for Lent {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        let Range { start, end } = self.range;
+        // SAFETY: the bytes lie within the memory, which lives as long as `self` and held zeros
+        // before anything else. They are before what its segment has written, where nobody
+        // writes: a segment gives out what is behind for that, and begins anew only when
+        // nothing of the memory is lent.
+        unsafe { slice::from_raw_parts(self.memory.start.add(start).as_ptr(), end - start) }
+    }
+}
+
+struct Memory {
+    /// Where it begins, aligned within what was allocated.
+    start: NonNull<u8>,
+    len: usize,
+    allocated: NonNull<u8>,
+    layout: Layout,
+}
+
+// SAFETY: it is memory and where it lies; who may read and write it, `Segment` and `Lent` see to.
+unsafe impl Send for Memory {}
+// SAFETY: see above.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    /// Aligned here, since the allocator would have to write the zeros of what it aligns.
+    fn new(len: usize) -> Option<Self> {
+        let layout = Layout::array::<u8>(len.checked_add(ALIGNMENT)?).ok()?;
+        // SAFETY: the layout is of at least ALIGNMENT bytes.
+        let allocated = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+        // Aligning is never an error, at worst it is not done.
+        let offset = allocated.align_offset(ALIGNMENT).min(ALIGNMENT);
+        Some(Self {
+            // SAFETY: with that offset, `len` bytes are within the allocation.
+            start: unsafe { allocated.add(offset) },
+            len,
+            allocated,
+            layout,
+        })
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: it was allocated with this layout, and nobody has it any more.
+        unsafe { dealloc(self.allocated.as_ptr(), self.layout) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Writes `bytes` as a decoder would.
+    fn write(segment: &mut Segment, bytes: &[u8]) -> Lent {
+        let start = segment.written();
+        let spare = segment.spare();
+        assert!(bytes.len() <= spare.len());
+        // SAFETY: it is the spare room of the segment, and there is enough of it.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), spare.cast(), bytes.len()) };
+        segment.keep(bytes.len());
+        segment.lend(start..segment.written())
+    }
+
+    #[test]
+    fn what_is_lent_stays_while_more_is_written() {
+        let mut segment = Segment::new(10).unwrap();
+        assert_eq!(segment.spare().cast::<u8>() as usize % ALIGNMENT, 0);
+        let first = write(&mut segment, b"first");
+        let reader = std::thread::spawn(move || first.to_vec());
+        let other = write(&mut segment, b"other");
+        assert_eq!(reader.join().unwrap(), b"first");
+        assert_eq!(*segment.lend(3..7), *b"stot");
+        assert_eq!((segment.room(), segment.len()), (0, 10));
+        assert!(!segment.restart());
+        assert_eq!(segment.written(), 10);
+        drop(other);
+        assert!(segment.restart());
+        assert_eq!(*write(&mut segment, b"again"), *b"again");
+    }
+
+    #[test]
+    fn it_outlives_its_segment() {
+        let mut segment = Segment::new(5).unwrap();
+        let lent = write(&mut segment, b"bytes");
+        drop(segment);
+        assert_eq!(*lent, *b"bytes");
+    }
+
+    #[test]
+    fn there_may_be_no_memory() {
+        assert!(Segment::new(usize::MAX).is_none());
+        assert!(Segment::new(isize::MAX as usize - ALIGNMENT).is_none());
+    }
+
+    #[test]
+    #[should_panic(expected = "not written yet")]
+    fn what_was_not_written_is_not_lent() {
+        let mut segment = Segment::new(10).unwrap();
+        let _ = write(&mut segment, b"bytes");
+        let _ = segment.lend(3..6);
+    }
+
+    #[test]
+    #[should_panic(expected = "has an end")]
+    fn no_more_is_kept_than_there_is_room_for() {
+        Segment::new(10).unwrap().keep(11);
+    }
+}
