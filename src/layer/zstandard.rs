@@ -55,7 +55,6 @@ impl Zstd {
 
     /// Ready for frames, whatever became of those before.
     pub(super) fn begin(&mut self) {
-        self.blocks.take();
         self.state = State::Magic;
         self.failed = None;
     }

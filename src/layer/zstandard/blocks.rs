@@ -34,9 +34,9 @@ const RUN_MIN: usize = 2 << 20;
 /// A segment has room for so many of the least runs: what small frames leave of it is lost.
 const RUNS: usize = 2;
 
-/// Segments that are kept to be used again. More of them are in use only with readers that are
-/// far behind.
-const IDLE_MAX: usize = 4;
+/// Segments that are kept besides the current one, at least one. More of them are in use only
+/// with readers that are far behind.
+const OTHERS_MAX: usize = 5;
 
 /// What is known of a frame before it is decoded.
 #[derive(Clone, Copy)]
@@ -52,10 +52,8 @@ pub(super) struct Blocks {
     context: NonNull<zstd_sys::ZSTD_DCtx>,
     /// Where blocks go.
     current: Segment,
-    /// Where those before went that may be referred to.
-    previous: Option<Segment>,
-    /// Other segments, of which something may still be lent.
-    idle: Vec<Segment>,
+    /// Those before, of which something may still be lent. The frame may refer to the last one.
+    others: Vec<Segment>,
     /// What was taken ends here in the current segment.
     taken: usize,
     /// Where the run begins, once it has.
@@ -81,8 +79,7 @@ impl Blocks {
         Ok(Self {
             context,
             current,
-            previous: None,
-            idle: Vec::new(),
+            others: Vec::new(),
             taken: 0,
             run: None,
             wanted: 0,
@@ -139,25 +136,24 @@ impl Blocks {
         if SLACK + self.wanted <= self.current.room() {
             self.current.keep(SLACK);
         } else {
-            // The next run refers to what is in the current segment, no longer to what is here.
-            self.idle.extend(self.previous.take());
+            // The next run refers to the current segment alone.
             let next = self.unused()?;
-            self.previous = Some(mem::replace(&mut self.current, next));
-            if self.idle.len() > IDLE_MAX {
-                self.idle.remove(0);
+            self.others.push(mem::replace(&mut self.current, next));
+            if self.others.len() > OTHERS_MAX {
+                self.others.remove(0);
             }
         }
         self.taken = self.current.written();
         Ok(())
     }
 
-    /// A segment that nobody uses, with room for a run.
+    /// A segment with room for a run, of which nothing is lent.
     fn unused(&mut self) -> Result<Segment> {
         let len = self.run_max.max(RUNS * (RUN_MIN + BLOCK_MAX + 2 * SLACK));
         let fits = |segment: &mut Segment| segment.len() >= len && segment.restart();
         // The one that was used last may still be in the processor's cache.
-        if let Some(found) = self.idle.iter_mut().rposition(fits) {
-            return Ok(self.idle.remove(found));
+        if let Some(found) = self.others.iter_mut().rposition(fits) {
+            return Ok(self.others.remove(found));
         }
         Segment::new(len).ok_or_else(|| no_memory(len as u64))
     }
@@ -180,8 +176,8 @@ impl Blocks {
         // SAFETY: libzstd reads all of `input` and at most that, and writes to the beginning
         // of the segment's spare room, at most `room` bytes of it. It reads what it wrote
         // since `begin`, no further back than to where the run before this one began: that run
-        // is in this segment or in the previous one, which are not written to again before
-        // another one has taken their place.
+        // is in this segment or in the last of the others, which is neither dropped nor written
+        // to before this one has taken its place.
         let produced = unsafe {
             zstd_sys::ZSTD_decompressContinue(
                 self.context.as_ptr(),
@@ -215,8 +211,7 @@ impl Blocks {
 impl Blocks {
     /// How many bytes all segments have.
     pub(super) fn memory(&self) -> usize {
-        let segments = self.idle.iter().chain(&self.previous);
-        segments.map(Segment::len).sum::<usize>() + self.current.len()
+        self.current.len() + self.others.iter().map(Segment::len).sum::<usize>()
     }
 }
 

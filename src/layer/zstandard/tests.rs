@@ -77,7 +77,12 @@ fn decode_whole(input: &[u8], most: usize, kept: usize) -> Vec<u8> {
 /// Through runs and segments, whoever still reads what.
 #[test]
 fn blocks_refer_to_what_is_a_window_away() {
-    for (window_log, len) in [(17, 6 * MIB), (21, 14 * MIB), (22, 20 * MIB), (23, 30 * MIB)] {
+    for (window_log, len) in [
+        (17, 6 * MIB),
+        (21, 14 * MIB),
+        (22, 20 * MIB),
+        (23, 30 * MIB),
+    ] {
         let window = 1 << window_log;
         for period in [window, window - 1, window / 2 + 3] {
             let data = repeating(period, len);
@@ -122,6 +127,50 @@ fn few_segments_are_kept() {
     assert!(chunks.iter().all(|chunk| !chunk.is_empty()));
     let memory = zstd.blocks.memory();
     assert!(memory <= 6 * 5 * MIB, "{memory} bytes are kept");
+}
+
+/// However far a frame may refer back, it does not do so beyond its beginning.
+#[test]
+fn a_window_takes_no_more_memory_than_the_content() {
+    let mut stream = frame(&sample(5000), 17, true, true);
+    assert_eq!(
+        stream[4], 0x64,
+        "two bytes of size, and the size is the window"
+    );
+    // As others write it: 128 MiB, and the size besides.
+    stream[4] = 0x44;
+    stream.insert(5, (27 - 10) << 3);
+    let mut input = Input::new(&stream[..], Pool::new()).unwrap();
+    let mut zstd = Zstd::new(128 << 20).unwrap();
+    assert!(*zstd.fill(&mut input, None).unwrap() == sample(5000));
+    assert!(zstd.fill(&mut input, None).unwrap().is_empty());
+    assert!(zstd.blocks.memory() < 5 * MIB);
+}
+
+#[test]
+fn what_comes_before_damage_is_given_but_not_taken_for_what_comes_after() {
+    let (data, other) = (repeating(1000, 300_000), sample(100_000));
+    let mut stream = frame(&data, 17, true, true);
+    *stream.last_mut().unwrap() ^= 1;
+    let (output, error) = decode(&stream, usize::MAX, 0);
+    assert!(output == data);
+    let checksum = stream.len() as u64 - 4;
+    assert_eq!(error.unwrap().offset(), Some(checksum));
+
+    // As a decoder of parts does, which stops at the error, or before it was told.
+    let good = frame(&other, 17, false, true);
+    let pool = Pool::new();
+    let mut zstd = Zstd::new(128 << 20).unwrap();
+    for chunks in 1..=3 {
+        let mut input = Input::new(&stream[..], pool.clone()).unwrap();
+        for _ in 0..chunks {
+            let _ = zstd.fill(&mut input, None);
+        }
+        zstd.begin();
+        let mut input = Input::new(&good[..], pool.clone()).unwrap();
+        assert!(*zstd.fill(&mut input, None).unwrap() == other);
+        assert!(zstd.fill(&mut input, None).unwrap().is_empty());
+    }
 }
 
 /// What refers further back than its window is broken, and what becomes of it does not depend
@@ -169,14 +218,14 @@ fn spec() -> impl Strategy<Value = Spec> {
         1 => 2 * MIB - 200_000..2 * MIB + 400_000,
         1 => 4 * MIB - 300_000..5 * MIB,
     ];
-    (len, 10..24_u32, any::<bool>(), any::<bool>()).prop_map(
-        |(len, window_log, size, checksum)| Spec {
+    (len, 10..24_u32, any::<bool>(), any::<bool>()).prop_map(|(len, window_log, size, checksum)| {
+        Spec {
             len,
             window_log,
             size,
             checksum,
-        },
-    )
+        }
+    })
 }
 
 proptest! {
