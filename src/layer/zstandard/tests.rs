@@ -163,8 +163,9 @@ fn what_comes_before_damage_is_given_but_not_taken_for_what_comes_after() {
     let mut zstd = Zstd::new(128 << 20).unwrap();
     for chunks in 1..=3 {
         let mut input = Input::new(&stream[..], pool.clone()).unwrap();
-        for _ in 0..chunks {
-            let _ = zstd.fill(&mut input, None);
+        zstd.begin();
+        for number in 1..=chunks {
+            assert_eq!(zstd.fill(&mut input, None).is_err(), number == 3);
         }
         zstd.begin();
         let mut input = Input::new(&good[..], pool.clone()).unwrap();
