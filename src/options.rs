@@ -294,7 +294,8 @@ impl Options {
         self
     }
 
-    /// The largest zstd window in bytes, which is memory the decoder needs; default 128 MiB.
+    /// The largest zstd window in bytes, of which the decoder needs twice the memory; default
+    /// 128 MiB.
     pub fn max_window(mut self, bytes: u64) -> Self {
         self.max_window = bytes;
         self

@@ -96,7 +96,7 @@ pub(crate) struct Convert {
     #[arg(long, value_name = "N", default_value_t = 1 << 26)]
     pub max_entries: u64,
 
-    /// The largest zstd window, which is memory, to accept.
+    /// The largest zstd window to accept; it takes twice the memory.
     #[arg(long, value_name = "SIZE", default_value = "128MiB", value_parser = size)]
     pub max_window: u64,
 
