@@ -23,6 +23,8 @@ pub(super) struct Zstd {
     blocks: Blocks,
     max_window: u64,
     state: State,
+    /// What is left of the frame's contents, if their size was told.
+    left: Option<u64>,
     /// A frame began that is not to be skipped.
     began: bool,
     /// What the next chunk is, behind the bytes before it.
@@ -47,6 +49,7 @@ impl Zstd {
             blocks: Blocks::new()?,
             max_window: max_window.min(1 << LARGEST_WINDOW_LOG),
             state: State::Magic,
+            left: None,
             began: false,
             failed: None,
             part: Vec::new(),
@@ -64,7 +67,7 @@ impl Zstd {
         self.state == State::Magic && self.failed.is_none()
     }
 
-    /// The next bytes; none only where the input ends, verified to its last byte, or where a
+    /// The next bytes, with which it is over if they are an error; none only where the input ends, verified to its last byte, or where a
     /// seam is that is to be stopped at.
     pub(super) fn fill<R: Read>(
         &mut self,
@@ -118,8 +121,21 @@ impl Zstd {
                 self.blocks.decode(&self.part)
             }
         };
-        decoded.map_err(|code| damaged(get_error_name(code), start))?;
+        let bytes = decoded.map_err(|code| damaged(get_error_name(code), start))? as u64;
+        // libzstd does not look at it where the last block is empty.
+        let wrong = |what| {
+            damaged(
+                &format!("a frame has {what} bytes than its header says"),
+                start,
+            )
+        };
+        if let Some(left) = &mut self.left {
+            *left = left.checked_sub(bytes).ok_or_else(|| wrong("more"))?;
+        }
         if self.blocks.next_input() == 0 {
+            if self.left.is_some_and(|left| left > 0) {
+                return Err(wrong("fewer"));
+            }
             self.state = State::Magic;
         }
         Ok(())
@@ -174,12 +190,14 @@ impl Zstd {
             .at_offset(start));
         }
         self.blocks.begin(frame)?;
+        self.left = frame.content;
         let mut rest = &header.bytes[..header.length];
         while let Some((part, behind)) = rest.split_at_checked(self.blocks.next_input()) {
             let decoded = self.blocks.header(part);
             decoded.map_err(|code| damaged(get_error_name(code), start))?;
             rest = behind;
         }
+        debug_assert!(rest.is_empty(), "libzstd reads headers as we do");
         Ok(State::Frame)
     }
 }

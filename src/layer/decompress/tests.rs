@@ -406,6 +406,29 @@ fn lz4_is_known_behind_skippable_frames_too() {
     }
 }
 
+/// What a layer begins with is looked at in a full chunk, however small its first frames are.
+#[test]
+fn a_first_frame_may_be_small() {
+    let tar = TarBuilder::new().entry(b'0', b"BZh1", &sample(9000)).end();
+    let stream = |window_log| {
+        let frames = [&tar[..1], &tar[1..4], &tar[4..100], &tar[100..]];
+        frames
+            .map(|part| zstd(part, false, &[CParameter::WindowLog(window_log)]))
+            .concat()
+    };
+    for window_log in [10, 23, 27] {
+        assert!(decode(&stream(window_log)).unwrap() == tar);
+    }
+    let nested = gzip(&tar);
+    let nested =
+        [&nested[..1], &nested[1..]].map(|part| zstd(part, false, &[CParameter::WindowLog(27)]));
+    assert!(
+        error(&nested.concat())
+            .to_string()
+            .starts_with("gzip inside zstd")
+    );
+}
+
 #[test]
 fn damaged_zstd_is_refused() {
     let data = sample(700);

@@ -4,10 +4,11 @@
 //! are decoded to where they stay: chunks are lent from there, and the blocks behind refer to
 //! them there.
 //!
-//! A frame is decoded in runs, each without a gap and long enough to be the window of the next:
-//! of what is before a run libzstd sees the one run before it ("Buffer-less streaming
-//! decompression" in zstd.h). How long runs are depends on the frame alone, so that what a
-//! broken frame refers to does not depend on where it lies.
+//! A frame is decoded in runs, each of them without a gap. Of what is before a run libzstd sees
+//! the one run before it ("Buffer-less streaming decompression" in zstd.h): the first one may be
+//! short, since the next sees all that there is, the others are longer than the window. How long
+//! they are depends on the frame alone, so that what a broken frame refers to does not depend on
+//! where it lies.
 #![expect(
     unsafe_code,
     reason = "libzstd keeps pointers to what it decoded before"
@@ -28,15 +29,16 @@ pub(super) const BLOCK_MAX: usize = 128 << 10;
 /// Room behind a block that libzstd may write to, to be fast; twice its `WILDCOPY_OVERLENGTH`.
 const SLACK: usize = 64;
 
-/// A run is at least so long, besides its last block.
-const RUN_MIN: usize = 2 << 20;
+/// The room of a frame's first run, and the least of any other.
+const RUN_MIN: usize = (2 << 20) + BLOCK_MAX + SLACK;
 
-/// A segment has room for so many of the least runs: what small frames leave of it is lost.
+/// A segment has room for so many of the least runs, so that small frames leave little of it
+/// unused, and so that the first chunk of all is full.
 const RUNS: usize = 2;
 
-/// Segments that are kept besides the current one, at least one. More of them are in use only
-/// with readers that are far behind.
-const OTHERS_MAX: usize = 5;
+/// Segments of so many bytes are kept to be used again; one, however large. More of them are in
+/// use with readers that are far behind.
+const KEPT_MAX: usize = 18 << 20;
 
 /// What is known of a frame before it is decoded.
 #[derive(Clone, Copy)]
@@ -58,12 +60,12 @@ pub(super) struct Blocks {
     taken: usize,
     /// Where the run begins, once it has.
     run: Option<usize>,
-    /// The room that a run needs that has not begun.
-    wanted: usize,
-    /// The most bytes of a run, with the room that libzstd needs.
-    run_max: usize,
-    /// The most bytes of a block, likewise.
-    block_max: usize,
+    /// The room of the run, or of the next one if none has begun.
+    run_room: usize,
+    /// The room of every run behind the frame's first.
+    next_room: usize,
+    /// The room that libzstd needs for any block of the frame.
+    block_room: usize,
 }
 
 // SAFETY: the context belongs to this alone, and libzstd does not mind which thread uses it.
@@ -76,33 +78,30 @@ impl Blocks {
         let (Some(context), Some(current)) = (context, Segment::new(0)) else {
             return Err(Error::limit("no memory for the zstd decoder"));
         };
+        // SAFETY: the context is one.
+        unsafe { zstd_sys::ZSTD_decompressBegin(context.as_ptr()) };
         Ok(Self {
             context,
             current,
             others: Vec::new(),
             taken: 0,
             run: None,
-            wanted: 0,
-            run_max: 0,
-            block_max: 0,
+            run_room: 0,
+            next_room: 0,
+            block_room: 0,
         })
     }
 
     /// Ready for the header of this frame, whatever became of the one before.
     pub(super) fn begin(&mut self, frame: Frame) -> Result<()> {
-        // No further back than to the beginning.
-        let window = frame.content.unwrap_or(u64::MAX).min(frame.window);
-        let run = usize::try_from(window).ok().and_then(|window| {
-            let run = window.max(RUN_MIN).checked_add(BLOCK_MAX + SLACK)?;
-            Some((run, frame.window.min(BLOCK_MAX as u64) as usize + SLACK))
-        });
-        let Some((run_max, block_max)) = run else {
-            return Err(no_memory(frame.window));
-        };
-        (self.run_max, self.block_max) = (run_max, block_max);
-        let content = frame.content.and_then(|len| usize::try_from(len).ok());
-        let all = content.and_then(|len| len.checked_add(block_max));
-        self.wanted = all.map_or(run_max, |all| all.min(run_max));
+        let content = frame.content.unwrap_or(u64::MAX);
+        // It refers no further back than to its beginning.
+        let window = usize::try_from(frame.window.min(content)).ok();
+        let next = window.and_then(|window| window.checked_add(BLOCK_MAX + SLACK));
+        self.next_room = next.ok_or_else(|| no_memory(frame.window))?.max(RUN_MIN);
+        self.block_room = frame.window.min(BLOCK_MAX as u64) as usize + SLACK;
+        let whole = content.saturating_add(self.block_room as u64);
+        self.run_room = whole.min(RUN_MIN as u64) as usize;
         self.run = None;
         // SAFETY: the context is one.
         unsafe { zstd_sys::ZSTD_decompressBegin(self.context.as_ptr()) };
@@ -118,28 +117,26 @@ impl Blocks {
     /// Whether there is room for a block behind what was not taken yet.
     pub(super) fn has_room(&self) -> bool {
         match self.run {
-            None => self.wanted <= self.current.room(),
-            Some(start) => {
-                let len = self.current.written() - start;
-                len + self.block_max <= self.run_max && self.block_max <= self.current.room()
-            }
+            None => self.run_room <= self.current.room(),
+            Some(start) => self.current.written() - start + self.block_room <= self.run_room,
         }
     }
 
-    /// Makes room for a run, when everything was taken.
+    /// Makes room for a run, once there is none for a block and everything was taken.
     pub(super) fn make_room(&mut self) -> Result<()> {
-        debug_assert_eq!(self.pending(), 0);
+        assert_eq!(self.pending(), 0, "what was decoded has to be taken");
+        debug_assert!(!self.has_room());
         if self.run.take().is_some() {
-            self.wanted = self.run_max;
+            self.run_room = self.next_room;
         }
         // A run behind another one without a gap would be the same run to libzstd.
-        if SLACK + self.wanted <= self.current.room() {
+        if SLACK + self.run_room <= self.current.room() {
             self.current.keep(SLACK);
         } else {
             // The next run refers to the current segment alone.
             let next = self.unused()?;
             self.others.push(mem::replace(&mut self.current, next));
-            if self.others.len() > OTHERS_MAX {
+            while self.others.len() > 1 && self.kept() > KEPT_MAX {
                 self.others.remove(0);
             }
         }
@@ -149,7 +146,7 @@ impl Blocks {
 
     /// A segment with room for a run, of which nothing is lent.
     fn unused(&mut self) -> Result<Segment> {
-        let len = self.run_max.max(RUNS * (RUN_MIN + BLOCK_MAX + 2 * SLACK));
+        let len = self.run_room.max(RUNS * (RUN_MIN + SLACK));
         let fits = |segment: &mut Segment| segment.len() >= len && segment.restart();
         // The one that was used last may still be in the processor's cache.
         if let Some(found) = self.others.iter_mut().rposition(fits) {
@@ -158,20 +155,27 @@ impl Blocks {
         Segment::new(len).ok_or_else(|| no_memory(len as u64))
     }
 
+    /// How many bytes the segments have that may be used again.
+    fn kept(&self) -> usize {
+        self.others.iter().map(Segment::len).sum()
+    }
+
     /// Takes the next part of a frame's header, which is read in two, each of
     /// [`next_input`](Self::next_input) bytes.
     pub(super) fn header(&mut self, input: &[u8]) -> std::result::Result<(), ErrorCode> {
-        self.go_on(input, 0)
+        self.go_on(input, 0).map(drop)
     }
 
     /// Decodes the next part of a frame, of [`next_input`](Self::next_input) bytes: the header
-    /// of a block, or a block. Needs room.
-    pub(super) fn decode(&mut self, input: &[u8]) -> std::result::Result<(), ErrorCode> {
+    /// of a block, or a block. Needs room. Says how many bytes it gave.
+    pub(super) fn decode(&mut self, input: &[u8]) -> std::result::Result<usize, ErrorCode> {
         self.run.get_or_insert(self.current.written());
-        self.go_on(input, self.block_max)
+        self.go_on(input, self.block_room)
     }
 
-    fn go_on(&mut self, input: &[u8], room: usize) -> std::result::Result<(), ErrorCode> {
+    fn go_on(&mut self, input: &[u8], room: usize) -> std::result::Result<usize, ErrorCode> {
+        // So it would be after an error, when libzstd expects nothing and looks all the same.
+        assert!(!input.is_empty(), "there is no frame to go on with");
         let spare = self.current.spare();
         // SAFETY: libzstd reads all of `input` and at most that, and writes to the beginning
         // of the segment's spare room, at most `room` bytes of it. It reads what it wrote
@@ -192,7 +196,7 @@ impl Blocks {
             return Err(produced);
         }
         self.current.keep(produced);
-        Ok(())
+        Ok(produced)
     }
 
     /// How many bytes were decoded and not taken.
@@ -211,7 +215,7 @@ impl Blocks {
 impl Blocks {
     /// How many bytes all segments have.
     pub(super) fn memory(&self) -> usize {
-        self.current.len() + self.others.iter().map(Segment::len).sum::<usize>()
+        self.current.len() + self.kept()
     }
 }
 
