@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::segment::Lent;
 
-/// The most bytes of a chunk, and those of every buffer: a multiple of the tar block and of the file system block, small
+/// The most bytes of a chunk: a multiple of the tar block and of the file system block, small
 /// enough that a stage's working set stays in the second-level cache.
 pub(crate) const CHUNK_SIZE: usize = 256 * 1024;
 

@@ -5,8 +5,7 @@
 //! in the bytes. It may be an accident: what was made of a part counts only if decoding in
 //! order arrives at its beginning, and if it ends where the next part begins. What does not
 //! count is decoded in its turn, as is everything that is damaged. So the bytes, and whether an
-//! input is refused, depend neither on what was found nor on the number of threads; of zstd, how
-//! much comes before an error does.
+//! input is refused, depend neither on what was found nor on the number of threads.
 
 use std::collections::VecDeque;
 use std::io::Read;

@@ -1,7 +1,10 @@
-//! What the tests of this module share: tars built block by block, and input in pieces.
+//! What the tests of this module share: tars built block by block, frames of zstd, and
+//! input in pieces.
 
 use std::collections::VecDeque;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
+
+use zstd::stream::raw::CParameter;
 
 use super::entry::{ChunkSource, Entries, Entry, Piece, Reading};
 use super::header::BLOCK_SIZE;
@@ -204,4 +207,19 @@ pub(super) fn sample(len: usize) -> Vec<u8> {
     }
     bytes.truncate(len);
     bytes
+}
+
+/// One frame of zstd: `size` is whether its header tells the content's.
+pub(super) fn zstd_frame(data: &[u8], size: bool, parameters: &[CParameter]) -> Vec<u8> {
+    let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+    for parameter in parameters {
+        encoder.set_parameter(*parameter).unwrap();
+    }
+    if size {
+        encoder
+            .set_pledged_src_size(Some(data.len() as u64))
+            .unwrap();
+    }
+    encoder.write_all(data).unwrap();
+    encoder.finish().unwrap()
 }

@@ -67,8 +67,8 @@ impl Zstd {
         self.state == State::Magic && self.failed.is_none()
     }
 
-    /// The next bytes, with which it is over if they are an error; none only where the input ends, verified to its last byte, or where a
-    /// seam is that is to be stopped at.
+    /// The next bytes; none only where the input ends, verified to its last byte, or where a
+    /// seam is that is to be stopped at. After an error it has to `begin` again.
     pub(super) fn fill<R: Read>(
         &mut self,
         input: &mut Input<R>,
@@ -124,10 +124,8 @@ impl Zstd {
         let bytes = decoded.map_err(|code| damaged(get_error_name(code), start))? as u64;
         // libzstd does not look at it where the last block is empty.
         let wrong = |what| {
-            damaged(
-                &format!("a frame has {what} bytes than its header says"),
-                start,
-            )
+            let what = format!("a frame has {what} bytes than its header says");
+            damaged(&what, start)
         };
         if let Some(left) = &mut self.left {
             *left = left.checked_sub(bytes).ok_or_else(|| wrong("more"))?;

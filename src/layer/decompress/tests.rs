@@ -5,7 +5,7 @@ use flate2::{Crc, GzBuilder};
 use proptest::prelude::*;
 use zstd::stream::raw::CParameter;
 
-use super::super::testing::{Dribble, TarBuilder, sample};
+use super::super::testing::{Dribble, TarBuilder, sample, zstd_frame as zstd};
 use super::*;
 use crate::chunk::CHUNK_SIZE;
 
@@ -95,21 +95,6 @@ fn gzip_with_all_fields(data: &[u8]) -> Vec<u8> {
     let crc = (crc.sum() as u16).to_le_bytes();
     member.splice(header..header, crc);
     member
-}
-
-/// One frame: `size` is whether its header tells the content's.
-fn zstd(data: &[u8], size: bool, parameters: &[CParameter]) -> Vec<u8> {
-    let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
-    for parameter in parameters {
-        encoder.set_parameter(*parameter).unwrap();
-    }
-    if size {
-        encoder
-            .set_pledged_src_size(Some(data.len() as u64))
-            .unwrap();
-    }
-    encoder.write_all(data).unwrap();
-    encoder.finish().unwrap()
 }
 
 const CHECKED: [CParameter; 1] = [CParameter::ChecksumFlag(true)];

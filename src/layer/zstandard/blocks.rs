@@ -78,7 +78,7 @@ impl Blocks {
         let (Some(context), Some(current)) = (context, Segment::new(0)) else {
             return Err(Error::limit("no memory for the zstd decoder"));
         };
-        // SAFETY: the context is one.
+        // SAFETY: the context is one. What it expects next is set only here.
         unsafe { zstd_sys::ZSTD_decompressBegin(context.as_ptr()) };
         Ok(Self {
             context,
