@@ -30,7 +30,7 @@ pub(super) const BLOCK_MAX: usize = 128 << 10;
 const SLACK: usize = 64;
 
 /// The room of a frame's first run, and the least of any other.
-const RUN_MIN: usize = (2 << 20) + BLOCK_MAX + SLACK;
+const RUN_MIN: usize = (1 << 20) + BLOCK_MAX + SLACK;
 
 /// A segment has room for so many of the least runs, so that small frames leave little of it
 /// unused, and so that the first chunk of all is full.
@@ -38,7 +38,7 @@ const RUNS: usize = 2;
 
 /// Segments of so many bytes are kept to be used again; one, however large. More of them are in
 /// use with readers that are far behind.
-const KEPT_MAX: usize = 18 << 20;
+const KEPT_MAX: usize = 9 << 20;
 
 /// What is known of a frame before it is decoded.
 #[derive(Clone, Copy)]
