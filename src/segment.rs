@@ -4,14 +4,16 @@
     reason = "no slice can be lent while the same memory is written behind it"
 )]
 
-use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ops::{Deref, Range};
 use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::Arc;
 
-/// A segment begins at a multiple of this in memory, of the processor's cache line.
-const ALIGNMENT: usize = 64;
+use memmap2::{MmapMut, MmapOptions};
+
+/// Memory is asked for in pages of this size, as far as a segment fills them: a page of 4 KiB
+/// costs microseconds when it is first written to.
+const HUGE_PAGE: usize = 2 << 20;
 
 /// Bytes that are written from the first to the last. What was written may be lent, and does not
 /// change while anybody has it.
@@ -104,11 +106,10 @@ impl Deref for Lent {
 }
 
 struct Memory {
-    /// Where it begins, aligned within what was allocated.
+    /// Where it begins, aligned within what is mapped.
     start: NonNull<u8>,
     len: usize,
-    allocated: NonNull<u8>,
-    layout: Layout,
+    _map: MmapMut,
 }
 
 // SAFETY: it is memory and where it lies; who may read and write it, `Segment` and `Lent` see to.
@@ -117,27 +118,29 @@ unsafe impl Send for Memory {}
 unsafe impl Sync for Memory {}
 
 impl Memory {
-    /// Aligned here, since the allocator would have to write the zeros of what it aligns.
     fn new(len: usize) -> Option<Self> {
-        let layout = Layout::array::<u8>(len.checked_add(ALIGNMENT)?).ok()?;
-        // SAFETY: the layout is of at least ALIGNMENT bytes.
-        let allocated = NonNull::new(unsafe { alloc_zeroed(layout) })?;
-        // Aligning is never an error, at worst it is not done.
-        let offset = allocated.align_offset(ALIGNMENT).min(ALIGNMENT);
+        // Mappings begin with a page, which is aligned enough where no huge page fits in.
+        let huge = len / HUGE_PAGE * HUGE_PAGE;
+        let spare = if huge > 0 { HUGE_PAGE } else { 0 };
+        let mut map = MmapOptions::new()
+            .len(len.checked_add(spare)?)
+            .map_anon()
+            .ok()?;
+        let offset = match huge {
+            0 => 0,
+            // Aligning is never an error, at worst it is not done.
+            _ => map.as_ptr().align_offset(HUGE_PAGE).min(spare),
+        };
+        #[cfg(target_os = "linux")]
+        if huge > 0 {
+            // Where there are none, it is as well without.
+            let _ = map.advise_range(memmap2::Advice::HugePage, offset, huge);
+        }
         Some(Self {
-            // SAFETY: with that offset, `len` bytes are within the allocation.
-            start: unsafe { allocated.add(offset) },
+            start: NonNull::from(&mut map[offset..][..len]).cast(),
             len,
-            allocated,
-            layout,
+            _map: map,
         })
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        // SAFETY: it was allocated with this layout, and nobody has it any more.
-        unsafe { dealloc(self.allocated.as_ptr(), self.layout) }
     }
 }
 
@@ -159,7 +162,7 @@ mod tests {
     #[test]
     fn what_is_lent_stays_while_more_is_written() {
         let mut segment = Segment::new(10).unwrap();
-        assert_eq!(segment.spare().cast::<u8>() as usize % ALIGNMENT, 0);
+        assert_eq!(segment.spare().cast::<u8>() as usize % 64, 0);
         let first = write(&mut segment, b"first");
         let reader = std::thread::spawn(move || first.to_vec());
         let other = write(&mut segment, b"other");
@@ -184,7 +187,7 @@ mod tests {
     #[test]
     fn there_may_be_no_memory() {
         assert!(Segment::new(usize::MAX).is_none());
-        assert!(Segment::new(isize::MAX as usize - ALIGNMENT).is_none());
+        assert!(Segment::new(isize::MAX as usize).is_none());
     }
 
     #[test]

@@ -6,9 +6,10 @@
 //!
 //! A frame is decoded in runs, each of them without a gap. Of what is before a run libzstd sees
 //! the one run before it ("Buffer-less streaming decompression" in zstd.h): the first one may be
-//! short, since the next sees all that there is, the others are longer than the window. How long
-//! they are depends on the frame alone, so that what a broken frame refers to does not depend on
-//! where it lies.
+//! short, since the next sees all that there is, the others are longer than the window. What a
+//! run takes from the one before it takes longer: those of a long frame are long. How long they
+//! are depends on the frame alone, so that what a broken frame refers to does not depend on where
+//! it lies.
 #![expect(
     unsafe_code,
     reason = "libzstd keeps pointers to what it decoded before"
@@ -31,6 +32,9 @@ const SLACK: usize = 64;
 
 /// The room of a frame's first run, and the least of any other.
 const RUN_MIN: usize = (1 << 20) + BLOCK_MAX + SLACK;
+
+/// The least room of a run that begins behind so many bytes of its frame.
+const LONG_RUN_MIN: usize = 16 << 20;
 
 /// A segment has room for so many of the least runs, so that small frames leave little of it
 /// unused, and so that the first chunk of all is full.
@@ -62,8 +66,10 @@ pub(super) struct Blocks {
     run: Option<usize>,
     /// The room of the run, or of the next one if none has begun.
     run_room: usize,
-    /// The room of every run behind the frame's first.
+    /// The least room of every run behind the frame's first.
     next_room: usize,
+    /// How many bytes of the frame are in the runs before.
+    before: usize,
     /// The room that libzstd needs for any block of the frame.
     block_room: usize,
 }
@@ -88,6 +94,7 @@ impl Blocks {
             run: None,
             run_room: 0,
             next_room: 0,
+            before: 0,
             block_room: 0,
         })
     }
@@ -102,7 +109,7 @@ impl Blocks {
         self.block_room = frame.window.min(BLOCK_MAX as u64) as usize + SLACK;
         let whole = content.saturating_add(self.block_room as u64);
         self.run_room = whole.min(RUN_MIN as u64) as usize;
-        self.run = None;
+        (self.run, self.before) = (None, 0);
         // SAFETY: the context is one.
         unsafe { zstd_sys::ZSTD_decompressBegin(self.context.as_ptr()) };
         Ok(())
@@ -126,8 +133,12 @@ impl Blocks {
     pub(super) fn make_room(&mut self) -> Result<()> {
         assert_eq!(self.pending(), 0, "what was decoded has to be taken");
         debug_assert!(!self.has_room());
-        if self.run.take().is_some() {
-            self.run_room = self.next_room;
+        if let Some(start) = self.run.take() {
+            self.before = self.before.saturating_add(self.current.written() - start);
+            self.run_room = match self.before {
+                ..LONG_RUN_MIN => self.next_room,
+                _ => self.next_room.max(LONG_RUN_MIN),
+            };
         }
         // A run behind another one without a gap would be the same run to libzstd.
         if SLACK + self.run_room <= self.current.room() {
