@@ -64,11 +64,12 @@ impl<'t> DirPart<'t> {
         parts
     }
 
-    fn make(inos: &[Ino], lay_out: impl Fn(Ino) -> Directory<'t>) -> Self {
+    /// Makes the blocks in a buffer that is empty.
+    fn make(inos: &[Ino], mut blocks: Vec<u8>, lay_out: impl Fn(Ino) -> Directory<'t>) -> Self {
         let dirs: Vec<_> = inos.iter().map(|ino| (*ino, lay_out(*ino))).collect();
         let small = || dirs.iter().filter(|(_, dir)| !is_large(dir));
         let count: u64 = small().map(|(_, dir)| dir.blocks()).sum();
-        let mut blocks = vec![0; count as usize * BLOCK_SIZE];
+        blocks.resize(count as usize * BLOCK_SIZE, 0);
         let numbers = small()
             .flat_map(|(_, dir)| (0..dir.blocks() as usize).map(move |number| (dir, number)));
         for ((dir, number), block) in numbers.zip(blocks.chunks_exact_mut(BLOCK_SIZE)) {
@@ -174,8 +175,11 @@ impl<S: BlockSink> Writer<S> {
         };
         parts::make_and_write(
             &DirPart::divide(tree, &all),
-            |inos| Ok(DirPart::make(inos, lay_out)),
-            |part| part.write(area, &mut place),
+            |inos, buffer| Ok(DirPart::make(inos, buffer, lay_out)),
+            |part| {
+                part.write(area, &mut place)?;
+                Ok(part.blocks)
+            },
         )?;
         for (ino, blocks) in extra {
             tree.node_mut(ino).blocks = blocks;
@@ -265,7 +269,7 @@ mod tests {
             Directory::plain(2, 2, vec![entry; per_block * blocks - 1])
         };
         let inos: Vec<_> = (20..27).map(Ino::numbered).collect();
-        let part = DirPart::make(&inos, lay_out);
+        let part = DirPart::make(&inos, Vec::new(), lay_out);
         let mut area = Area::new(Notes::default(), 1, 1 << 20);
         let place = |_: &mut Area<Notes>, ino: Ino, dir: &Directory<'_>| {
             let (blocks, start) = dirs[ino.get() as usize - 20];

@@ -1,5 +1,7 @@
 //! Blocks that are made in parallel, in parts, and what writes them one after the other.
 
+use std::sync::{Mutex, PoisonError};
+
 use rayon::prelude::*;
 
 use super::writer::BlockSink;
@@ -17,25 +19,36 @@ pub(super) fn write<P: Sync>(
     parts: &[P],
     make: impl Fn(&P, &mut Vec<u8>) -> Result<u64> + Sync,
 ) -> Result<()> {
-    let make = |part: &P| {
-        let mut blocks = Vec::new();
+    let make = |part: &P, mut blocks| {
         let start = make(part, &mut blocks)?;
         Ok((start, blocks))
     };
-    make_and_write(parts, make, |(start, blocks)| sink.write(start, &blocks))
+    make_and_write(parts, make, |(start, blocks)| {
+        sink.write(start, &blocks)?;
+        Ok(blocks)
+    })
 }
 
 /// Makes parts, in parallel, and writes them in order, a batch of them while the next one is
 /// made.
+///
+/// `make` is given an empty buffer, which `write` gives back.
 pub(super) fn make_and_write<P: Sync, M: Send>(
     parts: &[P],
-    make: impl Fn(&P) -> Result<M> + Sync,
-    mut write: impl FnMut(M) -> Result<()> + Send,
+    make: impl Fn(&P, Vec<u8>) -> Result<M> + Sync,
+    mut write: impl FnMut(M) -> Result<Vec<u8>> + Send,
 ) -> Result<()> {
     // More would only take memory.
     let at_a_time = 2 * rayon::current_num_threads();
-    let make = |batch: &[P]| batch.par_iter().map(&make).collect::<Vec<_>>();
-    let mut write = |made: Vec<Result<M>>| made.into_iter().try_for_each(|made| write(made?));
+    let buffers = Buffers::default();
+    let make = |part: &P| make(part, buffers.get());
+    let make = |batch: &[P]| batch.par_iter().map(make).collect::<Vec<_>>();
+    let mut write = |made: Vec<Result<M>>| {
+        made.into_iter().try_for_each(|made| {
+            buffers.put(write(made?)?);
+            Ok(())
+        })
+    };
     let mut last = None;
     for batch in parts.chunks(at_a_time) {
         let (made, written) = match last.take() {
@@ -46,6 +59,25 @@ pub(super) fn make_and_write<P: Sync, M: Send>(
         last = Some(made);
     }
     last.map_or(Ok(()), write)
+}
+
+/// Buffers to be used again: to zero one takes less time than the faults of a new one.
+#[derive(Default)]
+struct Buffers(Mutex<Vec<Vec<u8>>>);
+
+impl Buffers {
+    fn get(&self) -> Vec<u8> {
+        self.unused().pop().unwrap_or_default()
+    }
+
+    fn put(&self, mut buffer: Vec<u8>) {
+        buffer.clear();
+        self.unused().push(buffer);
+    }
+
+    fn unused(&self) -> std::sync::MutexGuard<'_, Vec<Vec<u8>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[cfg(test)]
@@ -63,16 +95,21 @@ mod tests {
         let result = pool.unwrap().install(|| {
             make_and_write(
                 &parts,
-                |part| match *part < made_until {
-                    true => Ok(*part),
-                    false => Err(failed("make", *part)),
+                |part, mut buffer| {
+                    assert!(buffer.is_empty());
+                    buffer.push(*part as u8);
+                    match *part < made_until {
+                        true => Ok((*part, buffer)),
+                        false => Err(failed("make", *part)),
+                    }
                 },
-                |part| {
+                |(part, buffer)| {
+                    assert_eq!(buffer, [part as u8]);
                     if part >= written_until {
                         return Err(failed("write", part));
                     }
                     written.push(part);
-                    Ok(())
+                    Ok(buffer)
                 },
             )
         });
