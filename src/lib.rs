@@ -9,6 +9,7 @@ mod identity;
 mod inspect;
 mod layer;
 mod lower;
+mod memory;
 mod options;
 mod scratch;
 mod segment;
