@@ -1,11 +1,9 @@
 //! The buffers that a layer travels in, from stage to stage without being copied.
 
-use std::alloc::{Layout, handle_alloc_error};
 use std::fmt;
 use std::ops::{Deref, DerefMut, Range};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::memory::Piece;
 use crate::segment::Lent;
 
 /// The most bytes of a chunk: a multiple of the tar block and of the file system block, small
@@ -16,22 +14,13 @@ pub(crate) const CHUNK_SIZE: usize = 256 * 1024;
 /// before: then it decodes each chunk as if they lay one behind the other.
 pub(crate) const WINDOW: usize = inflate::WINDOW;
 
-/// The bytes of a buffer, a multiple of a line of the processor's cache, and they begin with
-/// one: the kernel fills them with `rep movsb`, which takes a third longer where malloc puts
-/// them, 16 bytes behind a page.
-const BUFFER_SIZE: usize = WINDOW + CHUNK_SIZE;
-const _: () = assert!(BUFFER_SIZE.is_multiple_of(64));
+/// Chunks begin at a multiple of this in memory: the kernel fills them with `rep movsb`, which
+/// takes a third longer where malloc puts them, 16 bytes behind a page.
+const ALIGNMENT: usize = 64;
 
 /// Recycles buffers of a chunk behind a window between the stages. A clone shares the buffers.
 #[derive(Clone, Default)]
-pub(crate) struct Pool(Arc<Mutex<Unused>>);
-
-#[derive(Default)]
-struct Unused {
-    again: Vec<Piece>,
-    /// Of the memory that was asked for last.
-    never: Vec<Piece>,
-}
+pub(crate) struct Pool(Arc<Mutex<Vec<Box<[u8]>>>>);
 
 impl Pool {
     pub(crate) fn new() -> Self {
@@ -40,18 +29,14 @@ impl Pool {
 
     /// A recycled buffer, whose old contents are still there, or a new one.
     pub(crate) fn get(&self) -> ChunkMut {
-        let mut unused = self.unused();
-        if unused.again.is_empty() && unused.never.is_empty() {
-            unused.never = Piece::several(BUFFER_SIZE);
-        }
-        let recycled = unused.again.pop();
-        let bytes = recycled.or_else(|| unused.never.pop());
-        if bytes.is_none() {
-            // As wherever else there is no memory.
-            handle_alloc_error(Layout::new::<[u8; BUFFER_SIZE]>());
-        }
+        let recycled = self.buffers().pop();
+        let bytes = recycled
+            .unwrap_or_else(|| vec![0; ALIGNMENT - 1 + WINDOW + CHUNK_SIZE].into_boxed_slice());
+        // Aligning is never an error, at worst it is not done.
+        let start = bytes.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT - 1);
         ChunkMut(Buffer {
             bytes,
+            start,
             pool: self.clone(),
         })
     }
@@ -59,36 +44,37 @@ impl Pool {
     /// How many buffers wait to be used again.
     #[cfg(test)]
     pub(crate) fn idle(&self) -> usize {
-        self.unused().again.len()
+        self.buffers().len()
     }
 
-    /// A panic elsewhere cannot leave the lists in a bad state: poison is ignored.
-    fn unused(&self) -> MutexGuard<'_, Unused> {
+    /// A panic elsewhere cannot leave the list in a bad state: poison is ignored.
+    fn buffers(&self) -> std::sync::MutexGuard<'_, Vec<Box<[u8]>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Returns its bytes to the pool when dropped.
 struct Buffer {
-    /// There until then.
-    bytes: Option<Piece>,
+    bytes: Box<[u8]>,
+    /// Where the window begins, with the chunk behind it.
+    start: usize,
     pool: Pool,
 }
 
 impl Buffer {
-    /// The window, with the chunk behind it.
     fn used(&self) -> &[u8] {
-        self.bytes.as_deref().unwrap_or_default()
+        &self.bytes[self.start..][..WINDOW + CHUNK_SIZE]
     }
 
     fn used_mut(&mut self) -> &mut [u8] {
-        self.bytes.as_deref_mut().unwrap_or_default()
+        &mut self.bytes[self.start..][..WINDOW + CHUNK_SIZE]
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        self.pool.unused().again.extend(self.bytes.take());
+        let bytes = std::mem::take(&mut self.bytes);
+        self.pool.buffers().push(bytes);
     }
 }
 

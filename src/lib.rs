@@ -9,7 +9,6 @@ mod identity;
 mod inspect;
 mod layer;
 mod lower;
-mod memory;
 mod options;
 mod scratch;
 mod segment;

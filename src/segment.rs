@@ -5,11 +5,15 @@
 )]
 
 use std::ops::{Deref, Range};
-use std::ptr;
+use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::Arc;
 
-use crate::memory::Memory;
+use memmap2::{MmapMut, MmapOptions};
+
+/// Memory is asked for in pages of this size, as far as a segment fills them: a page of 4 KiB
+/// costs microseconds when it is first written to.
+const HUGE_PAGE: usize = 2 << 20;
 
 /// Bytes that are written from the first to the last. What was written may be lent, and does not
 /// change while anybody has it.
@@ -28,7 +32,7 @@ impl Segment {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.memory.len()
+        self.memory.len
     }
 
     pub(crate) fn written(&self) -> usize {
@@ -37,14 +41,14 @@ impl Segment {
 
     /// How many bytes are left to be written.
     pub(crate) fn room(&self) -> usize {
-        self.memory.len() - self.written
+        self.memory.len - self.written
     }
 
     /// What is left to be written, of which nothing is lent: whoever has the segment may write
     /// there, until [`keep`](Self::keep). It may also read everything, while it has the segment.
     pub(crate) fn spare(&mut self) -> *mut [u8] {
         // SAFETY: it is at most the end of the memory.
-        let start = unsafe { self.memory.start().add(self.written) };
+        let start = unsafe { self.memory.start.add(self.written) };
         ptr::slice_from_raw_parts_mut(start.as_ptr(), self.room())
     }
 
@@ -97,7 +101,46 @@ impl Deref for Lent {
         // before anything else. They are before what its segment has written, where nobody
         // writes: a segment gives out what is behind for that, and begins anew only when
         // nothing of the memory is lent.
-        unsafe { slice::from_raw_parts(self.memory.start().add(start).as_ptr(), end - start) }
+        unsafe { slice::from_raw_parts(self.memory.start.add(start).as_ptr(), end - start) }
+    }
+}
+
+struct Memory {
+    /// Where it begins, aligned within what is mapped.
+    start: NonNull<u8>,
+    len: usize,
+    _map: MmapMut,
+}
+
+// SAFETY: it is memory and where it lies; who may read and write it, `Segment` and `Lent` see to.
+unsafe impl Send for Memory {}
+// SAFETY: see above.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    fn new(len: usize) -> Option<Self> {
+        // Mappings begin with a page, which is aligned enough where no huge page fits in.
+        let huge = len / HUGE_PAGE * HUGE_PAGE;
+        let spare = if huge > 0 { HUGE_PAGE } else { 0 };
+        let mut map = MmapOptions::new()
+            .len(len.checked_add(spare)?)
+            .map_anon()
+            .ok()?;
+        let offset = match huge {
+            0 => 0,
+            // Aligning is never an error, at worst it is not done.
+            _ => map.as_ptr().align_offset(HUGE_PAGE).min(spare),
+        };
+        #[cfg(target_os = "linux")]
+        if huge > 0 {
+            // Where there are none, it is as well without.
+            let _ = map.advise_range(memmap2::Advice::HugePage, offset, huge);
+        }
+        Some(Self {
+            start: NonNull::from(&mut map[offset..][..len]).cast(),
+            len,
+            _map: map,
+        })
     }
 }
 
