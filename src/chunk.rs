@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::aligned::Aligned;
 use crate::segment::Lent;
 
 /// The most bytes of a chunk: a multiple of the tar block and of the file system block, small
@@ -14,13 +15,9 @@ pub(crate) const CHUNK_SIZE: usize = 256 * 1024;
 /// before: then it decodes each chunk as if they lay one behind the other.
 pub(crate) const WINDOW: usize = inflate::WINDOW;
 
-/// Chunks begin at a multiple of this in memory: the kernel fills them with `rep movsb`, which
-/// takes a third longer where malloc puts them, 16 bytes behind a page.
-const ALIGNMENT: usize = 64;
-
 /// Recycles buffers of a chunk behind a window between the stages. A clone shares the buffers.
 #[derive(Clone, Default)]
-pub(crate) struct Pool(Arc<Mutex<Vec<Box<[u8]>>>>);
+pub(crate) struct Pool(Arc<Mutex<Vec<Aligned>>>);
 
 impl Pool {
     pub(crate) fn new() -> Self {
@@ -30,13 +27,8 @@ impl Pool {
     /// A recycled buffer, whose old contents are still there, or a new one.
     pub(crate) fn get(&self) -> ChunkMut {
         let recycled = self.buffers().pop();
-        let bytes = recycled
-            .unwrap_or_else(|| vec![0; ALIGNMENT - 1 + WINDOW + CHUNK_SIZE].into_boxed_slice());
-        // Aligning is never an error, at worst it is not done.
-        let start = bytes.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT - 1);
         ChunkMut(Buffer {
-            bytes,
-            start,
+            bytes: recycled.unwrap_or_else(|| Aligned::zeroed(WINDOW + CHUNK_SIZE)),
             pool: self.clone(),
         })
     }
@@ -48,27 +40,16 @@ impl Pool {
     }
 
     /// A panic elsewhere cannot leave the list in a bad state: poison is ignored.
-    fn buffers(&self) -> std::sync::MutexGuard<'_, Vec<Box<[u8]>>> {
+    fn buffers(&self) -> std::sync::MutexGuard<'_, Vec<Aligned>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Returns its bytes to the pool when dropped.
 struct Buffer {
-    bytes: Box<[u8]>,
-    /// Where the window begins, with the chunk behind it.
-    start: usize,
+    /// The window, with the chunk behind it.
+    bytes: Aligned,
     pool: Pool,
-}
-
-impl Buffer {
-    fn used(&self) -> &[u8] {
-        &self.bytes[self.start..][..WINDOW + CHUNK_SIZE]
-    }
-
-    fn used_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.start..][..WINDOW + CHUNK_SIZE]
-    }
 }
 
 impl Drop for Buffer {
@@ -87,12 +68,12 @@ impl ChunkMut {
     pub(crate) fn follow(&mut self, before: &Chunk, window: usize) {
         let end = before.range.end;
         let end = &before.bytes[end - window..end];
-        self.0.used_mut()[WINDOW - window..WINDOW].copy_from_slice(end);
+        self.0.bytes[WINDOW - window..WINDOW].copy_from_slice(end);
     }
 
     /// The window and, from [`WINDOW`] on, the chunk.
     pub(crate) fn with_window(&mut self) -> &mut [u8] {
-        self.0.used_mut()
+        &mut self.0.bytes
     }
 
     /// Keeps the first `len` bytes, read-only from here on.
@@ -112,13 +93,13 @@ impl Deref for ChunkMut {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.0.used()[WINDOW..]
+        &self.0.bytes[WINDOW..]
     }
 }
 
 impl DerefMut for ChunkMut {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.0.used_mut()[WINDOW..]
+        &mut self.0.bytes[WINDOW..]
     }
 }
 
@@ -133,7 +114,7 @@ impl Deref for Bytes {
 
     fn deref(&self) -> &[u8] {
         match self {
-            Self::Pooled(buffer) => buffer.used(),
+            Self::Pooled(buffer) => &buffer.bytes,
             Self::Lent(lent) => lent,
         }
     }

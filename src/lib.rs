@@ -1,5 +1,6 @@
 //! Container image layers to ext4 disk images, in one streaming pass.
 
+mod aligned;
 mod chunk;
 mod convert;
 mod disk;

@@ -7,6 +7,7 @@ use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use super::DiskOutput;
+use crate::aligned::Aligned;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Adjacent writes are gathered into buffers of this size.
@@ -24,7 +25,7 @@ const BUFFERS_PER_WRITER: usize = 3;
 pub(crate) struct Stream<'scope> {
     sink: Sink<'scope>,
     /// Bytes that belong at `start` and are not passed on yet.
-    buffer: Vec<u8>,
+    buffer: Aligned,
     start: u64,
     waited: Duration,
 }
@@ -62,7 +63,7 @@ impl<'scope> Stream<'scope> {
     fn new(sink: Sink<'scope>) -> Self {
         Self {
             sink,
-            buffer: Vec::with_capacity(BUFFER_SIZE),
+            buffer: Aligned::with_capacity(BUFFER_SIZE),
             start: 0,
             waited: Duration::ZERO,
         }
@@ -220,7 +221,7 @@ struct Writers<'scope> {
 
 struct Job {
     offset: u64,
-    data: Vec<u8>,
+    data: Aligned,
 }
 
 struct Shared {
@@ -234,7 +235,7 @@ struct Shared {
 struct State {
     jobs: VecDeque<Job>,
     /// Buffers that were written and can be filled anew.
-    free: Vec<Vec<u8>>,
+    free: Vec<Aligned>,
     /// Buffers that may still be allocated.
     unallocated: usize,
     /// No more jobs will come.
@@ -294,7 +295,7 @@ impl Shared {
     }
 
     /// A buffer to fill, as soon as there is one.
-    fn next_buffer(&self, waited: &mut Duration) -> Result<Vec<u8>> {
+    fn next_buffer(&self, waited: &mut Duration) -> Result<Aligned> {
         let mut state = self.lock();
         loop {
             state.outcome.check()?;
@@ -303,7 +304,7 @@ impl Shared {
             }
             if let Some(left) = state.unallocated.checked_sub(1) {
                 state.unallocated = left;
-                return Ok(Vec::with_capacity(BUFFER_SIZE));
+                return Ok(Aligned::with_capacity(BUFFER_SIZE));
             }
             let start = Instant::now();
             state = self
