@@ -9,10 +9,11 @@ use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::Arc;
 
-use memmap2::{MmapMut, MmapOptions};
+/// A segment begins with a line of the processor's cache.
+const LINE: usize = 64;
 
 /// Memory is asked for in pages of this size, as far as a segment fills them: a page of 4 KiB
-/// costs microseconds when it is first written to.
+/// takes microseconds when it is first written to.
 const HUGE_PAGE: usize = 2 << 20;
 
 /// Bytes that are written from the first to the last. What was written may be lent, and does not
@@ -106,10 +107,10 @@ impl Deref for Lent {
 }
 
 struct Memory {
-    /// Where it begins, aligned within what is mapped.
+    /// Where it begins, aligned within the zeros.
     start: NonNull<u8>,
     len: usize,
-    _map: MmapMut,
+    _zeros: Zeros,
 }
 
 // SAFETY: it is memory and where it lies; who may read and write it, `Segment` and `Lent` see to.
@@ -119,29 +120,50 @@ unsafe impl Sync for Memory {}
 
 impl Memory {
     fn new(len: usize) -> Option<Self> {
-        // Mappings begin with a page, which is aligned enough where no huge page fits in.
-        let huge = len / HUGE_PAGE * HUGE_PAGE;
-        let spare = if huge > 0 { HUGE_PAGE } else { 0 };
-        let mut map = MmapOptions::new()
-            .len(len.checked_add(spare)?)
-            .map_anon()
-            .ok()?;
-        let offset = match huge {
-            0 => 0,
-            // Aligning is never an error, at worst it is not done.
-            _ => map.as_ptr().align_offset(HUGE_PAGE).min(spare),
+        let huge = match cfg!(target_os = "linux") {
+            true => len / HUGE_PAGE * HUGE_PAGE,
+            false => 0,
         };
+        let alignment = if huge > 0 { HUGE_PAGE } else { LINE };
+        // Aligned here, since the allocator would have to write the zeros of what it aligns.
+        let mut zeros = zeros(len.checked_add(alignment)?)?;
+        // Aligning is never an error, at worst it is not done.
+        let offset = zeros.as_ptr().align_offset(alignment).min(alignment);
         #[cfg(target_os = "linux")]
         if huge > 0 {
             // Where there are none, it is as well without.
-            let _ = map.advise_range(memmap2::Advice::HugePage, offset, huge);
+            let _ = zeros.advise_range(memmap2::Advice::HugePage, offset, huge);
         }
         Some(Self {
-            start: NonNull::from(&mut map[offset..][..len]).cast(),
+            start: NonNull::from(&mut zeros[offset..][..len]).cast(),
             len,
-            _map: map,
+            _zeros: zeros,
         })
     }
+}
+
+/// Memory that takes no time before it is used.
+#[cfg(target_os = "linux")]
+type Zeros = memmap2::MmapMut;
+
+#[cfg(not(target_os = "linux"))]
+type Zeros = Vec<u8>;
+
+#[cfg(target_os = "linux")]
+fn zeros(len: usize) -> Option<Zeros> {
+    memmap2::MmapOptions::new().len(len).map_anon().ok()
+}
+
+/// As `vec!` does, which aborts if there is no memory.
+#[cfg(not(target_os = "linux"))]
+fn zeros(len: usize) -> Option<Zeros> {
+    use std::alloc::{Layout, alloc_zeroed};
+
+    let layout = Layout::array::<u8>(len).ok()?;
+    // SAFETY: the layout has a size: `len` counts what is spare.
+    let start = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+    // SAFETY: it was allocated with the layout of a vector's bytes, and all of them are zero.
+    Some(unsafe { Vec::from_raw_parts(start.as_ptr(), len, len) })
 }
 
 #[cfg(test)]
@@ -162,7 +184,7 @@ mod tests {
     #[test]
     fn what_is_lent_stays_while_more_is_written() {
         let mut segment = Segment::new(10).unwrap();
-        assert_eq!(segment.spare().cast::<u8>() as usize % 64, 0);
+        assert_eq!(segment.spare().cast::<u8>() as usize % LINE, 0);
         let first = write(&mut segment, b"first");
         let reader = std::thread::spawn(move || first.to_vec());
         let other = write(&mut segment, b"other");
@@ -177,6 +199,19 @@ mod tests {
     }
 
     #[test]
+    fn a_large_one_is_there_to_its_end() {
+        for len in [HUGE_PAGE - 1, HUGE_PAGE, 2 * HUGE_PAGE + 5] {
+            let bytes: Vec<_> = (0..len).map(|at| (at % 251) as u8).collect();
+            let mut segment = Segment::new(len).unwrap();
+            let start = segment.spare().cast::<u8>() as usize;
+            let is_huge = cfg!(target_os = "linux") && len >= HUGE_PAGE;
+            assert_eq!(start % if is_huge { HUGE_PAGE } else { LINE }, 0);
+            assert!(*write(&mut segment, &bytes) == bytes);
+            assert_eq!(segment.room(), 0);
+        }
+    }
+
+    #[test]
     fn it_outlives_its_segment() {
         let mut segment = Segment::new(5).unwrap();
         let lent = write(&mut segment, b"bytes");
@@ -188,6 +223,8 @@ mod tests {
     fn there_may_be_no_memory() {
         assert!(Segment::new(usize::MAX).is_none());
         assert!(Segment::new(isize::MAX as usize).is_none());
+        // As much as may be asked for, and nobody has.
+        assert!(Segment::new(isize::MAX as usize - 2 * HUGE_PAGE).is_none());
     }
 
     #[test]

@@ -82,8 +82,27 @@ impl Buffers {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
     use crate::error::Error;
+
+    #[test]
+    fn buffers_are_used_again() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build();
+        let new = AtomicUsize::new(0);
+        let make = |_: &u32, mut buffer: Vec<u8>| {
+            new.fetch_add(usize::from(buffer.capacity() == 0), Ordering::Relaxed);
+            buffer.push(1);
+            Ok(buffer)
+        };
+        let result = pool
+            .unwrap()
+            .install(|| make_and_write(&(0..100).collect::<Vec<_>>(), make, Ok));
+        result.unwrap();
+        // Of the batch that is made and the one that is written.
+        assert!((1..=8).contains(&new.load(Ordering::Relaxed)), "{new:?}");
+    }
 
     /// Runs numbered parts of which some fail to be made or written; answers what was
     /// written and the error, in a pool of so many threads.

@@ -6,10 +6,9 @@
 //!
 //! A frame is decoded in runs, each of them without a gap. Of what is before a run libzstd sees
 //! the one run before it ("Buffer-less streaming decompression" in zstd.h): the first one may be
-//! short, since the next sees all that there is, the others are longer than the window. What a
-//! run takes from the one before it takes longer: those of a long frame are long. How long they
-//! are depends on the frame alone, so that what a broken frame refers to does not depend on where
-//! it lies.
+//! short, since the next sees all that there is, the others are longer than the window. Matches
+//! in the run before are slower to copy, so a long frame has long runs. How long they are depends
+//! on the frame alone, so that what a broken frame refers to does not depend on where it lies.
 #![expect(
     unsafe_code,
     reason = "libzstd keeps pointers to what it decoded before"
@@ -34,14 +33,14 @@ const SLACK: usize = 64;
 const RUN_MIN: usize = (1 << 20) + BLOCK_MAX + SLACK;
 
 /// The least room of a run that begins behind so many bytes of its frame.
-const LONG_RUN_MIN: usize = 16 << 20;
+const LONG_RUN_MIN: usize = 12 << 20;
 
 /// A segment has room for so many of the least runs, so that small frames leave little of it
 /// unused, and so that the first chunk of all is full.
 const RUNS: usize = 2;
 
-/// Segments of so many bytes are kept to be used again; one, however large. More of them are in
-/// use with readers that are far behind.
+/// Segments of so many bytes are kept to be used again; within a frame one, however large. More
+/// of them are in use with readers that are far behind.
 const KEPT_MAX: usize = 9 << 20;
 
 /// What is known of a frame before it is decoded.
@@ -112,6 +111,7 @@ impl Blocks {
         (self.run, self.before) = (None, 0);
         // SAFETY: the context is one.
         unsafe { zstd_sys::ZSTD_decompressBegin(self.context.as_ptr()) };
+        self.drop_some(0);
         Ok(())
     }
 
@@ -147,9 +147,7 @@ impl Blocks {
             // The next run refers to the current segment alone.
             let next = self.unused()?;
             self.others.push(mem::replace(&mut self.current, next));
-            while self.others.len() > 1 && self.kept() > KEPT_MAX {
-                self.others.remove(0);
-            }
+            self.drop_some(1);
         }
         self.taken = self.current.written();
         Ok(())
@@ -158,12 +156,22 @@ impl Blocks {
     /// A segment with room for a run, of which nothing is lent.
     fn unused(&mut self) -> Result<Segment> {
         let len = self.run_room.max(RUNS * (RUN_MIN + SLACK));
-        let fits = |segment: &mut Segment| segment.len() >= len && segment.restart();
+        // A long run's is too large to be kept for short ones.
+        let fits = |segment: &mut Segment| {
+            (len..=len.max(KEPT_MAX)).contains(&segment.len()) && segment.restart()
+        };
         // The one that was used last may still be in the processor's cache.
         if let Some(found) = self.others.iter_mut().rposition(fits) {
             return Ok(self.others.remove(found));
         }
         Segment::new(len).ok_or_else(|| no_memory(len as u64))
+    }
+
+    /// Drops segments that are too much to be kept, but for the last so many.
+    fn drop_some(&mut self, referred: usize) {
+        while self.others.len() > referred && self.kept() > KEPT_MAX {
+            self.others.remove(0);
+        }
     }
 
     /// How many bytes the segments have that may be used again.
@@ -192,7 +200,8 @@ impl Blocks {
         // of the segment's spare room, at most `room` bytes of it. It reads what it wrote
         // since `begin`, no further back than to where the run before this one began: that run
         // is in this segment or in the last of the others, which is neither dropped nor written
-        // to before this one has taken its place.
+        // to before this one has taken its place. What of the spare room it reads beyond holds
+        // zeros or what was there before.
         let produced = unsafe {
             zstd_sys::ZSTD_decompressContinue(
                 self.context.as_ptr(),
@@ -238,5 +247,5 @@ impl Drop for Blocks {
 }
 
 fn no_memory(bytes: u64) -> Error {
-    Error::limit(format!("no memory for a zstd window of {bytes} bytes"))
+    Error::limit(format!("no {bytes} bytes of memory for the zstd decoder"))
 }

@@ -103,9 +103,9 @@ fn blocks_refer_to_what_is_a_window_away() {
 #[test]
 fn segments_are_used_again() {
     for (window_log, len, used, kept) in [
-        (21, 17, 7, 7),
-        (21, 90, 39, 32),
-        (23, 90, 51, 32),
+        (21, 11, 7, 7),
+        (21, 90, 31, 24),
+        (23, 90, 43, 24),
         (25, 120, 67, 65),
     ] {
         let stream = frame(&repeating(MIB, len * MIB), window_log, true, false);
@@ -126,10 +126,27 @@ fn few_segments_are_kept() {
     let mut chunks = Vec::new();
     each_chunk(&stream, |zstd, chunk| {
         chunks.push(chunk);
-        let most = if chunks.len() < 60 { 12 } else { 32 };
+        let most = if chunks.len() < 50 { 12 } else { 24 };
         assert!(zstd.blocks.memory() <= most * MIB);
     });
     assert!(chunks.len() > 200);
+}
+
+/// What a long frame took is not kept for short ones.
+#[test]
+fn memory_shrinks_after_a_long_frame() {
+    let long = frame(&repeating(MIB, 60 * MIB), 21, true, false);
+    let short = frame(&sample(200_000), 21, true, false).repeat(200);
+    let (mut taken, mut most) = (0, 0);
+    each_chunk(&[long, short].concat(), |zstd, chunk| {
+        taken += chunk.len();
+        let memory = zstd.blocks.memory();
+        most = most.max(memory);
+        let after = taken.saturating_sub(60 * MIB) / MIB;
+        let allowed = [24, 21, 12][usize::from(after > 0) + usize::from(after > 13)];
+        assert!(memory <= allowed * MIB, "{memory} bytes");
+    });
+    assert!(most > 23 * MIB && taken > 95 * MIB);
 }
 
 /// However far a frame may refer back, it does not do so beyond its beginning.
