@@ -6,7 +6,7 @@
 use std::ops::{Deref, DerefMut};
 
 /// The bytes of a line.
-const LINE: usize = 64;
+pub(crate) const LINE: usize = 64;
 
 /// Bytes that are aligned as long as no more come than there is room for.
 #[derive(Default)]

@@ -9,15 +9,14 @@ use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::Arc;
 
-/// A segment begins with a line of the processor's cache.
-const LINE: usize = 64;
+use crate::aligned::LINE;
 
 /// Memory is asked for in pages of this size, as far as a segment fills them: a page of 4 KiB
 /// takes microseconds when it is first written to.
 const HUGE_PAGE: usize = 2 << 20;
 
-/// Bytes that are written from the first to the last. What was written may be lent, and does not
-/// change while anybody has it.
+/// Bytes that are written from the first to the last, the first of which begins a line of the
+/// processor's cache. What was written may be lent, and does not change while anybody has it.
 pub(crate) struct Segment {
     memory: Arc<Memory>,
     written: usize,

@@ -71,11 +71,10 @@ impl<'t> DirPart<'t> {
         let count: u64 = small().map(|(_, dir)| dir.blocks()).sum();
         let len = count as usize * BLOCK_SIZE;
         if blocks.capacity() < len {
-            // Growing would copy what is of no use any more, and take more than that.
-            blocks = vec![0; len];
-        } else {
-            blocks.resize(len, 0);
+            // To grow may take twice as much.
+            blocks = Vec::with_capacity(len);
         }
+        blocks.resize(len, 0);
         let numbers = small()
             .flat_map(|(_, dir)| (0..dir.blocks() as usize).map(move |number| (dir, number)));
         for ((dir, number), block) in numbers.zip(blocks.chunks_exact_mut(BLOCK_SIZE)) {

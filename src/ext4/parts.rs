@@ -1,6 +1,6 @@
 //! Blocks that are made in parallel, in parts, and what writes them one after the other.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rayon::prelude::*;
 
@@ -75,7 +75,7 @@ impl Buffers {
         self.unused().push(buffer);
     }
 
-    fn unused(&self) -> std::sync::MutexGuard<'_, Vec<Vec<u8>>> {
+    fn unused(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -156,10 +156,7 @@ impl Blocks {
     /// A segment with room for a run, of which nothing is lent.
     fn unused(&mut self) -> Result<Segment> {
         let len = self.run_room.max(RUNS * (RUN_MIN + SLACK));
-        // A long run's is too large to be kept for short ones.
-        let fits = |segment: &mut Segment| {
-            (len..=len.max(KEPT_MAX)).contains(&segment.len()) && segment.restart()
-        };
+        let fits = |segment: &mut Segment| segment.len() >= len && segment.restart();
         // The one that was used last may still be in the processor's cache.
         if let Some(found) = self.others.iter_mut().rposition(fits) {
             return Ok(self.others.remove(found));
