@@ -137,6 +137,10 @@ pub(super) struct Headers {
 }
 
 impl Headers {
+    /// Updates that a session makes at most: a log that was left behind is replayed and let go,
+    /// the ids change, a new log begins and ends.
+    const SESSION_UPDATES: u64 = 5;
+
     pub(super) fn read(storage: &impl ReadAt) -> Result<Self> {
         let read = |offset| {
             let mut bytes = [0; Header::SIZE];
@@ -172,6 +176,21 @@ impl Headers {
         })
     }
 
+    /// Refuses headers whose numbers would not last a session of writing, before it writes.
+    ///
+    /// The specification says nothing of a number after the highest.
+    pub(super) fn check_numbers(&self) -> Result<()> {
+        let number = self.current.sequence_number;
+        match number.checked_add(2 * Self::SESSION_UPDATES) {
+            Some(_) => Ok(()),
+            None => Err(Self::used_up().at(Header::OFFSETS[self.slot])),
+        }
+    }
+
+    fn used_up() -> Error {
+        Error::unsupported("the sequence numbers of the VHDX headers are used up")
+    }
+
     /// §2.2.2.1 Updating the Headers. The update is made twice, so that the loss of either
     /// header loses nothing.
     pub(super) fn update(
@@ -184,7 +203,7 @@ impl Headers {
             header.sequence_number = header
                 .sequence_number
                 .checked_add(1)
-                .ok_or_else(|| Error::invalid("the headers have used up their numbers"))?;
+                .ok_or_else(Self::used_up)?;
             change(&mut header);
             let slot = 1 - self.slot;
             let offset = Header::OFFSETS[slot];

@@ -44,12 +44,14 @@ impl<S: Storage> Vhdx<S> {
     /// another block or a structure.
     ///
     /// # Errors
-    /// As [`open`](Self::open), and for differencing disks, which are only read.
+    /// As [`open`](Self::open), and for differencing disks, which are only read, and headers
+    /// whose sequence numbers are used up.
     pub fn open_writable(storage: S) -> Result<Self> {
         let mut disk = Self::open(storage)?;
         if disk.parent_locator().is_some() {
             return Err(Error::read_only("differencing VHDXs are only read"));
         }
+        disk.structures.headers.check_numbers()?;
         let size = disk.file_size()?;
         let mut end = 0;
         first_error(|report| {

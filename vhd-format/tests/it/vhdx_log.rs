@@ -355,6 +355,36 @@ fn nothing_is_written_before_the_first_write() {
     assert!(journal.iter().all(|op| matches!(op, Operation::Flush)));
 }
 
+#[test]
+fn numbers_of_headers_last_for_a_session_or_it_does_not_begin() {
+    let mut disk = Vhdx::create(Vec::new(), &small(2 * MIB)).unwrap();
+    disk.write_at(0, b"abc").unwrap();
+    disk.flush().unwrap();
+    let mut file = disk.into_inner();
+
+    // The log is replayed, then the ids change, and another log begins and ends.
+    let last = u64::MAX - 10;
+    set_in_headers(&mut file, 8, &last.to_le_bytes());
+    let mut disk = Vhdx::open_writable(file.clone()).unwrap();
+    disk.write_at(MIB, b"def").unwrap();
+    let disk = Vhdx::open(disk.close().unwrap()).unwrap();
+    assert_eq!(disk.header().sequence_number, u64::MAX);
+    let expected = content(&disk);
+    assert_eq!(&expected[..3], b"abc");
+    assert_eq!(&expected[1 << 20..][..3], b"def");
+
+    for number in [last + 1, u64::MAX] {
+        set_in_headers(&mut file, 8, &number.to_le_bytes());
+        let file = Journaled::new(file.clone());
+        let journal = file.journal.clone();
+        let error = Vhdx::open_writable(file).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        assert!(journal.lock().unwrap().is_empty());
+    }
+    let disk = Vhdx::open(&file).unwrap();
+    assert_eq!(&content(&disk)[..3], b"abc");
+}
+
 /// An entry of the log as §2.3.1 has it.
 fn log_entry(
     guid: Uuid,
@@ -418,14 +448,19 @@ fn with_log(mut file: Vec<u8>, first: u32, numbered_from: u64, entries: &[Vec<St
             position = (position + 4096) % (1 << 20);
         }
     }
+    set_in_headers(&mut file, 48, &guid.to_bytes_le());
+    file
+}
+
+/// Sets a field of both headers (§2.2.2), and their checksums.
+fn set_in_headers(file: &mut [u8], field: usize, value: &[u8]) {
     for header in [64 << 10, 128 << 10] {
         let header = &mut file[header..header + 4096];
-        header[48..64].copy_from_slice(&guid.to_bytes_le());
+        header[field..field + value.len()].copy_from_slice(value);
         header[4..8].fill(0);
         let crc = crc32c::crc32c(header);
         header[4..8].copy_from_slice(&crc.to_le_bytes());
     }
-    file
 }
 
 /// What a replay leaves, done one step at a time.
