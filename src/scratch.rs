@@ -2,12 +2,11 @@
 
 use std::path::Path;
 
-use rayon::ThreadPoolBuilder;
-
 use crate::disk::{Container, DiskFile, DiskOutput, Stream, Wrapped};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ext4::format::BLOCK_SIZE;
 use crate::ext4::inode::Attributes;
+use crate::ext4::parts::Crew;
 use crate::ext4::profile::DEFAULT;
 use crate::ext4::tree::Ino;
 use crate::ext4::writable::Writable;
@@ -65,14 +64,7 @@ pub fn scratch(output: &dyn DiskOutput, options: &ScratchOptions) -> Result<Disk
     let mut writer = Writer::new(sink, config);
     writer.set_attributes(Ino::ROOT, Attributes::of_root(0o755, options.time));
     writer.make_lost_and_found()?;
-    // One thread is quick to start, and enough for two directories.
-    let pool = ThreadPoolBuilder::new().num_threads(1).build();
-    let pool = pool.map_err(|error| {
-        Error::new(ErrorKind::Output, "cannot start a thread").with_source(error)
-    })?;
-    let finished = pool
-        .install(|| writer.finish(&identity))
-        .map_err(too_small)?;
+    let finished = writer.finish(&identity, Crew::ALONE).map_err(too_small)?;
     let zero_end = finished.used_end * BLOCK_SIZE as u64;
     let ids = identity::of_disk(identity.uuid, options.size);
     Ok(DiskSummary {

@@ -25,6 +25,10 @@ const ENOUGH: usize = TO_PLACE / 2;
 /// Chunks that may wait to be digested, of layer and blob; twice as many while placing starves.
 const TO_DIGEST: usize = 16;
 
+/// The most bytes of either that are digested at a time. Who finds nothing to place waits for as
+/// long until the other one lets it digest.
+const AT_A_TIME: usize = 32 * 1024;
+
 /// The digests of the layer and of the blob it comes in, unless they are the same bytes.
 #[derive(Default)]
 pub(super) struct Digests {
@@ -100,10 +104,32 @@ impl State {
         self.to_place.len() < TO_PLACE && self.to_digest() < most
     }
 
+    /// What is digested at a time: of both as much, as that takes less time.
+    fn next_to_digest(&mut self) -> (Option<Chunk>, Option<Chunk>) {
+        let firsts = [self.layer.front(), self.blob.front()];
+        let lens = firsts.into_iter().flatten().map(|chunk| chunk.len());
+        let len = lens.fold(AT_A_TIME, usize::min);
+        (
+            take_bytes(&mut self.layer, len),
+            take_bytes(&mut self.blob, len),
+        )
+    }
+
     /// How many chunks wait to be digested.
     fn to_digest(&self) -> usize {
         self.layer.len() + self.blob.len()
     }
+}
+
+/// Takes so many bytes of the first chunk, if there is one.
+fn take_bytes(chunks: &mut VecDeque<Chunk>, len: usize) -> Option<Chunk> {
+    let first = chunks.front_mut()?;
+    if first.len() == len {
+        return chunks.pop_front();
+    }
+    let now = first.slice(0..len);
+    *first = first.slice(len..first.len());
+    Some(now)
 }
 
 /// The two ends.
@@ -160,7 +186,7 @@ impl Handover<'_> {
 
     fn digest_next(&self, digests: &mut Digests) -> bool {
         let mut state = self.lock();
-        let (layer, blob) = (state.layer.pop_front(), state.blob.pop_front());
+        let (layer, blob) = state.next_to_digest();
         if layer.is_none() && blob.is_none() {
             return false;
         }
@@ -439,6 +465,40 @@ mod tests {
             most
         });
         assert!(most.0 <= TO_PLACE && most.1 <= 2 * TO_DIGEST, "{most:?}");
+    }
+
+    #[test]
+    fn as_much_of_layer_and_blob_is_digested_at_a_time() {
+        let pool = Pool::new();
+        let mut random = random(3);
+        let mut chunks = |lens: &[usize]| -> VecDeque<Chunk> {
+            let chunk_of = |len: &usize| {
+                let mut chunk = pool.get();
+                chunk[..*len].fill_with(|| random(256) as u8);
+                chunk.freeze(*len)
+            };
+            lens.iter().map(chunk_of).collect()
+        };
+        let mut state = State {
+            layer: chunks(&[1, AT_A_TIME, 3 * AT_A_TIME + 7, 0, 100]),
+            blob: chunks(&[5, 2 * AT_A_TIME]),
+            ..State::default()
+        };
+        let all = |chunks: &VecDeque<Chunk>| -> Vec<u8> {
+            chunks.iter().flat_map(|chunk| chunk.to_vec()).collect()
+        };
+        let expected = [all(&state.layer), all(&state.blob)];
+        let (mut layer, mut blob) = (Vec::new(), Vec::new());
+        while state.to_digest() > 0 {
+            let (now, too) = state.next_to_digest();
+            assert!(now.iter().chain(&too).all(|chunk| chunk.len() <= AT_A_TIME));
+            if let (Some(now), Some(too)) = (&now, &too) {
+                assert_eq!(now.len(), too.len());
+            }
+            layer.extend(now.iter().flat_map(|chunk| chunk.to_vec()));
+            blob.extend(too.iter().flat_map(|chunk| chunk.to_vec()));
+        }
+        assert!([layer, blob] == expected);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use rayon::ThreadPoolBuilder;
 use crate::disk::{DiskFile, DiskOutput};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ext4::format::{BLOCK_SIZE, MAX_BLOCKS};
+use crate::ext4::parts::Crew;
 use crate::ext4::profile::{self, DEFAULT, HCSSHIM};
 use crate::ext4::writer::{Config, Writer};
 use crate::identity;
@@ -198,27 +199,27 @@ fn finish(read: LayerRead<Blocks<'_>>, options: &Options, threads: usize) -> Res
     } = read;
     check_expected(options, &layer, &compressed)?;
     let identity = identity::of_layer(layer.digest, options, placed.answers);
-    // Not the caller's own thread, also when it is one: a thread joins a pool once and for all.
-    let pool = ThreadPoolBuilder::new().num_threads(threads).build();
+    if options.writable.is_some() {
+        placed.writer.make_lost_and_found()?;
+    }
+    let pool = ThreadPoolBuilder::new()
+        .num_threads((threads - 1).max(1))
+        .build();
     let pool = pool.map_err(|error| {
         Error::new(ErrorKind::Output, "cannot start threads").with_source(error)
     })?;
-    let (inodes, blocks, disk) = pool.install(|| {
-        if options.writable.is_some() {
-            placed.writer.make_lost_and_found()?;
+    let crew = match threads {
+        1 => Crew::ALONE,
+        _ => Crew::with(&pool),
+    };
+    let finished = placed.writer.finish(&identity, crew)?;
+    let (blocks, inodes) = (finished.blocks, finished.inodes);
+    let disk = pool.install(|| match options.writable {
+        None => finished.sink.finish(blocks, identity.uuid, options),
+        Some(size) => {
+            let zero_end = finished.used_end * BLOCK_SIZE as u64;
+            finished.sink.finish_writable(size, zero_end, identity.uuid)
         }
-        let finished = placed.writer.finish(&identity)?;
-        let (blocks, inodes) = (finished.blocks, finished.inodes);
-        let disk = match options.writable {
-            None => finished.sink.finish(blocks, identity.uuid, options)?,
-            Some(size) => {
-                let zero_end = finished.used_end * BLOCK_SIZE as u64;
-                finished
-                    .sink
-                    .finish_writable(size, zero_end, identity.uuid)?
-            }
-        };
-        Ok((inodes, blocks, disk))
     })?;
     let mut all = warnings;
     all.append(placed.warnings);

@@ -1,7 +1,5 @@
 //! The directories of a tree to blocks on disk.
 
-use rayon::prelude::*;
-
 use super::checksum;
 use super::dir::{self, Directory};
 use super::extent::{ExtentRoot, ExtentTree};
@@ -10,7 +8,7 @@ use super::format::BLOCK_SIZE;
 use super::hash::half_md4;
 use super::hcsshim;
 use super::inode::Body;
-use super::parts::{self, PART_BLOCKS};
+use super::parts::{self, Crew, PART_BLOCKS};
 use super::tree::{Ino, Tree};
 use super::writer::{Area, BlockSink, Writer};
 use crate::error::{Error, Result};
@@ -32,27 +30,34 @@ impl Default for DirBlocks {
     }
 }
 
-/// Directories that one task lays out, and names in them, of which those of a single directory
-/// can be more.
+/// Directories that one task lays out, and names in them, up to twice as many.
 const DIRECTORIES_AT_A_TIME: usize = PART_BLOCKS;
 const NAMES_AT_A_TIME: usize = 1 << 12;
 
-/// Directories that stand one behind the other.
+/// Whether a directory is more than a task's share: its blocks are.
+fn is_large(tree: &Tree, ino: Ino) -> bool {
+    names(tree, ino) > NAMES_AT_A_TIME
+}
+
+fn names(tree: &Tree, ino: Ino) -> usize {
+    tree.dir(ino).map_or(0, |dir| dir.names as usize)
+}
+
+/// Directories that stand one behind the other, and their blocks.
 struct DirPart<'t> {
     dirs: Vec<(Ino, Directory<'t>)>,
-    /// The blocks of all that are not large.
     blocks: Vec<u8>,
 }
 
 impl<'t> DirPart<'t> {
-    /// Divides directories among tasks.
+    /// Divides directories that are not large among tasks.
     fn divide<'d>(tree: &Tree, mut dirs: &'d [Ino]) -> Vec<&'d [Ino]> {
         let mut parts = Vec::new();
         while !dirs.is_empty() {
-            let mut names = 0;
+            let mut count = 0;
             let begins = |ino: &&Ino| {
-                let goes_on = names < NAMES_AT_A_TIME;
-                names += tree.dir(**ino).map_or(0, |dir| dir.names as usize);
+                let goes_on = count < NAMES_AT_A_TIME;
+                count += names(tree, **ino);
                 goes_on
             };
             let most = &dirs[..dirs.len().min(DIRECTORIES_AT_A_TIME)];
@@ -67,15 +72,15 @@ impl<'t> DirPart<'t> {
     /// Makes the blocks in a buffer that is empty.
     fn make(inos: &[Ino], mut blocks: Vec<u8>, lay_out: impl Fn(Ino) -> Directory<'t>) -> Self {
         let dirs: Vec<_> = inos.iter().map(|ino| (*ino, lay_out(*ino))).collect();
-        let small = || dirs.iter().filter(|(_, dir)| !is_large(dir));
-        let count: u64 = small().map(|(_, dir)| dir.blocks()).sum();
+        let count: u64 = dirs.iter().map(|(_, dir)| dir.blocks()).sum();
         let len = count as usize * BLOCK_SIZE;
         if blocks.capacity() < len {
             // To grow may take twice as much.
             blocks = Vec::with_capacity(len);
         }
         blocks.resize(len, 0);
-        let numbers = small()
+        let numbers = dirs
+            .iter()
             .flat_map(|(_, dir)| (0..dir.blocks() as usize).map(move |number| (dir, number)));
         for ((dir, number), block) in numbers.zip(blocks.chunks_exact_mut(BLOCK_SIZE)) {
             dir.fill(number, block);
@@ -93,10 +98,6 @@ impl<'t> DirPart<'t> {
         let (mut start, mut run) = (0, 0..0);
         for (ino, dir) in &self.dirs {
             let at = place(area, *ino, dir)?;
-            if is_large(dir) {
-                write_large(&mut area.sink, at, dir)?;
-                continue;
-            }
             if start as usize + run.len() / BLOCK_SIZE != at as usize {
                 area.sink.write(start.into(), &self.blocks[run.clone()])?;
                 (start, run.start) = (at, run.end);
@@ -107,15 +108,16 @@ impl<'t> DirPart<'t> {
     }
 }
 
-/// Whether tasks of their own make the blocks of a directory.
-fn is_large(dir: &Directory<'_>) -> bool {
-    dir.blocks() > PART_BLOCKS as u64
-}
-
-fn write_large(sink: &mut impl BlockSink, start: u32, dir: &Directory<'_>) -> Result<()> {
+/// Writes the blocks of a large directory.
+fn write_large(
+    crew: Crew<'_>,
+    sink: &mut impl BlockSink,
+    start: u32,
+    dir: &Directory<'_>,
+) -> Result<()> {
     let blocks = dir.blocks() as usize;
     let firsts: Vec<_> = (0..blocks).step_by(PART_BLOCKS).collect();
-    parts::write(sink, &firsts, |first, buffer| {
+    parts::write(crew, sink, &firsts, |first, buffer| {
         buffer.resize(PART_BLOCKS.min(blocks - first) * BLOCK_SIZE, 0);
         for (number, block) in (*first..).zip(buffer.chunks_exact_mut(BLOCK_SIZE)) {
             dir.fill(number, block);
@@ -132,6 +134,7 @@ impl<S: BlockSink> Writer<S> {
     pub(super) fn write_directories(
         &mut self,
         identity: &Identity,
+        crew: Crew<'_>,
     ) -> Result<(Vec<DirBlocks>, usize)> {
         let mut done = Vec::new();
         done.resize_with(self.tree.dir_count(), DirBlocks::default);
@@ -178,14 +181,25 @@ impl<S: BlockSink> Writer<S> {
             }
             Ok(start)
         };
-        parts::make_and_write(
-            &DirPart::divide(tree, &all),
-            |inos, buffer| Ok(DirPart::make(inos, buffer, lay_out)),
-            |part| {
-                part.write(area, &mut place)?;
-                Ok(part.blocks)
-            },
-        )?;
+        let large = |ino: &Ino| is_large(tree, *ino);
+        for dirs in all.chunk_by(|one, next| !large(one) && !large(next)) {
+            match dirs {
+                [ino] if large(ino) => {
+                    let dir = lay_out(*ino);
+                    let start = place(area, *ino, &dir)?;
+                    write_large(crew, &mut area.sink, start, &dir)?;
+                }
+                _ => parts::make_and_write(
+                    crew,
+                    &DirPart::divide(tree, dirs),
+                    |inos, buffer| Ok(DirPart::make(inos, buffer, lay_out)),
+                    |part| {
+                        part.write(area, &mut place)?;
+                        Ok(part.blocks)
+                    },
+                )?,
+            }
+        }
         for (ino, blocks) in extra {
             tree.node_mut(ino).blocks = blocks;
         }
@@ -228,7 +242,7 @@ fn directory<'a>(tree: &'a Tree, ino: Ino, seed: u32, hash_seed: &[u32; 4]) -> D
     for entry in &mut entries {
         entry.hash = half_md4(hash_seed, entry.name);
     }
-    entries.par_sort_unstable_by_key(|entry| (entry.hash, entry.name));
+    entries.sort_unstable_by_key(|entry| (entry.hash, entry.name));
     Directory::indexed(ino.get(), parent, seed, entries)
 }
 
@@ -252,17 +266,8 @@ mod tests {
     fn adjacent_directories_are_written_at_once() {
         let name = [b'x'; 255];
         let per_block = (BLOCK_SIZE - 12) / dir::entry_size(name.len());
-        let large = 2 * PART_BLOCKS + 1;
         // Numbers of blocks, and where they go.
-        let dirs = [
-            (1, 7),
-            (2, 8),
-            (3, 10),
-            (large, 20),
-            (1, 500),
-            (1, 501),
-            (1, 499),
-        ];
+        let dirs = [(1, 7), (2, 8), (3, 10), (1, 500), (1, 501), (1, 499)];
         let lay_out = |ino: Ino| {
             let entry = dir::Entry {
                 hash: (0, 0),
@@ -273,7 +278,7 @@ mod tests {
             let (blocks, _) = dirs[ino.get() as usize - 20];
             Directory::plain(2, 2, vec![entry; per_block * blocks - 1])
         };
-        let inos: Vec<_> = (20..27).map(Ino::numbered).collect();
+        let inos: Vec<_> = (20..26).map(Ino::numbered).collect();
         let part = DirPart::make(&inos, Vec::new(), lay_out);
         let mut area = Area::new(Notes::default(), 1, 1 << 20);
         let place = |_: &mut Area<Notes>, ino: Ino, dir: &Directory<'_>| {
@@ -291,18 +296,7 @@ mod tests {
         let places = written
             .iter()
             .map(|(start, data)| (*start, data.len() / BLOCK_SIZE));
-        let most = PART_BLOCKS;
-        assert_eq!(
-            places.collect::<Vec<_>>(),
-            [
-                (20, most),
-                (20 + most as u64, most),
-                (20 + 2 * most as u64, 1),
-                (7, 6),
-                (500, 2),
-                (499, 1)
-            ]
-        );
+        assert_eq!(places.collect::<Vec<_>>(), [(7, 6), (500, 2), (499, 1)]);
         for (ino, (blocks, start)) in (20..).zip(dirs) {
             let dir = lay_out(Ino::numbered(ino));
             for number in 0..blocks {
@@ -324,10 +318,10 @@ mod tests {
     }
 
     #[test]
-    fn tasks_are_of_many_small_directories_or_a_large_one() {
+    fn tasks_are_of_many_directories_unless_one_is_large() {
         let mut tree = Tree::new();
         let mut dirs = vec![Ino::ROOT];
-        for (i, names) in [3_usize, 5000, 1, 4095, 1, 1].into_iter().enumerate() {
+        for (i, names) in [3_usize, 4096, 1, 4094, 1, 1, 4097].into_iter().enumerate() {
             let dir = tree.add_dir(Ino::ROOT, Attributes::default()).unwrap();
             tree.link(Ino::ROOT, &[b'a' + i as u8], dir).unwrap();
             for name in 0..names {
@@ -344,7 +338,11 @@ mod tests {
                 .map(<[_]>::len)
                 .collect()
         };
-        assert_eq!(counts(&dirs), [3, 2, 2]);
+        let large: Vec<_> = dirs.iter().map(|ino| is_large(&tree, *ino)).collect();
+        let last = dirs.pop().unwrap();
+        assert_eq!(large.iter().position(|large| *large), Some(dirs.len()));
+        assert_eq!(names(&tree, last), 4097);
+        assert_eq!(counts(&dirs), [3, 3, 1]);
         assert_eq!(counts(&[]), [0; 0]);
         assert_eq!(counts(&[Ino::ROOT; 130]), [64, 64, 2]);
     }

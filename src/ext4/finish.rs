@@ -18,7 +18,7 @@ use super::groups::{Totals, halves};
 use super::hcsshim;
 use super::inode::{Body, Finish, Node, encode};
 use super::journal;
-use super::parts::{self, PART_BLOCKS};
+use super::parts::{self, Crew, PART_BLOCKS};
 use super::sets::{Sets, Stored};
 use super::tree::{Ino, Tree};
 use super::writer::{BlockSink, Writer};
@@ -103,7 +103,7 @@ impl TablePart {
 
 impl<S: BlockSink> Writer<S> {
     /// Writes everything that is left and the superblock last.
-    pub(crate) fn finish(mut self, identity: &Identity) -> Result<Finished<S>> {
+    pub(crate) fn finish(mut self, identity: &Identity, crew: Crew<'_>) -> Result<Finished<S>> {
         let opaque = xattr::opaque_mark();
         let profile = self.config.profile;
         let references = match profile.xattrs_come_first {
@@ -114,7 +114,7 @@ impl<S: BlockSink> Writer<S> {
             false => self.place_xattrs(&opaque)?,
         };
         self.free_unused_values(&references);
-        let (dirs, levels) = self.write_directories(identity)?;
+        let (dirs, levels) = self.write_directories(identity, crew)?;
         let journal_blocks = self.config.writable.and_then(|writable| writable.journal);
         let journal = match journal_blocks {
             Some(blocks) => Some(journal::write(
@@ -131,7 +131,14 @@ impl<S: BlockSink> Writer<S> {
             None if profile.small_groups => Geometry::new(end, last_ino, self.config.max_blocks)?,
             None => Geometry::hcsshim(end, last_ino, self.config.max_blocks)?,
         };
-        self.write_inode_tables(&geometry, &dirs, &references, journal.as_ref(), &opaque)?;
+        self.write_inode_tables(
+            crew,
+            &geometry,
+            &dirs,
+            &references,
+            journal.as_ref(),
+            &opaque,
+        )?;
         let census = Census::of(&self.tree);
         let totals = self.write_groups(&geometry, &census)?;
         let incompat = match levels {
@@ -263,6 +270,7 @@ impl<S: BlockSink> Writer<S> {
     #[inline(never)]
     fn write_inode_tables(
         &mut self,
+        crew: Crew<'_>,
         geometry: &Geometry,
         dirs: &[DirBlocks],
         references: &References,
@@ -278,7 +286,7 @@ impl<S: BlockSink> Writer<S> {
             ..
         } = self;
         let parts = TablePart::all(geometry, tree.last_ino());
-        parts::write(&mut area.sink, &parts, |part, table| {
+        parts::write(crew, &mut area.sink, &parts, |part, table| {
             table.resize(part.blocks as usize * BLOCK_SIZE, 0);
             for (ino, slot) in (part.first_ino..).zip(table.chunks_exact_mut(INODE_SIZE)) {
                 let Some((ino, node)) = tree.get(ino) else {

@@ -16,7 +16,7 @@ pub(crate) mod hash;
 pub(crate) mod hcsshim;
 pub(crate) mod inode;
 mod journal;
-mod parts;
+pub(crate) mod parts;
 pub(crate) mod profile;
 mod sets;
 pub(crate) mod tree;

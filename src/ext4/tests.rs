@@ -5,6 +5,7 @@ use ext4_view::{Ext4, FileType};
 use super::finish::Identity;
 use super::format::BLOCK_SIZE;
 use super::inode::{Attributes, Body};
+use super::parts::Crew;
 use super::tree::Ino;
 use super::writer::{BlockSink, Config, Writer};
 use super::xattr::{Attribute, Set, Value};
@@ -60,7 +61,7 @@ fn add_file(writer: &mut Writer<Memory>, name: &[u8], pieces: &[&[u8]]) -> Ino {
 }
 
 fn finish(writer: Writer<Memory>) -> Vec<u8> {
-    let finished = writer.finish(&IDENTITY).unwrap();
+    let finished = writer.finish(&IDENTITY, Crew::ALONE).unwrap();
     let mut image = finished.sink.0;
     image.resize(finished.blocks as usize * BLOCK_SIZE, 0);
     if let Some(path) = std::env::var_os("TAR2VHD_DUMP") {
