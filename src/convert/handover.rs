@@ -272,8 +272,9 @@ impl<'a> Giver<'a> {
         let shared = &self.0;
         let mut state = shared.lock();
         while !state.has_room() && !state.abandoned {
-            // A starved thread has nothing else to do: it digests rather than this one.
-            if !state.starved {
+            // A starved thread has nothing else to do: it digests rather than this one, when it is
+            // woken below. Awake it may just have been kept from it, and be about to sleep.
+            if !(state.starved && state.waits.taker) {
                 drop(state);
                 let digested = shared.digest_one();
                 state = shared.lock();
@@ -396,7 +397,7 @@ mod tests {
                 let mut random = random(2);
                 let mut taken = 0_u64;
                 while let Some(chunk) = taker.next_chunk().unwrap() {
-                    assert_eq!(*chunk, taken.to_le_bytes());
+                    assert!(chunk.starts_with(&taken.to_le_bytes()));
                     taken += 1;
                     dawdle(&mut random, pace[1]);
                 }
@@ -410,13 +411,20 @@ mod tests {
             }
             let mut random = random(1);
             for number in 0..chunks {
-                let part = chunk(&pool, &number.to_le_bytes());
+                // Many are digested at once, others in pieces of unequal number.
+                let mut part = || {
+                    let len = [8, 100, 3 * AT_A_TIME][random(3) as usize] + random(2) as usize;
+                    let mut part = pool.get();
+                    part[..8].copy_from_slice(&number.to_le_bytes());
+                    part.freeze(len)
+                };
+                let (layer, blob) = (part(), part());
                 for _ in 0..random(3) {
-                    expected.blob.update(&part);
-                    assert!(giver.give_blob(&part));
+                    expected.blob.update(&blob);
+                    assert!(giver.give_blob(&blob));
                 }
-                expected.layer.update(&part);
-                assert!(giver.give(Ok(part)));
+                expected.layer.update(&layer);
+                assert!(giver.give(Ok(layer)));
                 dawdle(&mut random, pace[0]);
             }
             drop(giver);
@@ -465,6 +473,31 @@ mod tests {
             most
         });
         assert!(most.0 <= TO_PLACE && most.1 <= 2 * TO_DIGEST, "{most:?}");
+    }
+
+    #[test]
+    fn who_has_no_room_does_not_count_on_one_who_falls_asleep() {
+        let timings = Timings::new();
+        let pool = Pool::new();
+        let (giver, taker) = handover(&timings);
+        // It has found the other one digesting, and does not sleep yet.
+        giver.0.lock().starved = true;
+        let blob = chunk(&pool, b"blob");
+        for _ in 0..2 * TO_DIGEST {
+            assert!(giver.give_blob(&blob));
+        }
+        let wanted = thread::scope(|scope| {
+            let giving = scope.spawn(|| giver.give_blob(&blob));
+            for _ in 0..5000 {
+                if giving.is_finished() {
+                    break;
+                }
+                thread::sleep(Duration::from_millis(1));
+            }
+            drop(taker);
+            giving.join().unwrap()
+        });
+        assert!(wanted, "nobody digested");
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod walk;
 use std::io::{self, Read};
 use std::path::Path;
 
-use rayon::{ThreadPool, ThreadPoolBuilder};
+use rayon::ThreadPoolBuilder;
 
 use crate::disk::{DiskFile, DiskOutput};
 use crate::error::{Error, ErrorKind, Result};
@@ -202,17 +202,18 @@ fn finish(read: LayerRead<Blocks<'_>>, options: &Options, threads: usize) -> Res
     if options.writable.is_some() {
         placed.writer.make_lost_and_found()?;
     }
-    let (finished, pool) = match threads {
-        1 => (
-            placed.writer.finish(&identity, Crew::ALONE)?,
-            thread_pool(1)?,
-        ),
-        _ => {
-            let helpers = thread_pool(threads - 1)?;
-            let crew = Crew::with(&helpers);
-            (placed.writer.finish(&identity, crew)?, helpers)
-        }
+    // Not the caller's own thread, also when it is one: a thread joins a pool once and for all.
+    let pool = ThreadPoolBuilder::new()
+        .num_threads(threads.max(2) - 1)
+        .build();
+    let pool = pool.map_err(|error| {
+        Error::new(ErrorKind::Output, "cannot start threads").with_source(error)
+    })?;
+    let crew = match threads {
+        1 => Crew::ALONE,
+        _ => Crew::with(&pool),
     };
+    let finished = placed.writer.finish(&identity, crew)?;
     let (blocks, inodes) = (finished.blocks, finished.inodes);
     // A hash tree is made on the pool that it is closed in.
     let disk = pool.install(|| match options.writable {
@@ -242,12 +243,6 @@ fn finish(read: LayerRead<Blocks<'_>>, options: &Options, threads: usize) -> Res
         entries: placed.counts,
         warnings: all.into_vec(),
     })
-}
-
-/// Threads of their own: the caller's would be of the pool once and for all.
-fn thread_pool(threads: usize) -> Result<ThreadPool> {
-    let pool = ThreadPoolBuilder::new().num_threads(threads).build();
-    pool.map_err(|error| Error::new(ErrorKind::Output, "cannot start threads").with_source(error))
 }
 
 fn check_expected(options: &Options, layer: &Blob, compressed: &Blob) -> Result<()> {

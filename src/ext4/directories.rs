@@ -30,7 +30,7 @@ impl Default for DirBlocks {
     }
 }
 
-/// Directories that one task lays out, and names in them, up to twice as many.
+/// The most directories that one task lays out, and names in them.
 const DIRECTORIES_AT_A_TIME: usize = PART_BLOCKS;
 const NAMES_AT_A_TIME: usize = 1 << 12;
 
@@ -54,15 +54,15 @@ impl<'t> DirPart<'t> {
     fn divide<'d>(tree: &Tree, mut dirs: &'d [Ino]) -> Vec<&'d [Ino]> {
         let mut parts = Vec::new();
         while !dirs.is_empty() {
-            let mut count = 0;
-            let begins = |ino: &&Ino| {
-                let goes_on = count < NAMES_AT_A_TIME;
-                count += names(tree, **ino);
-                goes_on
+            let mut sum = 0;
+            let fits = |ino: &&Ino| {
+                sum += names(tree, **ino);
+                sum <= NAMES_AT_A_TIME
             };
             let most = &dirs[..dirs.len().min(DIRECTORIES_AT_A_TIME)];
-            let count = most.iter().take_while(begins).count();
-            let (part, later) = dirs.split_at(count);
+            let count = most.iter().take_while(fits).count();
+            // The first one fits by itself.
+            let (part, later) = dirs.split_at(count.max(1));
             parts.push(part);
             dirs = later;
         }
@@ -342,7 +342,7 @@ mod tests {
         let last = dirs.pop().unwrap();
         assert_eq!(large.iter().position(|large| *large), Some(dirs.len()));
         assert_eq!(names(&tree, last), 4097);
-        assert_eq!(counts(&dirs), [3, 3, 1]);
+        assert_eq!(counts(&dirs), [2, 1, 3, 1]);
         assert_eq!(counts(&[]), [0; 0]);
         assert_eq!(counts(&[Ino::ROOT; 130]), [64, 64, 2]);
     }

@@ -29,7 +29,7 @@ impl<'p> Crew<'p> {
     /// A thread without help.
     pub(crate) const ALONE: Self = Self { helpers: None };
 
-    /// Not for one of the helpers, whose work would wait for itself.
+    /// The helpers are not to ask for help themselves: those that they wait for may wait for them.
     pub(crate) fn with(helpers: &'p ThreadPool) -> Self {
         Self {
             helpers: Some(helpers),
@@ -158,14 +158,15 @@ where
     /// The next part to be made, as soon as there is room, and a buffer for it.
     fn begin(&self) -> Option<(usize, Vec<u8>)> {
         let mut state = self.state();
-        while state.begun - state.written >= self.ahead && !state.ended {
+        let is_over = |state: &State<M, W>| state.ended || state.begun == self.parts.len();
+        while state.begun - state.written >= self.ahead && !is_over(&state) {
             state.waiting = true;
             state = self
                 .room
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        if state.ended || state.begun == self.parts.len() {
+        if is_over(&state) {
             return None;
         }
         state.begun += 1;
@@ -199,7 +200,7 @@ where
                     return;
                 }
             }
-            // Not for one part, to wait again behind it.
+            // With room for one part, those who wake would soon wait again.
             if state.waiting && state.begun - state.written <= self.ahead / 2 {
                 state.waiting = false;
                 self.room.notify_all();
