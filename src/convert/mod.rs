@@ -215,7 +215,7 @@ fn finish(read: LayerRead<Blocks<'_>>, options: &Options, threads: usize) -> Res
     };
     let finished = placed.writer.finish(&identity, crew)?;
     let (blocks, inodes) = (finished.blocks, finished.inodes);
-    // A hash tree is made on the pool that it is closed in.
+    // A hash tree is closed on the current pool.
     let disk = pool.install(|| match options.writable {
         None => finished.sink.finish(blocks, identity.uuid, options),
         Some(size) => {

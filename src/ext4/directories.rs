@@ -34,7 +34,7 @@ impl Default for DirBlocks {
 const DIRECTORIES_AT_A_TIME: usize = PART_BLOCKS;
 const NAMES_AT_A_TIME: usize = 1 << 12;
 
-/// Whether a directory is more than a task's share: its blocks are.
+/// Whether a directory is too much for one task, so that several make its blocks.
 fn is_large(tree: &Tree, ino: Ino) -> bool {
     names(tree, ino) > NAMES_AT_A_TIME
 }

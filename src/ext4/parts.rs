@@ -97,7 +97,6 @@ pub(super) fn make_and_write<P: Sync, M: Send>(
             buffers: Vec::new(),
             waiting: false,
             result: Ok(()),
-            ended: false,
         }),
         room: Condvar::new(),
     };
@@ -126,7 +125,7 @@ struct Line<'p, P, F, M, W> {
 }
 
 struct State<M, W> {
-    /// Parts that somebody makes or has made.
+    /// Parts that somebody makes or has made; all, when no more are to be made.
     begun: usize,
     /// What waits for the parts before it, by number.
     made: BTreeMap<usize, Result<M>>,
@@ -138,8 +137,6 @@ struct State<M, W> {
     /// Somebody waits for room. To wake nobody costs a system call.
     waiting: bool,
     result: Result<()>,
-    /// Nothing more is to be made.
-    ended: bool,
 }
 
 impl<P, F, M, W> Line<'_, P, F, M, W>
@@ -158,15 +155,15 @@ where
     /// The next part to be made, as soon as there is room, and a buffer for it.
     fn begin(&self) -> Option<(usize, Vec<u8>)> {
         let mut state = self.state();
-        let is_over = |state: &State<M, W>| state.ended || state.begun == self.parts.len();
-        while state.begun - state.written >= self.ahead && !is_over(&state) {
+        let all = self.parts.len();
+        while state.begun < all && state.begun - state.written >= self.ahead {
             state.waiting = true;
             state = self
                 .room
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        if is_over(&state) {
+        if state.begun == all {
             return None;
         }
         state.begun += 1;
@@ -210,7 +207,7 @@ where
     }
 
     fn end(&self, mut state: MutexGuard<'_, State<M, W>>) {
-        state.ended = true;
+        state.begun = self.parts.len();
         self.room.notify_all();
     }
 
