@@ -61,7 +61,11 @@ fn add_file(writer: &mut Writer<Memory>, name: &[u8], pieces: &[&[u8]]) -> Ino {
 }
 
 fn finish(writer: Writer<Memory>) -> Vec<u8> {
-    let finished = writer.finish(&IDENTITY, Crew::ALONE).unwrap();
+    finish_with(Crew::ALONE, writer)
+}
+
+fn finish_with(crew: Crew<'_>, writer: Writer<Memory>) -> Vec<u8> {
+    let finished = writer.finish(&IDENTITY, crew).unwrap();
     let mut image = finished.sink.0;
     image.resize(finished.blocks as usize * BLOCK_SIZE, 0);
     if let Some(path) = std::env::var_os("TAR2VHD_DUMP") {
@@ -235,4 +239,40 @@ fn what_is_replaced_is_free() {
         used(&before),
         used(&after)
     );
+}
+
+/// More names than one task takes, of several parts of blocks, between directories with few.
+#[test]
+fn large_and_small_directories_are_the_same_to_any_crew() {
+    let counts = [3_usize, 9000, 0, 1, 5000, 2];
+    let image = |crew: Crew<'_>| {
+        let mut writer = writer(CONFIG);
+        for (number, count) in counts.into_iter().enumerate() {
+            let dir = writer.make_dir(Ino::ROOT, attributes(0o755)).unwrap();
+            let name = format!("dir{number}");
+            writer.link(Ino::ROOT, name.as_bytes(), dir).unwrap();
+            for file in 0..count {
+                let ino = writer.make(attributes(0o644), Body::Fifo).unwrap();
+                let name = format!("{file:060}");
+                writer.link(dir, name.as_bytes(), ino).unwrap();
+            }
+        }
+        finish_with(crew, writer)
+    };
+    let alone = image(Crew::ALONE);
+    for helpers in [1, 3] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(helpers).build();
+        let pool = pool.unwrap();
+        let together = image(Crew::with(&pool));
+        assert!(together == alone, "{helpers}");
+    }
+    let fs = load(alone);
+    for (number, count) in counts.into_iter().enumerate() {
+        for file in 0..count {
+            let path = format!("/dir{number}/{file:060}");
+            assert!(fs.exists(path.as_str()).unwrap(), "{path}");
+        }
+        let entries = fs.read_dir(format!("/dir{number}").as_str()).unwrap();
+        assert_eq!(entries.count(), count + 2);
+    }
 }
