@@ -9,7 +9,7 @@ use crate::options::{Options, Profile, ScratchOptions};
 use crate::summary::Digest;
 
 /// Raised whenever other bytes come out for the same input; CHANGELOG.md notes it.
-const LAYOUT_VERSION: u32 = 1;
+const LAYOUT_VERSION: u32 = 2;
 
 /// The identity of a layer's file system: from the diff ID and everything else that shapes
 /// its bytes.

@@ -85,8 +85,8 @@ pub(crate) static DEFAULT: Profile = Profile {
     def_hash_version: HASH_HALF_MD4,
     default_mount_opts: DEFAULT_MOUNT_OPTS,
     flags: FLAGS_SIGNED_HASH,
-    // All groups there can be share their metadata.
-    log_groups_per_flex: 20,
+    // libfsext refuses more. Up to 32,768 groups are one flexible group.
+    log_groups_per_flex: 15,
     lpf_ino: 0,
 };
 

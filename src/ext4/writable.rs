@@ -138,7 +138,7 @@ impl Writable {
     /// Places what follows the contents, which end before `end` with inodes up to `last_ino`.
     ///
     /// What is written comes first and close together, so that a disk of blocks has few of
-    /// them; all groups are one to flex_bg.
+    /// them. flex_bg allows it.
     pub(super) fn geometry(&self, end: u32, last_ino: u32) -> Result<Geometry> {
         let &Self {
             blocks,

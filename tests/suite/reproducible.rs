@@ -84,6 +84,6 @@ fn the_bytes_of_this_layout_version_stay() {
         .collect();
     assert_eq!(
         digest,
-        "55fb29e146b15e6903add97b9d6a2d46dc1d3dab87f1d4b5dab4a16f4f7787c4"
+        "14211a6bd32784d3627fa8db78346b0fbcdc8d27ee0694d133193cbc1b634168"
     );
 }
