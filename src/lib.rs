@@ -14,6 +14,7 @@ mod options;
 mod scratch;
 mod segment;
 mod summary;
+mod threads;
 mod timings;
 mod verify;
 mod verity;

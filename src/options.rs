@@ -405,8 +405,11 @@ impl Options {
         self
     }
 
-    /// How many threads work; 0, the default, for as many as the machine has. The output
-    /// does not depend on it.
+    /// How many threads work; 0, the default, for as many as the machine has. More than 16 are
+    /// not used, because they would not help. The output does not depend on it.
+    ///
+    /// If the system refuses a thread that is needed, the conversion fails with
+    /// [`ErrorKind::Limit`](crate::ErrorKind::Limit).
     ///
     /// From four on, parts of a compressed layer that can be decoded by themselves are decoded
     /// two at a time: gzip members as bgzip and eStargz have them, blocks of

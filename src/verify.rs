@@ -27,6 +27,7 @@ use crate::ext4::format::SUPERBLOCK_OFFSET;
 use crate::inspect::features;
 use crate::options::DiskFormat;
 use crate::summary::Digest;
+use crate::threads;
 use crate::verity::check_verity;
 use bitmaps::Bitmaps;
 use blocks::Blocks;
@@ -189,6 +190,10 @@ pub fn verify_bytes(
 /// # Errors
 /// As [`verify`] does.
 pub fn verify_volume(disk: &Volume, options: &VerifyOptions) -> Result<Verification> {
+    threads::shared(|| verify_all(disk, options))
+}
+
+fn verify_all(disk: &Volume, options: &VerifyOptions) -> Result<Verification> {
     let mut findings = Findings::new(options.max_findings);
     let mut overlaps = false;
     let mut wrong = |problem: &vhd_format::Error| {

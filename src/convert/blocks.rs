@@ -54,9 +54,6 @@ pub(super) struct Blocks<'scope> {
 /// Decompression, digests, placing, and writing.
 pub(super) const STAGES: usize = 4;
 
-/// More threads than this hash no faster than a disk is written.
-const HASHERS_MAX: usize = 16;
-
 /// A disk that is whole.
 pub(super) struct Disk {
     pub size: u64,
@@ -80,11 +77,12 @@ impl<'scope> Blocks<'scope> {
     ) -> Result<Self> {
         let stream = match threads < STAGES {
             true => Stream::inline(outputs.disk),
-            false => Stream::threaded(scope, outputs.disk, 1),
+            false => Stream::threaded(scope, outputs.disk, 1)?,
         };
         let hashed = outputs
             .hashes
-            .map(|hashes| Stream::threaded(scope, hashes, threads.min(HASHERS_MAX)));
+            .map(|hashes| Stream::threaded(scope, hashes, threads))
+            .transpose()?;
         Self::new(stream, hashed, outputs, options)
     }
 

@@ -12,8 +12,6 @@ mod walk;
 use std::io::{self, Read};
 use std::path::Path;
 
-use rayon::ThreadPoolBuilder;
-
 use crate::disk::{DiskFile, DiskOutput};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ext4::format::{BLOCK_SIZE, MAX_BLOCKS};
@@ -23,6 +21,7 @@ use crate::ext4::writer::{Config, Writer};
 use crate::identity;
 use crate::options::{Options, Profile};
 use crate::summary::{Blob, DiskSummary, Summary, WarningKind};
+use crate::threads;
 use crate::timings::Stage;
 use crate::verity::{Hashes, Verity};
 use blocks::{Blocks, Outputs, TimedOutput};
@@ -67,10 +66,7 @@ fn run(
     options: &Options,
 ) -> Result<Summary> {
     options.check()?;
-    let threads = match options.threads {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        threads => threads,
-    };
+    let threads = threads::count(options.threads);
     let verity = options.verity.clone();
     let hashes = verity
         .or_else(|| hash_device.map(|_| Verity::new()))
@@ -203,12 +199,7 @@ fn finish(read: LayerRead<Blocks<'_>>, options: &Options, threads: usize) -> Res
         placed.writer.make_lost_and_found()?;
     }
     // Not the caller's own thread, also when it is one: a thread joins a pool once and for all.
-    let pool = ThreadPoolBuilder::new()
-        .num_threads(threads.max(2) - 1)
-        .build();
-    let pool = pool.map_err(|error| {
-        Error::new(ErrorKind::Output, "cannot start threads").with_source(error)
-    })?;
+    let pool = threads::pool(threads.max(2) - 1)?;
     let crew = match threads {
         1 => Crew::ALONE,
         _ => Crew::with(&pool),

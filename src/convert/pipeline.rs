@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::layer::{ChunkSource, Decoder, DecoderConfig, Entries, Entry, PART_MIN};
 use crate::options::{Options, Progress};
 use crate::summary::{Blob, Compression, Warnings};
+use crate::threads;
 use crate::timings::{Stage, Timings};
 
 /// A layer that was read to its end.
@@ -81,22 +82,23 @@ pub(super) fn threaded<'scope, P: Placing<Sink: Send + 'scope> + Send + 'scope>(
     // Each of the stages has a thread before decoding has more. This one mostly waits for those.
     if threads >= STAGES {
         decoder.look_ahead(PART_MIN, |work| {
-            scope.spawn(work);
+            threads::spawn(scope, "decode", work).is_ok()
         });
     }
     let entries = Arc::new(AtomicU64::new(0));
-    let placing = scope.spawn({
+    let placing = threads::spawn(scope, "place", {
         let entries = Arc::clone(&entries);
         move || {
             let read = || read(taker, options, place, &entries);
             let (_, placed, warnings) = timings.run(Stage::Place, read)?;
             Ok((placed, warnings))
         }
-    });
+    })?;
     let shared = giver.shared();
+    // Without this thread the other two compute the digests.
     let digesting = (threads > 2).then(|| {
         let shared = Arc::clone(&shared);
-        scope.spawn(move || shared.digest_all())
+        threads::spawn(scope, "digest", move || shared.digest_all()).ok()
     });
     decoder.tap(|chunk| {
         match timings.block(Stage::Decompress, || giver.give_blob(chunk)) {
@@ -125,7 +127,7 @@ pub(super) fn threaded<'scope, P: Placing<Sink: Send + 'scope> + Send + 'scope>(
     drop(giver);
     let digests = shared.take_digests();
     let (placed, warnings) = join(placing)?;
-    if let Some(digesting) = digesting {
+    if let Some(digesting) = digesting.flatten() {
         join(digesting);
     }
     let (layer, compressed) = digests.finish(compression);

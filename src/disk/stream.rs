@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::DiskOutput;
 use crate::aligned::Aligned;
 use crate::error::{Error, ErrorKind, Result};
+use crate::threads;
 
 /// Adjacent writes are gathered into buffers of this size.
 const BUFFER_SIZE: usize = 256 * 1024;
@@ -47,17 +48,14 @@ impl<'scope> Stream<'scope> {
         })
     }
 
-    /// Writes on so many threads of `scope`, at least one, that end with the stream.
+    /// Writes on `writers` threads of `scope`, at least one, that end with the stream.
     pub(crate) fn threaded<'env>(
         scope: &'scope Scope<'scope, 'env>,
         output: &'scope dyn DiskOutput,
         writers: usize,
-    ) -> Self {
-        Self::new(Sink::Threaded(Writers::start(
-            scope,
-            output,
-            writers.max(1),
-        )))
+    ) -> Result<Self> {
+        let writers = Writers::start(scope, output, writers.max(1))?;
+        Ok(Self::new(Sink::Threaded(writers)))
     }
 
     fn new(sink: Sink<'scope>) -> Self {
@@ -248,7 +246,7 @@ impl<'scope> Writers<'scope> {
         scope: &'scope Scope<'scope, 'env>,
         output: &'scope dyn DiskOutput,
         writers: usize,
-    ) -> Self {
+    ) -> Result<Self> {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 jobs: VecDeque::new(),
@@ -260,13 +258,17 @@ impl<'scope> Writers<'scope> {
             work: Condvar::new(),
             room: Condvar::new(),
         });
-        let threads = (0..writers)
-            .map(|_| {
-                let shared = Arc::clone(&shared);
-                scope.spawn(move || shared.run(output))
-            })
-            .collect();
-        Self { shared, threads }
+        let mut started = Self {
+            shared,
+            threads: Vec::with_capacity(writers),
+        };
+        for _ in 0..writers {
+            let shared = Arc::clone(&started.shared);
+            // If this fails, dropping `started` ends the threads before.
+            let thread = threads::spawn(scope, "write", move || shared.run(output))?;
+            started.threads.push(thread);
+        }
+        Ok(started)
     }
 
     fn finish(mut self) -> Result<()> {
@@ -384,7 +386,7 @@ mod tests {
         body(Stream::inline(&*output()));
         for writers in [0, 1, 2, 5] {
             let output = output();
-            thread::scope(|scope| body(Stream::threaded(scope, &*output, writers)));
+            thread::scope(|scope| body(Stream::threaded(scope, &*output, writers).unwrap()));
         }
     }
 
@@ -425,7 +427,7 @@ mod tests {
             thread::scope(|scope| {
                 let mut stream = match writers {
                     None => Stream::inline(&disk),
-                    Some(writers) => Stream::threaded(scope, &disk, writers),
+                    Some(writers) => Stream::threaded(scope, &disk, writers).unwrap(),
                 };
                 for (offset, data) in &writes {
                     stream.write(*offset, data).unwrap();
@@ -481,7 +483,7 @@ mod tests {
             thread::scope(|scope| {
                 let mut stream = match threaded {
                     false => Stream::inline(&output),
-                    true => Stream::threaded(scope, &output, 2),
+                    true => Stream::threaded(scope, &output, 2).unwrap(),
                 };
                 for i in 0..3000 {
                     stream.write(4096 + i * 1000, &[1; 1000]).unwrap();
@@ -535,7 +537,7 @@ mod tests {
                 let error = thread::scope(|scope| {
                     let mut stream = match threaded {
                         false => Stream::inline(&output),
-                        true => Stream::threaded(scope, &output, 1),
+                        true => Stream::threaded(scope, &output, 1).unwrap(),
                     };
                     for i in 0..100 {
                         stream.write(i * 1000, &[0; 500]).unwrap();
@@ -592,7 +594,7 @@ mod tests {
     fn an_output_that_panics_blocks_nobody() {
         let panic = panic::catch_unwind(|| {
             thread::scope(|scope| {
-                let mut stream = Stream::threaded(scope, &Panicking, 2);
+                let mut stream = Stream::threaded(scope, &Panicking, 2).unwrap();
                 let result = (0..200).try_for_each(|i| stream.write(i << 20, &[0; BUFFER_SIZE]));
                 assert_eq!(result.unwrap_err().kind(), ErrorKind::Output);
             });
@@ -600,7 +602,7 @@ mod tests {
         panic.unwrap_err();
         let panic = panic::catch_unwind(|| {
             thread::scope(|scope| {
-                let mut stream = Stream::threaded(scope, &Panicking, 2);
+                let mut stream = Stream::threaded(scope, &Panicking, 2).unwrap();
                 stream.write(0, b"x").unwrap();
                 stream.finish().unwrap();
             });

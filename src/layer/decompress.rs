@@ -155,12 +155,13 @@ impl<'t, R: Read> Decoder<'t, R> {
         }
     }
 
-    /// Lets other threads, which `spawn` starts, decode parts of a compressed input of at least
-    /// so many bytes before their turn, if it is not a small one. They end with the decoder.
+    /// Lets other threads decode parts of a compressed input before their turn, if the input is
+    /// not a small one. A part has at least `part_min` bytes. `spawn` starts a thread and says
+    /// whether it could; the threads end with the decoder.
     pub(crate) fn look_ahead(
         &mut self,
         part_min: u64,
-        mut spawn: impl FnMut(Box<dyn FnOnce() + Send>),
+        mut spawn: impl FnMut(Box<dyn FnOnce() + Send>) -> bool,
     ) {
         let (format, seams) = match self.engine {
             None => return,
@@ -180,7 +181,10 @@ impl<'t, R: Read> Decoder<'t, R> {
                 return;
             };
             let (queue, pool) = (Arc::clone(&queue), self.pool.clone());
-            spawn(Box::new(move || ahead::work(&queue, engine, &pool)));
+            if !spawn(Box::new(move || ahead::work(&queue, engine, &pool))) {
+                // Helpers that were started before end with the queue.
+                return;
+            }
         }
         self.ahead = Some(Ahead::new(seams, jobs, part_min));
     }

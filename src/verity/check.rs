@@ -9,6 +9,7 @@ use super::superblock::{ALGORITHM, HASH_TYPE, SIGNATURE, Superblock, VERSION};
 use super::{BLOCK_SIZE, HASH_SIZE, HASHES_PER_BLOCK, Hasher, level_sizes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::summary::Digest;
+use crate::threads;
 
 /// What a check of a disk against its hash tree found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +70,10 @@ const AT_A_TIME: u64 = 64;
 /// [`ErrorKind::InvalidDisk`] if there is no superblock that is understood, or the devices
 /// are too short.
 pub fn check_verity(data: ReadAt<'_>, hashes: ReadAt<'_>, hash_offset: u64) -> Result<VerityCheck> {
+    threads::shared(|| check(data, hashes, hash_offset))
+}
+
+fn check(data: ReadAt<'_>, hashes: ReadAt<'_>, hash_offset: u64) -> Result<VerityCheck> {
     let mut block = [0; size_of::<Superblock>()];
     read(hashes, hash_offset, &mut block)?;
     let superblock = Superblock::read_from_bytes(&block)

@@ -34,7 +34,7 @@ pub fn convert_disk(
     }
     let container = Container::shaped(&options.shape(virtual_size))?;
     std::thread::scope(|scope| {
-        let stream = Stream::threaded(scope, output, 1);
+        let stream = Stream::threaded(scope, output, 1)?;
         let mut copy = Copy {
             disk: Wrapped::new(stream, container, output),
             contents: Contents::new(),

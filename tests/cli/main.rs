@@ -24,6 +24,8 @@ mod signals;
 #[path = "../suite/common/skip.rs"]
 mod skip;
 #[cfg(test)]
+mod threads;
+#[cfg(test)]
 mod usage;
 #[cfg(test)]
 mod verify;

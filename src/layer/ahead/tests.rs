@@ -66,6 +66,7 @@ fn ahead(input: impl Read, part_min: u64) -> (Outcome, usize) {
         let mut decoder = Decoder::new(input, CONFIG, Pool::new()).unwrap();
         decoder.look_ahead(part_min, |work| {
             scope.spawn(work);
+            true
         });
         outcome(decoder)
     })
@@ -421,6 +422,7 @@ fn memory_is_bounded() {
             let mut decoder = Decoder::new(&stream[..], CONFIG, pool.clone()).unwrap();
             decoder.look_ahead(PART_MIN, |work| {
                 scope.spawn(work);
+                true
             });
             let mut output = 0;
             while let Some(chunk) = decoder.next_chunk().unwrap() {
@@ -524,6 +526,7 @@ fn how_much_faster() {
                     if way == 1 {
                         decoder.look_ahead(PART_MIN, |work| {
                             scope.spawn(work);
+                            true
                         });
                     }
                     while decoder.next_chunk().unwrap().is_some() {}
