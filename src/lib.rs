@@ -22,8 +22,8 @@ mod virtual_disk;
 
 pub use convert::{convert, convert_file, convert_with_hash_device, root_hash};
 pub use disk::{
-    BlockInfo, Discard, DiskFile, DiskInfo, DiskOutput, MemoryDisk, ParentInfo, PartInfo, SeekDisk,
-    VhdInfo, VhdxInfo, Volume,
+    BlockInfo, Discard, DiskFile, DiskInfo, DiskOutput, FileId, MemoryDisk, ParentInfo, PartInfo,
+    SeekDisk, VhdInfo, VhdxInfo, Volume,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use inspect::{Checks, FileSystem, Inspection, Tally, inspect, inspect_bytes};

@@ -3,6 +3,7 @@
 
 mod container;
 mod early;
+mod file_id;
 mod info;
 mod map;
 mod output;
@@ -14,6 +15,7 @@ mod volume;
 mod wrapped;
 
 pub(crate) use container::{Container, DiskIds, Shape};
+pub use file_id::FileId;
 pub use info::{BlockInfo, DiskInfo, ParentInfo, PartInfo, VhdInfo, VhdxInfo};
 pub use output::{DiskOutput, MemoryDisk, SeekDisk};
 pub use publish::{Discard, DiskFile};

@@ -5,13 +5,20 @@ use std::path::{Component, Path, PathBuf};
 
 use vhd_format::{AnyStorage, Disk, Parent};
 
+use super::FileId;
 use super::volume::open_file;
 
-/// Opens the parents of the disk in the file at `path`, if it has any, and attaches them.
-pub(super) fn attach(disk: &mut Disk<AnyStorage>, path: &Path) -> vhd_format::Result<()> {
+/// Opens the parents of the disk in the file at `path`, if it has any, and attaches them; adds
+/// the identities of their files to `files`.
+pub(super) fn attach(
+    disk: &mut Disk<AnyStorage>,
+    path: &Path,
+    files: &mut Vec<FileId>,
+) -> vhd_format::Result<()> {
     let mut directory = parent_of(path);
     disk.attach_chain(|parent| {
         let (file, found) = find(&parent, &directory)?;
+        files.push(FileId::of(&file)?);
         directory = parent_of(&found);
         Ok(Box::new(file))
     })

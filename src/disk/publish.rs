@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tempfile::TempPath;
 
 use super::early::EarlySync;
-use super::{DiskOutput, platform};
+use super::{DiskOutput, FileId, Volume, platform};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A file that appears at its destination whole, by [`publish`](Self::publish), or not at
@@ -32,6 +32,7 @@ pub struct DiskFile {
     destination: PathBuf,
     temporary: Discard,
     early: Option<EarlySync>,
+    kept: Vec<(FileId, String)>,
 }
 
 impl DiskFile {
@@ -69,7 +70,84 @@ impl DiskFile {
             destination,
             temporary: Discard(Arc::new(Mutex::new(temporary))),
             early: None,
+            kept: Vec::new(),
         })
+    }
+
+    /// Refuses to replace `file`, such as one that is still to be read; `role` tells in an error
+    /// what it is: "the input".
+    ///
+    /// The destination is compared now and again by [`publish`](Self::publish), by identity: no
+    /// link or other spelling of a path leads around it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidOptions`] if the destination is that file.
+    pub fn keep(&mut self, file: FileId, role: impl Into<String>) -> Result<()> {
+        self.kept.push((file, role.into()));
+        self.check_kept()
+    }
+
+    /// Refuses to replace a file that holds `volume`, or one of its parents.
+    ///
+    /// # Errors
+    /// As [`keep`](Self::keep).
+    pub fn keep_volume(&mut self, volume: &Volume) -> Result<()> {
+        volume.files().iter().enumerate().try_for_each(|(n, file)| {
+            let role = match n {
+                0 => "the disk that is read",
+                _ => "a parent of the disk that is read",
+            };
+            self.keep(*file, role)
+        })
+    }
+
+    /// Refuses to replace what `other` publishes or replaces, and to stand where it will stand;
+    /// `role` tells in an error what that is.
+    ///
+    /// # Errors
+    /// As [`keep`](Self::keep).
+    pub fn keep_other(&mut self, other: &Self, role: &str) -> Result<()> {
+        let name = self.destination.display().to_string();
+        let failed = |e| Error::output(format!("cannot write to {name}"), e);
+        let place = |destination: &Path| -> io::Result<_> {
+            let name = destination.file_name().map(ToOwned::to_owned);
+            Ok((FileId::at(parent(destination))?, name))
+        };
+        let (this, that) = (place(&self.destination), place(&other.destination));
+        if this.map_err(failed)? == that.map_err(failed)? {
+            return Err(self.would_replace(role));
+        }
+        if let Ok(replaced) = FileId::at(&other.destination) {
+            self.keep(replaced, role)?;
+        }
+        let published = FileId::of(&other.file).map_err(failed)?;
+        self.keep(published, role)
+    }
+
+    fn check_kept(&self) -> Result<()> {
+        if self.kept.is_empty() {
+            return Ok(());
+        }
+        let found = match FileId::at(&self.destination) {
+            Ok(found) => found,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => {
+                let name = self.destination.display();
+                return Err(Error::output(format!("cannot write to {name}"), e));
+            }
+        };
+        match self.kept.iter().find(|(kept, _)| *kept == found) {
+            Some((_, role)) => Err(self.would_replace(role)),
+            None => Ok(()),
+        }
+    }
+
+    fn would_replace(&self, role: &str) -> Error {
+        let name = self.destination.display();
+        Error::new(
+            ErrorKind::InvalidOptions,
+            format!("{name} is {role} itself, which would be lost: write to another file"),
+        )
     }
 
     /// Discards the file from elsewhere, as a handler of signals may have to.
@@ -120,6 +198,7 @@ impl DiskFile {
             directory_to_sync = Some(platform::open_directory(directory).map_err(failed)?);
         }
         let exists = regular_file(&self.destination)?.is_some();
+        self.check_kept()?;
 
         let mut temporary = self.temporary.lock();
         match mem::replace(&mut *temporary, Temporary::Gone) {
@@ -419,6 +498,59 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Output);
             assert_eq!(names(directory.path()), ["disk"]);
             assert!(path.is_dir());
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_kept_is_not_replaced() {
+        for start in starts() {
+            let directory = tempfile::tempdir().unwrap();
+            let inside = |name: &str| directory.path().join(name);
+            fs::write(inside("source"), "source").unwrap();
+            fs::hard_link(inside("source"), inside("link")).unwrap();
+            let source = FileId::at(inside("source")).unwrap();
+            for name in ["source", "link"] {
+                let error = start(&inside(name)).unwrap().keep(source, "the input");
+                let error = error.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::InvalidOptions);
+                assert!(error.to_string().contains("is the input itself"), "{error}");
+            }
+            // It may also come to stand at the destination later.
+            let mut file = start(&inside("disk")).unwrap();
+            file.keep(source, "the input").unwrap();
+            fs::rename(inside("source"), inside("disk")).unwrap();
+            let error = file.publish(false).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidOptions);
+            assert_eq!(names(directory.path()), ["disk", "link"]);
+            assert_eq!(fs::read(inside("disk")).unwrap(), b"source");
+        }
+    }
+
+    #[test]
+    fn two_files_do_not_replace_each_other() {
+        for start in starts() {
+            let directory = tempfile::tempdir().unwrap();
+            let inside = |name: &str| directory.path().join(name);
+            fs::write(inside("old"), "old").unwrap();
+            fs::hard_link(inside("old"), inside("link")).unwrap();
+            let dotted = directory.path().join(".").join("new");
+            for (one, other) in [
+                (inside("new"), inside("new")),
+                (inside("new"), dotted),
+                (inside("old"), inside("link")),
+            ] {
+                let (mut one, other) = (start(&one).unwrap(), start(&other).unwrap());
+                let error = one.keep_other(&other, "the other").unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::InvalidOptions);
+            }
+            // Names that a file system takes for the same show it only when there is one.
+            let mut one = start(&inside("one")).unwrap();
+            let other = start(&inside("other")).unwrap();
+            one.keep_other(&other, "the other").unwrap();
+            other.publish(false).unwrap();
+            fs::rename(inside("other"), inside("one")).unwrap();
+            let error = one.publish(false).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidOptions);
         }
     }
 

@@ -10,7 +10,7 @@ use ext4_view::Ext4Read;
 use vhd_format::vhd::{DiskType, Footer};
 use vhd_format::{AnyStorage, Disk, Format, ReadAt};
 
-use super::{map, parents, platform};
+use super::{FileId, map, parents, platform};
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::DiskFormat;
 
@@ -39,6 +39,7 @@ pub struct Volume {
     plain: Option<Arc<File>>,
     /// What is wrong with the footer of a fixed VHD that could be opened without it.
     footer_damage: Option<Arc<vhd_format::Error>>,
+    files: Vec<FileId>,
 }
 
 impl Volume {
@@ -76,7 +77,7 @@ impl Volume {
     fn with_parents(storage: AnyStorage, plain: Option<Arc<File>>, path: &Path) -> Result<Self> {
         let mut volume = Self::from_storage(storage, plain)?;
         if let Some(disk) = Arc::get_mut(&mut volume.disk) {
-            parents::attach(disk, path).map_err(|e| unreadable(&e))?;
+            parents::attach(disk, path, &mut volume.files).map_err(|e| unreadable(&e))?;
         }
         Ok(volume)
     }
@@ -102,6 +103,8 @@ impl Volume {
 
     fn from_storage(storage: AnyStorage, plain: Option<Arc<File>>) -> Result<Self> {
         let storage = Arc::new(storage);
+        let id = plain.as_deref().map(FileId::of).transpose();
+        let files = id.map_err(Error::input)?.into_iter().collect();
         let file_size = storage.size().map_err(Error::input)?;
         let mut footer_damage = None;
         let opened = Disk::open(Box::new(Arc::clone(&storage)) as AnyStorage);
@@ -119,6 +122,7 @@ impl Volume {
             file_size,
             plain: None,
             footer_damage,
+            files,
         };
         volume.plain =
             plain.filter(|_| matches!(volume.format(), DiskFormat::Raw | DiskFormat::Vhd));
@@ -129,6 +133,13 @@ impl Volume {
     #[must_use]
     pub fn disk(&self) -> &Disk<AnyStorage> {
         &self.disk
+    }
+
+    /// The files that hold the disk: its own, and those of the parents that were opened. None of
+    /// them may be replaced while the disk is needed.
+    #[must_use]
+    pub fn files(&self) -> &[FileId] {
+        &self.files
     }
 
     /// The size of the disk's file in bytes.

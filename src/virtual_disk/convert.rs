@@ -52,11 +52,12 @@ pub fn convert_disk(
 
 /// Copies the disk in a file into another, which appears whole or not at all.
 ///
-/// An existing regular file is replaced when all is done, and may be the one that is copied;
-/// after an error it is as it was.
+/// An existing regular file is replaced when all is done; after an error it is as it was.
 ///
 /// # Errors
-/// As [`Volume::open`] and [`convert_disk`], and if the file cannot be created or published.
+/// As [`Volume::open`] and [`convert_disk`], if the file cannot be created or published, and
+/// [`ErrorKind::InvalidOptions`](crate::ErrorKind::InvalidOptions) if it is the one that is
+/// copied or one of its parents.
 pub fn convert_disk_file(
     input: impl AsRef<Path>,
     path: impl AsRef<Path>,
@@ -64,6 +65,7 @@ pub fn convert_disk_file(
 ) -> Result<DiskReport> {
     let input = Volume::open(input)?;
     let mut file = DiskFile::create(path)?;
+    file.keep_volume(&input)?;
     if options.fsync {
         file.sync_early();
     }

@@ -25,6 +25,7 @@ mod signals;
 mod skip;
 #[cfg(test)]
 mod threads;
+mod sources;
 #[cfg(test)]
 mod usage;
 #[cfg(test)]

@@ -500,6 +500,17 @@ fn parents_are_found_beside_the_disk_and_where_it_says() {
     let options = DiskOptions::new().format(DiskFormat::Raw);
     convert_disk_file(at("children/child.vhd"), at("raw"), &options).unwrap();
     assert!(fs::read(at("raw")).unwrap() == half(0xaa));
+    // But neither onto itself nor onto its parent, without which it is worth nothing.
+    for lost in ["children/child.vhd", "base/parent.vhd"] {
+        fs::hard_link(at(lost), at("link")).unwrap();
+        for path in [at(lost), at("link")] {
+            let before = fs::read(&path).unwrap();
+            let error = convert_disk_file(at("children/child.vhd"), &path, &options).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidOptions, "{error}");
+            assert!(fs::read(&path).unwrap() == before);
+        }
+        fs::remove_file(at("link")).unwrap();
+    }
 
     // By its name; whole paths are not followed.
     let whole = at("base/parent.vhd").to_str().unwrap().to_owned();

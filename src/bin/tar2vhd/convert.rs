@@ -10,12 +10,13 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
-use tar2vhd::{CancelToken, Discard, DiskFile, Options, Timings, Verity};
+use tar2vhd::{CancelToken, Discard, DiskFile, FileId, Options, Timings, Verity};
 
 use crate::Failure;
 use crate::args::{Convert, MediaType, Salt, When};
 use crate::output;
 use crate::progress::Display;
+use crate::standard;
 
 /// What the main thread waits for.
 enum Event {
@@ -36,7 +37,15 @@ pub(crate) fn run(args: Convert) -> Result<(), Failure> {
     let options = options(&args)?;
 
     let signals = Signals::catch()?;
-    let files = Files::create(&args)?;
+    let mut files = Files::create(&args)?;
+    // What cannot be found is told when it is opened.
+    let source = match &input {
+        None => standard::input(),
+        Some(path) => FileId::at(path).ok(),
+    };
+    if let Some(source) = source {
+        files.keep_input(source)?;
+    }
     let discard = files.discard_handles();
     let cancel = CancelToken::new();
     let display = Display::new(args.progress, args.quiet);
@@ -68,16 +77,24 @@ impl Files {
         }
         let hash_device = args.verity_separate.as_ref().map(DiskFile::create);
         let hash_device = hash_device.transpose()?;
-        let same = args.verity_separate.as_ref().is_some_and(|separate| {
-            let absolute = |path| std::path::absolute(path).ok();
-            absolute(separate.as_path()) == absolute(args.output.as_path())
-        });
-        if same {
-            return Err(Failure::usage(
-                "--verity-separate names the file of the disk itself",
-            ));
+        if let Some(hash_device) = &hash_device {
+            disk.keep_other(hash_device, "the file of --verity-separate")?;
         }
-        Ok(Self { disk, hash_device })
+        let mut files = Self { disk, hash_device };
+        if args.json {
+            files.all_mut().try_for_each(standard::keep_output)?;
+        }
+        Ok(files)
+    }
+
+    /// Refuses to replace what the layer is read from.
+    fn keep_input(&mut self, input: FileId) -> Result<(), Failure> {
+        let keep = |file: &mut DiskFile| file.keep(input, "the input");
+        Ok(self.all_mut().try_for_each(keep)?)
+    }
+
+    fn all_mut(&mut self) -> impl Iterator<Item = &mut DiskFile> {
+        self.hash_device.iter_mut().chain([&mut self.disk])
     }
 
     fn all(&self) -> impl Iterator<Item = &DiskFile> {
@@ -234,7 +251,7 @@ fn supervise(
 /// The conversion itself.
 fn work(
     input: Option<PathBuf>,
-    files: Files,
+    mut files: Files,
     options: &Options,
     args: &Convert,
     display: &Display,
@@ -248,6 +265,8 @@ fn work(
             if found.is_file() {
                 display.set_total(found.len());
             }
+            // Another file may have got the name since it was looked at.
+            files.keep_input(FileId::of(&file).map_err(failed)?)?;
             Box::new(file)
         }
     };

@@ -13,7 +13,7 @@ use crate::args::{Disk, When};
 use crate::convert::{Signals, source_date_epoch};
 use crate::output::{self, human};
 use crate::progress::Display;
-use crate::{Failure, args};
+use crate::{Failure, args, standard};
 
 pub(crate) fn run(args: Disk) -> Result<(), Failure> {
     match args.command {
@@ -26,7 +26,10 @@ pub(crate) fn run(args: Disk) -> Result<(), Failure> {
 fn create(args: Create) -> Result<(), Failure> {
     let options = options(&args.shape, &args.writing)?;
     let signals = Signals::catch()?;
-    let file = DiskFile::create(&args.output)?;
+    let mut file = DiskFile::create(&args.output)?;
+    if args.writing.json {
+        standard::keep_output(&mut file)?;
+    }
     let cancel = CancelToken::new();
     let options = options.cancel(cancel.clone());
     let discard = [file.discard_handle()];
@@ -44,6 +47,10 @@ fn convert(args: Convert) -> Result<(), Failure> {
     let input = Volume::open(&args.input)?;
     let signals = Signals::catch()?;
     let mut file = DiskFile::create(&args.output)?;
+    file.keep_volume(&input)?;
+    if args.writing.json {
+        standard::keep_output(&mut file)?;
+    }
     if !args.writing.no_fsync {
         file.sync_early();
     }

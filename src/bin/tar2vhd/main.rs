@@ -10,6 +10,7 @@ mod progress;
 mod roothash;
 mod runhcs;
 mod scratch;
+mod standard;
 mod verify;
 
 use std::process::ExitCode;

@@ -15,12 +15,12 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use tar2vhd::{CancelToken, DiskFile, DiskOutput, Options, ScratchOptions, Summary};
+use tar2vhd::{CancelToken, DiskFile, DiskOutput, FileId, Options, ScratchOptions, Summary};
 use vhd_format::vhdx::Vhdx;
 
 use crate::Failure;
 use crate::convert::{Signals, source_date_epoch};
-use crate::output;
+use crate::{output, standard};
 use flags::{Flag, Parsed};
 use log::{Level, Log};
 
@@ -147,16 +147,21 @@ fn required(flags: &Parsed, name: &str) -> Result<PathBuf, String> {
 
 fn tar2vhd(flags: &Parsed, log: &Log) -> Result<(), End> {
     let source = flags.path("sourcepath");
-    let input: Box<dyn Read + Send> = match &source {
-        None => Box::new(io::stdin()),
-        Some(path) => Box::new(File::open(path).map_err(|e| {
-            let path = path.display();
-            format!("failed to open 'sourcepath': '{path}': {e}")
-        })?),
+    let (input, input_id): (Box<dyn Read + Send>, _) = match &source {
+        None => (Box::new(io::stdin()), standard::input()),
+        Some(path) => {
+            let failed = |e| {
+                let path = path.display();
+                format!("failed to open 'sourcepath': '{path}': {e}")
+            };
+            let file = File::open(path).map_err(failed)?;
+            let id = FileId::of(&file).map_err(failed)?;
+            (Box::new(file), Some(id))
+        }
     };
     let scratch = required(flags, "scratchpath")?;
     let destination = required(flags, "destpath")?;
-    check_vhdx(&scratch)
+    let scratch_id = check_vhdx(&scratch)
         .map_err(|e| format!("failed to open 'scratchpath': '{}': {e}", scratch.display()))?;
 
     let mut options = Options::new();
@@ -165,6 +170,11 @@ fn tar2vhd(flags: &Parsed, log: &Log) -> Result<(), End> {
     }
     let signals = Signals::catch()?;
     let mut file = DiskFile::create(&destination).map_err(Failure::from)?;
+    if let Some(input) = input_id {
+        file.keep(input, "the input").map_err(Failure::from)?;
+    }
+    file.keep(scratch_id, "the scratch disk")
+        .map_err(Failure::from)?;
     file.sync_early();
     let cancel = CancelToken::new();
     let options = options.cancel(cancel.clone());
@@ -243,16 +253,21 @@ fn create_scratch(flags: &Parsed, log: &Log) -> Result<(), End> {
     Ok(())
 }
 
-fn check_vhdx(path: &Path) -> Result<(), String> {
+/// Finds a VHDX at `path`, and tells which file it is.
+fn check_vhdx(path: &Path) -> Result<FileId, String> {
     let file = File::open(path).map_err(|e| e.to_string())?;
-    Vhdx::open(file).map(drop).map_err(|e| e.to_string())
+    let id = FileId::of(&file).map_err(|e| e.to_string())?;
+    Vhdx::open(file).map(|_| id).map_err(|e| e.to_string())
 }
 
 /// Copies a VHDX to a file that appears whole or not at all.
 fn copy(from: &Path, to: &Path) -> Result<(), String> {
-    check_vhdx(from)?;
+    let source_id = check_vhdx(from)?;
     let mut source = File::open(from).map_err(|e| e.to_string())?;
-    let target = DiskFile::create(to).map_err(|e| e.to_string())?;
+    let mut target = DiskFile::create(to).map_err(|e| e.to_string())?;
+    target
+        .keep(source_id, "the disk that is copied")
+        .map_err(|e| e.to_string())?;
     let mut piece = vec![0; 64 << 10];
     let mut at = 0;
     loop {

@@ -8,6 +8,7 @@ use crate::Failure;
 use crate::args::{Scratch, ScratchUuid};
 use crate::convert::{Signals, source_date_epoch};
 use crate::output::{self, human};
+use crate::standard;
 
 pub(crate) fn run(args: Scratch) -> Result<(), Failure> {
     let mut options = ScratchOptions::new()
@@ -33,7 +34,10 @@ pub(crate) fn run(args: Scratch) -> Result<(), Failure> {
         options = options.time(seconds);
     }
     let signals = Signals::catch()?;
-    let file = DiskFile::create(&args.output)?;
+    let mut file = DiskFile::create(&args.output)?;
+    if args.json {
+        standard::keep_output(&mut file)?;
+    }
     let cancel = CancelToken::new();
     let options = options.cancel(cancel.clone());
     let discard = [file.discard_handle()];
