@@ -15,7 +15,7 @@ use crate::platform::{DEFAULT_ADDRESS, DEFAULT_CONTAINERD, DEFAULT_ROOT};
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Settings {
     /// Where snapshots and their metadata are kept.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", global = true)]
     root: Option<PathBuf>,
     /// The socket (on Windows the pipe) that containerd calls.
     #[arg(long, value_name = "PATH")]

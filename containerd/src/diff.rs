@@ -126,8 +126,13 @@ impl DiffService {
         self.metrics.converted(&converted, seconds);
         let summary = converted?;
         // The snapshot may have been removed meanwhile.
-        let store = Arc::clone(&self.store);
-        blocking(move || store.by_id(id)).await?;
+        let (store, layout) = (Arc::clone(&self.store), self.layout.clone());
+        let diff_id = summary.layer.digest.to_string();
+        blocking(move || {
+            let snapshot = store.by_id(id)?;
+            layout.record_layer(&snapshot, diff_id)
+        })
+        .await?;
         self.log_summary(&summary, seconds);
         Ok(ApplyResponse {
             applied: Some(Descriptor {

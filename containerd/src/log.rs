@@ -1,6 +1,8 @@
 //! The log, to standard error: lines of text or of JSON.
 
+use std::cell::Cell;
 use std::io::{self, IsTerminal};
+use std::panic;
 
 use tracing::level_filters::LevelFilter;
 
@@ -14,7 +16,7 @@ pub(crate) fn start(format: LogFormat, level: LogLevel) {
         LogLevel::Info => LevelFilter::INFO,
         LogLevel::Debug => LevelFilter::DEBUG,
     };
-    // What the libraries below tell is for their own authors.
+    // The libraries log for their own authors.
     let own = tracing_subscriber::filter::Targets::new()
         .with_target("containerd_tar2vhd", level)
         .with_default(LevelFilter::WARN.min(level));
@@ -35,4 +37,27 @@ pub(crate) fn start(format: LogFormat, level: LogLevel) {
     };
     // It is started once.
     debug_assert!(started.is_ok());
+    panic::set_hook(Box::new(|panic| {
+        if !HANDLED.get() {
+            tracing::error!(%panic, "a fault of this program");
+        }
+    }));
+}
+
+thread_local! {
+    static HANDLED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Keeps panics of this thread out of the log for as long as the result lives: its owner
+/// catches them and reports the error.
+pub(crate) fn panics_are_handled() -> impl Drop {
+    Handled(HANDLED.replace(true))
+}
+
+struct Handled(bool);
+
+impl Drop for Handled {
+    fn drop(&mut self) {
+        HANDLED.set(self.0);
+    }
 }

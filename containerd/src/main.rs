@@ -12,9 +12,11 @@ mod layout;
 mod log;
 mod metrics;
 mod platform;
+mod recovery;
 mod rpc;
 mod scratch;
 mod server;
+mod snapshot_file;
 mod snapshots;
 mod snippet;
 mod store;
@@ -50,6 +52,10 @@ enum Verb {
         #[arg(long, value_enum, default_value = "2")]
         containerd: snippet::Release,
     },
+    /// Bring back what the directories of snapshots tell after metadata.redb was lost or damaged;
+    /// the damaged file and what cannot be brought back are moved aside, nothing is deleted. Stop
+    /// the plugin first.
+    Recover,
 }
 
 fn main() -> ExitCode {
@@ -68,9 +74,18 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> io::Result<()> {
     let config = Config::load(arguments.config.as_deref(), arguments.settings)?;
-    if let Some(Verb::Config { containerd }) = arguments.verb {
-        let text = snippet::snippet(containerd, &config);
-        return io::stdout().write_all(text.as_bytes());
+    match arguments.verb {
+        Some(Verb::Config { containerd }) => {
+            let text = snippet::snippet(containerd, &config);
+            return io::stdout().write_all(text.as_bytes());
+        }
+        Some(Verb::Recover) => {
+            log::start(config.log_format, config.log_level);
+            let layout = layout::Layout::existing(&config.root)?;
+            let report = recovery::recover(&layout).map_err(|e| recovery::as_io(&e))?;
+            return write!(io::stdout(), "{report}");
+        }
+        None => {}
     }
     log::start(config.log_format, config.log_level);
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -1,6 +1,5 @@
 //! The process: recovery, services on one address, an orderly end.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,9 +20,9 @@ use crate::introspection::IntrospectionService;
 use crate::layout::Layout;
 use crate::metrics::{self, Metrics};
 use crate::platform::{self, Ending, State};
+use crate::recovery;
 use crate::scratch::Scratches;
 use crate::snapshots::SnapshotService;
-use crate::store::Store;
 
 /// How long conversions that were cancelled have to end.
 const CANCELLED: Duration = Duration::from_secs(10);
@@ -35,8 +34,9 @@ pub(crate) async fn serve(config: Config) -> io::Result<()> {
     let mut ending = Ending::new()?;
     let layout = Layout::create(&config.root)?;
     // From here on no second process has this root.
-    let store = Store::open(&layout.metadata()).map_err(other)?;
-    recover(&store, &layout)?;
+    let _lock = layout.lock().map_err(|status| recovery::as_io(&status))?;
+    let store = recovery::start(&layout).map_err(|status| recovery::as_io(&status))?;
+    layout.keep_reserve();
     let store = Arc::new(store);
     let metrics = Arc::new(Metrics::new());
     let conversions = Conversions::new(config.max_concurrent);
@@ -136,18 +136,6 @@ pub(crate) async fn serve(config: Config) -> io::Result<()> {
             Ok(())
         }
     }
-}
-
-/// Brings metadata and directories in line after whatever ended the last process.
-fn recover(store: &Store, layout: &Layout) -> io::Result<()> {
-    store.never_again(layout.last_id()?);
-    let known: BTreeSet<u64> = store.recover().map_err(other)?.into_iter().collect();
-    layout.recover(&known)?;
-    layout.sweep_temporaries(&known)
-}
-
-fn other(status: tonic::Status) -> io::Error {
-    io::Error::other(status.message().to_owned())
 }
 
 fn ended(

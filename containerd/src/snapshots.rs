@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio_stream::Stream;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 use tracing::{info, warn};
 
 use crate::api::snapshots::v1 as api;
@@ -16,7 +16,7 @@ use crate::layout::Layout;
 use crate::metrics::{Call, Metrics};
 use crate::rpc::{blocking, traced};
 use crate::scratch::{Request as ScratchRequest, Scratches};
-use crate::store::{Kind, Record, Snapshot, Store, Time};
+use crate::store::{Commit, Kind, Record, Snapshot, Store, Time};
 
 /// The type of the mounts that utility VMs take.
 pub(crate) const LCOW_LAYER: &str = "lcow-layer";
@@ -142,28 +142,37 @@ impl Shared {
         let labels = labels.into_iter().collect();
         let snapshot = self.store.create(kind, key, parent, labels)?;
         let id = snapshot.record.id;
+        // A view of a parent shows the parent's directory.
+        let has_directory = kind == Kind::Active || snapshot.parents.is_empty();
         let made = || {
-            // A view of a parent shows the parent's directory.
-            if kind == Kind::Active || snapshot.parents.is_empty() {
+            self.layout.check_below(&snapshot)?;
+            if has_directory {
                 let directory = self.layout.create_directory(id)?;
                 if let Some(request) = &request {
                     self.scratches
                         .make(request, &directory, &self.store, &self.layout)?;
                 }
+                let mut record = snapshot.record.clone();
+                record.unfinished = false;
+                self.layout.record_new(key, &record)?;
             }
             self.store.publish(key)
         };
         if let Err(status) = made() {
-            if let Err(e) = self.layout.set_aside(id) {
-                warn!(key, error = e.message(), "what was made of it stays");
-            }
-            self.layout.delete(id);
+            self.layout.discard(id);
             if let Err(e) = self.store.abandon(key) {
                 warn!(
                     key,
                     error = e.message(),
                     "a snapshot cannot be given up yet"
                 );
+            }
+            return Err(status);
+        }
+        if has_directory && let Err(status) = self.layout.settle(id) {
+            // It was removed meanwhile, or nobody is to have it.
+            if self.store.remove(key, |_| Ok(()), |_| ()).is_ok() {
+                self.layout.discard(id);
             }
             return Err(status);
         }
@@ -201,18 +210,43 @@ impl Shared {
                  get the parent {parent:?} now"
             )));
         }
-        let usage = match snapshot.record.kind {
-            Kind::Active => self.layout.usage(id)?,
+        let (usage, layer) = match snapshot.record.kind {
+            Kind::Active => (self.layout.usage(id)?, self.layout.layer_to_commit(id)?),
             Kind::View | Kind::Committed => Default::default(),
         };
-        let labels = labels.into_iter().collect();
-        self.store.commit(&key, &name, &parent, labels, usage)?;
+        let commit = Commit {
+            name: name.clone(),
+            parent,
+            labels: labels.into_iter().collect(),
+            usage,
+            layer,
+        };
+        // On stable storage before the commit: a directory's own record is never behind.
+        let before = |record: &Record| self.layout.record(&name, record);
+        self.store.commit(&key, commit, before)?;
         info!(key, name, id, size = usage.size, "a snapshot is committed");
         Ok(())
     }
 
     fn remove(&self, key: &str) -> Result<(), Status> {
-        let id = self.store.remove(
+        let mut removed = self.try_remove(key);
+        // A removal makes room, and needs a little to be recorded.
+        if matches!(&removed, Err(status) if status.code() == Code::ResourceExhausted)
+            && self.layout.release_reserve()
+        {
+            removed = self.try_remove(key);
+        }
+        let id = removed?;
+        if self.layout.delete(id) {
+            self.store.deleted(id);
+        }
+        self.layout.keep_reserve();
+        info!(key, id, "a snapshot is removed");
+        Ok(())
+    }
+
+    fn try_remove(&self, key: &str) -> Result<u64, Status> {
+        self.store.remove(
             key,
             |id| {
                 self.conversions.cancel(id);
@@ -223,9 +257,16 @@ impl Shared {
                 })
             },
             |id| self.layout.put_back(id),
-        )?;
-        self.layout.delete(id);
-        info!(key, id, "a snapshot is removed");
+        )
+    }
+
+    /// Deletes what was removed, and could not be deleted then.
+    fn cleanup(&self) -> Result<(), Status> {
+        for id in self.store.removed()? {
+            if self.layout.delete(id) {
+                self.store.deleted(id);
+            }
+        }
         Ok(())
     }
 
@@ -351,7 +392,8 @@ impl Snapshots for SnapshotService {
                 .ok_or_else(|| Status::invalid_argument("no snapshot to update"))?;
             let labels = info.labels.into_iter().collect();
             let paths = request.update_mask.unwrap_or_default().paths;
-            let record = shared.store.update(&info.name, &labels, &paths)?;
+            let before = |record: &Record| shared.layout.record(&info.name, record);
+            let record = shared.store.update(&info.name, &labels, &paths, before)?;
             let info = Some(info_of(&info.name, &record));
             Ok(api::UpdateSnapshotResponse { info })
         })
@@ -383,12 +425,6 @@ impl Snapshots for SnapshotService {
     }
 
     async fn cleanup(&self, _: Request<api::CleanupRequest>) -> Result<Response<()>, Status> {
-        self.call(Call::Cleanup, |shared| {
-            // What cannot be asked about stays.
-            let is_known = |id| shared.store.knows(id).unwrap_or(true);
-            let swept = shared.layout.sweep(is_known);
-            swept.map_err(|e| crate::layout::failed(shared.layout.root(), e))
-        })
-        .await
+        self.call(Call::Cleanup, |shared| shared.cleanup()).await
     }
 }

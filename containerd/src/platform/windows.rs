@@ -138,6 +138,11 @@ pub(crate) fn create_private_directory(path: &Path) -> io::Result<()> {
     fs::create_dir_all(path)
 }
 
+/// Nothing: NTFS keeps the order of names in its own journal, and a directory cannot be flushed.
+pub(crate) fn sync_directory(_path: &Path) -> io::Result<()> {
+    Ok(())
+}
+
 /// Opens a regular file, no link.
 pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
     match path.symlink_metadata()?.is_file() {

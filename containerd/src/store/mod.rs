@@ -7,25 +7,34 @@
 //! keys of active snapshots and views and names of committed ones share one space; the id of
 //! a snapshot, which names its directory, is never given again and stays over a commit. A crash
 //! may lose that an id was given, but not the directory, by which [`Store::never_again`] is told.
+//!
+//! redb holds pages against their checksums at the start alone, so every record carries one of
+//! its own, which each read checks.
 
+mod check;
 mod handle;
+mod migrate;
+mod open;
+#[cfg(test)]
+mod open_tests;
 mod record;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use redb::{
-    Database, DatabaseError, Durability, MultimapTableDefinition, ReadTransaction,
+    Database, Durability, MultimapTableDefinition, ReadTransaction, ReadableDatabase,
     ReadableMultimapTable, ReadableTable, TableDefinition, WriteTransaction,
 };
 use tonic::Status;
 
 use handle::Handle;
-pub(crate) use record::{Kind, Record, Time, Usage};
+pub(crate) use record::{Kind, Layer, Record, Time, Usage};
 
 type Labels = BTreeMap<String, String>;
 
@@ -35,13 +44,18 @@ const SNAPSHOTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("snapsh
 const KEYS: TableDefinition<'_, u64, &str> = TableDefinition::new("keys");
 /// Ids of the snapshots on top of one.
 const CHILDREN: MultimapTableDefinition<'_, u64, u64> = MultimapTableDefinition::new("children");
-/// The last id that was given, and the version of all this.
+/// Ids whose directories are named `rm-ID` and wait to be deleted. Only these are swept.
+const REMOVED: TableDefinition<'_, u64, ()> = TableDefinition::new("removed");
+/// The last id that was given, the version of all this, and what is yet to be done.
 const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 
 const LAST_ID: &str = "last id";
 const VERSION: &str = "version";
-/// The version of the tables and records written here.
-const CURRENT_VERSION: u64 = 1;
+/// Set until the disks are measured that a store of version 1 has committed.
+const UNMEASURED: &str = "unmeasured";
+/// The version of the tables and records written here. 1 had no checksums, was in the file
+/// format of redb 2, and is migrated.
+const CURRENT_VERSION: u64 = 2;
 
 /// The most bytes of a key: names come from containerd, which keeps them in keys of its own
 /// store, of at most this length.
@@ -57,6 +71,30 @@ pub(crate) struct Snapshot {
     pub(crate) record: Record,
     /// Ids of the snapshots below, the nearest first.
     pub(crate) parents: Vec<u64>,
+    /// The disks that those were committed with, in the same order.
+    pub(crate) layers: Vec<Option<Layer>>,
+}
+
+/// How an active snapshot is committed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Commit {
+    pub(crate) name: String,
+    /// Given to a snapshot that has none.
+    pub(crate) parent: String,
+    /// Replace those it has.
+    pub(crate) labels: Labels,
+    pub(crate) usage: Usage,
+    pub(crate) layer: Option<Layer>,
+}
+
+/// The snapshots of a store when it is opened.
+#[derive(Debug, Default)]
+pub(crate) struct Inventory {
+    pub(crate) snapshots: BTreeMap<u64, (String, Record)>,
+    /// Ids of what was removed and may not be deleted yet.
+    pub(crate) removed: BTreeSet<u64>,
+    /// Whether what is committed is yet to be measured.
+    pub(crate) unmeasured: bool,
 }
 
 /// The store. Every call is one transaction, and blocks.
@@ -66,41 +104,40 @@ pub(crate) struct Store {
     /// The last id that was given or seen. What the file says of it may be lost in a crash, or
     /// when the file fails.
     last_id: AtomicU64,
+    /// Ids whose directories are deleted, which the next removal takes from its list.
+    deleted: Mutex<Vec<u64>>,
 }
 
 impl Store {
-    /// Opens the store in a file, which is made if it is absent.
-    pub(crate) fn open(path: &Path) -> Result<Self, Status> {
-        let file = path.to_owned();
-        Self::open_with(path, move || Database::create(&file))
+    /// Opens the store in a file. It is made if it is absent, unless there are snapshots
+    /// `beside` it: then it is lost.
+    pub(crate) fn open(file: &Path, beside: bool) -> Result<Self, Status> {
+        let first = Mutex::new(Some(open::open(file, beside)?));
+        let path = file.to_owned();
+        let store = Self::open_with(file, beside, move || {
+            let mut first = first.lock().unwrap_or_else(PoisonError::into_inner);
+            match first.take() {
+                Some(database) => Ok(database),
+                None => open::open_again(&path),
+            }
+        })?;
+        store.check(file)?;
+        Ok(store)
     }
 
     fn open_with(
-        path: &Path,
-        open: impl Fn() -> Result<Database, DatabaseError> + Send + Sync + 'static,
+        file: &Path,
+        beside: bool,
+        open: impl Fn() -> Result<Database, Status> + Send + Sync + 'static,
     ) -> Result<Self, Status> {
         let store = Self {
             database: Handle::open(open)?,
             last_id: AtomicU64::new(0),
+            deleted: Mutex::default(),
         };
-        store.write(|transaction| {
-            transaction.open_table(SNAPSHOTS).map_err(failed)?;
-            transaction.open_table(KEYS).map_err(failed)?;
-            transaction.open_multimap_table(CHILDREN).map_err(failed)?;
-            let mut numbers = transaction.open_table(NUMBERS).map_err(failed)?;
-            let found = numbers.get(VERSION).map_err(failed)?.map(|v| v.value());
-            match found {
-                None => {
-                    numbers.insert(VERSION, CURRENT_VERSION).map_err(failed)?;
-                    Ok(())
-                }
-                Some(CURRENT_VERSION) => Ok(()),
-                Some(other) => Err(Status::failed_precondition(format!(
-                    "{} is of version {other}; this program knows {CURRENT_VERSION}",
-                    path.display()
-                ))),
-            }
-        })?;
+        store
+            .database
+            .with(|database| open::check_version(file, database, beside))?;
         Ok(store)
     }
 
@@ -118,7 +155,8 @@ impl Store {
     ) -> Result<T, Status> {
         self.database.with(|database| {
             let mut transaction = database.begin_write().map_err(failed)?;
-            transaction.set_durability(durability);
+            transaction.set_durability(durability).map_err(failed)?;
+            open::keep_whole(&mut transaction);
             let changed = change(&transaction)?;
             transaction.commit().map_err(failed)?;
             Ok(changed)
@@ -149,7 +187,7 @@ impl Store {
         let labels = check_labels(labels)?;
         self.write_with(Durability::None, |transaction| {
             let mut snapshots = transaction.open_table(SNAPSHOTS).map_err(failed)?;
-            let mut parents = Vec::new();
+            let (mut parents, mut layers) = (Vec::new(), Vec::new());
             if !parent.is_empty() {
                 let below = get(&snapshots, parent)?
                     .ok_or_else(|| not_found(format!("the parent {parent:?}")))?;
@@ -158,7 +196,7 @@ impl Store {
                         "the parent {parent:?} is not a committed snapshot"
                     )));
                 }
-                parents = chain(&snapshots, below)?;
+                (parents, layers) = chain(&snapshots, below)?;
             }
             if snapshots.get(key).map_err(failed)?.is_some() {
                 return Err(exists(key));
@@ -178,6 +216,7 @@ impl Store {
                 created: now,
                 updated: now,
                 usage: Usage::default(),
+                layer: None,
                 unfinished: true,
             };
             put(&mut snapshots, key, &record)?;
@@ -191,6 +230,7 @@ impl Store {
                 key: key.to_owned(),
                 record,
                 parents,
+                layers,
             })
         })
     }
@@ -235,16 +275,32 @@ impl Store {
             let keys = transaction.open_table(KEYS).map_err(failed)?;
             let key = keys.get(id).map_err(failed)?;
             let key = key.ok_or_else(|| not_found(format!("a snapshot with the id {id}")))?;
-            found(transaction, key.value())
+            let snapshot = found(transaction, key.value())?;
+            match snapshot.record.id == id {
+                true => Ok(snapshot),
+                false => Err(Status::data_loss(format!(
+                    "the metadata: {:?} has the id {}, not {id}",
+                    snapshot.key, snapshot.record.id
+                ))),
+            }
         })
     }
 
-    /// Whether there is a snapshot of this id, be it unfinished or about to be removed.
-    pub(crate) fn knows(&self, id: u64) -> Result<bool, Status> {
+    /// Ids of what was removed and may not be deleted yet.
+    pub(crate) fn removed(&self) -> Result<BTreeSet<u64>, Status> {
         self.read(|transaction| {
-            let keys = transaction.open_table(KEYS).map_err(failed)?;
-            Ok(keys.get(id).map_err(failed)?.is_some())
+            let removed = transaction.open_table(REMOVED).map_err(failed)?;
+            let ids = removed.iter().map_err(failed)?;
+            ids.map(|entry| entry.map(|(id, _)| id.value()))
+                .collect::<Result<_, _>>()
+                .map_err(failed)
         })
+    }
+
+    /// Notes that nothing is left of what was removed.
+    pub(crate) fn deleted(&self, id: u64) {
+        let mut deleted = self.deleted.lock().unwrap_or_else(PoisonError::into_inner);
+        deleted.push(id);
     }
 
     /// Calls back for every snapshot, in the order of keys and names.
@@ -253,7 +309,7 @@ impl Store {
             let snapshots = transaction.open_table(SNAPSHOTS).map_err(failed)?;
             for entry in snapshots.iter().map_err(failed)? {
                 let (key, bytes) = entry.map_err(failed)?;
-                let record = Record::from_bytes(bytes.value())?;
+                let record = Record::from_bytes(key.value(), bytes.value())?;
                 if !record.unfinished {
                     visit(key.value(), &record);
                 }
@@ -262,18 +318,17 @@ impl Store {
         })
     }
 
-    /// Turns an active snapshot into a committed one of another name, with these labels
-    /// instead of its own, and, if it has none, this parent.
+    /// Turns an active snapshot into a committed one of another name. `before` gets the new
+    /// record and has a last say before the transaction is committed.
     pub(crate) fn commit(
         &self,
         key: &str,
-        name: &str,
-        parent: &str,
-        labels: Labels,
-        usage: Usage,
+        commit: Commit,
+        before: impl FnOnce(&Record) -> Result<(), Status>,
     ) -> Result<(), Status> {
+        let (name, parent) = (&commit.name[..], &commit.parent[..]);
         check_key(name)?;
-        let labels = check_labels(labels)?;
+        let labels = check_labels(commit.labels)?;
         self.write(|transaction| {
             let mut snapshots = transaction.open_table(SNAPSHOTS).map_err(failed)?;
             if snapshots.get(name).map_err(failed)?.is_some() {
@@ -306,14 +361,15 @@ impl Store {
             }
             record.kind = Kind::Committed;
             record.labels = labels;
-            record.usage = usage;
+            record.usage = commit.usage;
+            record.layer = commit.layer;
             record.created = SystemTime::now().into();
             record.updated = record.created;
             snapshots.remove(key).map_err(failed)?;
             put(&mut snapshots, name, &record)?;
             let mut keys = transaction.open_table(KEYS).map_err(failed)?;
             keys.insert(record.id, name).map_err(failed)?;
-            Ok(())
+            before(&record)
         })
     }
 
@@ -327,36 +383,47 @@ impl Store {
         undo: impl FnOnce(u64),
     ) -> Result<u64, Status> {
         self.database.with(|database| {
-            let transaction = database.begin_write().map_err(failed)?;
-            let id = {
+            let mut transaction = database.begin_write().map_err(failed)?;
+            open::keep_whole(&mut transaction);
+            let (id, forgotten) = {
                 let mut snapshots = transaction.open_table(SNAPSHOTS).map_err(failed)?;
                 let record = finished(&snapshots, key)?;
                 let children = transaction.open_multimap_table(CHILDREN).map_err(failed)?;
                 if !children.get(record.id).map_err(failed)?.is_empty() {
                     return Err(Status::failed_precondition(format!(
-                        "other snapshots stand on {key:?}"
+                        "cannot remove the snapshot {key:?}: other snapshots stand on it"
                     )));
                 }
                 drop(children);
                 delete(&transaction, &mut snapshots, key, &record)?;
-                record.id
+                let mut removed = transaction.open_table(REMOVED).map_err(failed)?;
+                let deleted = self.deleted.lock().unwrap_or_else(PoisonError::into_inner);
+                for id in deleted.iter() {
+                    removed.remove(id).map_err(failed)?;
+                }
+                removed.insert(record.id, ()).map_err(failed)?;
+                (record.id, deleted.len())
             };
             while_held(id)?;
             transaction.commit().map_err(|e| {
                 undo(id);
                 failed(e)
             })?;
+            let mut deleted = self.deleted.lock().unwrap_or_else(PoisonError::into_inner);
+            deleted.drain(..forgotten);
             Ok(id)
         })
     }
 
     /// Replaces labels: all of them, or by paths of the form `labels` and `labels.KEY` what
-    /// they name. A label without a value is none.
+    /// they name. A label without a value is none. `before` gets the new record and has a last
+    /// say before the transaction is committed.
     pub(crate) fn update(
         &self,
         key: &str,
         labels: &Labels,
         paths: &[String],
+        before: impl FnOnce(&Record) -> Result<(), Status>,
     ) -> Result<Record, Status> {
         self.write(|transaction| {
             let mut snapshots = transaction.open_table(SNAPSHOTS).map_err(failed)?;
@@ -379,31 +446,132 @@ impl Store {
             record.labels = check_labels(record.labels)?;
             record.updated = SystemTime::now().into();
             put(&mut snapshots, key, &record)?;
+            before(&record)?;
             Ok(record)
         })
     }
 
-    /// Gives up everything that was being made when the process ended, and returns the ids
-    /// of what there is.
-    pub(crate) fn recover(&self) -> Result<Vec<u64>, Status> {
+    /// Gives up everything that was being made when the process ended: its directories are to
+    /// be removed. Returns what there is.
+    pub(crate) fn recover(&self) -> Result<Inventory, Status> {
         self.write(|transaction| {
             let mut snapshots = transaction.open_table(SNAPSHOTS).map_err(failed)?;
-            let mut ids = Vec::new();
+            let mut removed = transaction.open_table(REMOVED).map_err(failed)?;
+            let numbers = transaction.open_table(NUMBERS).map_err(failed)?;
+            let unmeasured = numbers.get(UNMEASURED).map_err(failed)?;
+            let mut inventory = Inventory {
+                unmeasured: unmeasured.is_some_and(|flag| flag.value() != 0),
+                ..Inventory::default()
+            };
             let mut unfinished = Vec::new();
             for entry in snapshots.iter().map_err(failed)? {
                 let (key, bytes) = entry.map_err(failed)?;
-                let record = Record::from_bytes(bytes.value())?;
-                match record.unfinished {
-                    true => unfinished.push((key.value().to_owned(), record)),
-                    false => ids.push(record.id),
+                let record = Record::from_bytes(key.value(), bytes.value())?;
+                let snapshot = (key.value().to_owned(), record);
+                match snapshot.1.unfinished {
+                    true => unfinished.push(snapshot),
+                    false => {
+                        inventory.snapshots.insert(snapshot.1.id, snapshot);
+                    }
                 }
             }
             for (key, record) in unfinished {
                 delete(transaction, &mut snapshots, &key, &record)?;
+                removed.insert(record.id, ()).map_err(failed)?;
             }
-            Ok(ids)
+            for entry in removed.iter().map_err(failed)? {
+                let (id, _) = entry.map_err(failed)?;
+                inventory.removed.insert(id.value());
+            }
+            Ok(inventory)
         })
     }
+
+    /// Names directories that wait to be deleted, after a migration.
+    pub(crate) fn measured(
+        &self,
+        layers: BTreeMap<u64, Layer>,
+        removed: &BTreeSet<u64>,
+    ) -> Result<(), Status> {
+        self.write(|transaction| {
+            let mut snapshots = transaction.open_table(SNAPSHOTS).map_err(failed)?;
+            let keys = transaction.open_table(KEYS).map_err(failed)?;
+            for (id, layer) in layers {
+                let Some(key) = keys.get(id).map_err(failed)? else {
+                    continue;
+                };
+                let mut record = finished(&snapshots, key.value())?;
+                record.layer = Some(layer);
+                put(&mut snapshots, key.value(), &record)?;
+            }
+            let mut waiting = transaction.open_table(REMOVED).map_err(failed)?;
+            for id in removed {
+                waiting.insert(id, ()).map_err(failed)?;
+            }
+            let mut numbers = transaction.open_table(NUMBERS).map_err(failed)?;
+            numbers.remove(UNMEASURED).map_err(failed)?;
+            Ok(())
+        })
+    }
+
+    /// Takes in snapshots that directories tell of: each parent comes before its children.
+    pub(crate) fn adopt(&self, snapshots: &[(String, Record)]) -> Result<(), Status> {
+        self.write(|transaction| {
+            for (key, record) in snapshots {
+                let parent = match &record.parent[..] {
+                    "" => None,
+                    parent => {
+                        let table = transaction.open_table(SNAPSHOTS).map_err(failed)?;
+                        Some(finished(&table, parent)?.id)
+                    }
+                };
+                open::insert(transaction, key, record, parent)?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Whether the file at this path is lost, or only cannot be used now; `None` if it is whole.
+/// Nothing is changed but what a crash left to be repaired.
+pub(crate) fn damage(file: &Path) -> Result<Option<Status>, Status> {
+    match Store::open(file, true) {
+        Ok(_) => Ok(None),
+        Err(status) if status.code() == tonic::Code::DataLoss => Ok(Some(status)),
+        Err(status) => Err(status),
+    }
+}
+
+/// Makes a new store of these snapshots in place of what is moved aside by `replace`, which is
+/// called when the new one is whole.
+pub(crate) fn rebuild(
+    file: &Path,
+    snapshots: &[(String, Record)],
+    last_id: u64,
+    replace: impl FnOnce() -> Result<(), Status>,
+) -> Result<(), Status> {
+    let ids: BTreeMap<_, _> = snapshots
+        .iter()
+        .map(|(key, record)| (&key[..], record.id))
+        .collect();
+    open::build(file, replace, |transaction| {
+        for (key, record) in snapshots {
+            open::insert(
+                transaction,
+                key,
+                record,
+                ids.get(&record.parent[..]).copied(),
+            )?;
+        }
+        let mut numbers = transaction.open_table(NUMBERS).map_err(failed)?;
+        numbers.insert(LAST_ID, last_id).map_err(failed)?;
+        Ok(())
+    })
+}
+
+/// Where a file of the store is moved that is not used any more.
+pub(crate) fn aside(file: &Path) -> PathBuf {
+    open::free_name(file, "damaged")
 }
 
 fn failed(error: impl Into<redb::Error>) -> Status {
@@ -457,7 +625,7 @@ fn get(
 ) -> Result<Option<Record>, Status> {
     match snapshots.get(key).map_err(failed)? {
         None => Ok(None),
-        Some(bytes) => Record::from_bytes(bytes.value()).map(Some),
+        Some(bytes) => Record::from_bytes(key, bytes.value()).map(Some),
     }
 }
 
@@ -473,40 +641,50 @@ fn finished(
 fn found(transaction: &ReadTransaction, key: &str) -> Result<Snapshot, Status> {
     let snapshots = transaction.open_table(SNAPSHOTS).map_err(failed)?;
     let record = finished(&snapshots, key)?;
-    let parents = parents(&snapshots, &record)?;
+    let (parents, layers) = parents(&snapshots, &record)?;
     Ok(Snapshot {
         key: key.to_owned(),
         record,
         parents,
+        layers,
     })
 }
+
+/// Ids and disks of snapshots, the nearest first.
+type Chain = (Vec<u64>, Vec<Option<Layer>>);
 
 fn parents(
     snapshots: &impl ReadableTable<&'static str, &'static [u8]>,
     record: &Record,
-) -> Result<Vec<u64>, Status> {
+) -> Result<Chain, Status> {
     if record.parent.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Chain::default());
     }
-    let parent = &record.parent;
-    let below = get(snapshots, parent)?
-        .ok_or_else(|| Status::internal(format!("the metadata: no parent {parent:?}")))?;
-    chain(snapshots, below)
+    chain(snapshots, parent_of(snapshots, record)?)
 }
 
-/// The ids of a snapshot and of all below it.
+fn parent_of(
+    snapshots: &impl ReadableTable<&'static str, &'static [u8]>,
+    record: &Record,
+) -> Result<Record, Status> {
+    let parent = &record.parent;
+    get(snapshots, parent)?
+        .ok_or_else(|| Status::data_loss(format!("the metadata: no parent {parent:?}")))
+}
+
+/// A snapshot and all below it.
 fn chain(
     snapshots: &impl ReadableTable<&'static str, &'static [u8]>,
     mut record: Record,
-) -> Result<Vec<u64>, Status> {
+) -> Result<Chain, Status> {
     let mut ids = vec![record.id];
+    let mut layers = vec![record.layer.take()];
     while !record.parent.is_empty() {
-        let parent = &record.parent;
-        record = get(snapshots, parent)?
-            .ok_or_else(|| Status::internal(format!("the metadata: no parent {parent:?}")))?;
+        record = parent_of(snapshots, &record)?;
         ids.push(record.id);
+        layers.push(record.layer.take());
     }
-    Ok(ids)
+    Ok((ids, layers))
 }
 
 fn put(
@@ -514,7 +692,7 @@ fn put(
     key: &str,
     record: &Record,
 ) -> Result<(), Status> {
-    let bytes = record.to_bytes()?;
+    let bytes = record.to_bytes(key)?;
     snapshots.insert(key, &bytes[..]).map_err(failed)?;
     Ok(())
 }
@@ -525,7 +703,8 @@ fn delete(
     key: &str,
     record: &Record,
 ) -> Result<(), Status> {
-    if let Some(below) = parents(snapshots, record)?.first() {
+    if !record.parent.is_empty() {
+        let below = parent_of(snapshots, record)?.id;
         let mut children = transaction.open_multimap_table(CHILDREN).map_err(failed)?;
         children.remove(below, record.id).map_err(failed)?;
     }

@@ -179,18 +179,21 @@ fn what_a_killed_process_left_is_cleaned_at_the_next_start() {
     plugin.prepare("extract-2", "").unwrap();
     let snapshots = plugin.root().join("snapshots");
     plugin.kill();
-    // A snapshot nobody knows, a removal that went through, one that did not, and a file of
-    // a conversion.
-    fs::create_dir(snapshots.join("77")).unwrap();
-    fs::create_dir(snapshots.join("rm-5")).unwrap();
-    fs::write(snapshots.join("rm-5/layer.vhd"), "x").unwrap();
+    // A snapshot that nobody was given, a removal that did not end, one that was seen and has
+    // not its name yet, and a file of a conversion.
+    fs::create_dir(snapshots.join("new-77")).unwrap();
+    fs::write(snapshots.join("new-77/sandbox.vhdx"), "x").unwrap();
     fs::rename(snapshots.join("2"), snapshots.join("rm-2")).unwrap();
-    fs::write(snapshots.join("1/.tar2vhd-abc"), "x").unwrap();
+    fs::rename(snapshots.join("1"), snapshots.join("new-1")).unwrap();
+    fs::write(snapshots.join("new-1/.tar2vhd-abc"), "x").unwrap();
     plugin.restart();
     assert_eq!(plugin.directories(), ["1", "2"]);
     assert_eq!(plugin.files(), [""; 0]);
     plugin.remove("extract-2").unwrap();
     assert_eq!(plugin.directories(), ["1"]);
+    // Ids of all that was there are not given again.
+    plugin.prepare("extract-3", "").unwrap();
+    assert_eq!(plugin.directories(), ["1", "78"]);
 }
 
 /// A plugin that converts a layer whose bytes come through a FIFO as slowly as a test wants:

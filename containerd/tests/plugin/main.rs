@@ -17,6 +17,8 @@ mod image;
 #[cfg(test)]
 mod life;
 #[cfg(test)]
+mod loss;
+#[cfg(test)]
 mod process;
 #[cfg(test)]
 mod rules;

@@ -109,15 +109,15 @@ impl Plugin {
         self.process.as_mut().unwrap()
     }
 
-    /// Kills it, if it lives, and starts it again.
-    pub(crate) fn restart(&mut self) {
-        self.kill();
+    /// The command that starts it.
+    pub(crate) fn command(&self) -> Command {
         let log = fs::File::options()
             .create(true)
             .append(true)
             .open(self.directory.path().join("log"))
             .unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_containerd-tar2vhd"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_containerd-tar2vhd"));
+        command
             .arg("--root")
             .arg(self.root())
             .arg("--address")
@@ -126,9 +126,14 @@ impl Plugin {
             .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+            .stderr(log);
+        command
+    }
+
+    /// Kills it, if it lives, and starts it again.
+    pub(crate) fn restart(&mut self) {
+        self.kill();
+        let child = self.command().spawn().unwrap();
         self.process = Some(Process(child));
         let socket = self.socket();
         wait_for("plugin", || UnixStream::connect(&socket).is_ok());
@@ -301,7 +306,7 @@ impl Plugin {
         names
     }
 
-    /// Every file below the root, but the metadata.
+    /// Every file below the root, but the metadata and the records of snapshots.
     pub(crate) fn files(&self) -> Vec<String> {
         let mut files = Vec::new();
         for directory in self.directories() {
@@ -311,6 +316,7 @@ impl Plugin {
                 format!("{directory}/{name}")
             }));
         }
+        files.retain(|file| !file.ends_with("/snapshot"));
         files.sort();
         files
     }

@@ -117,9 +117,9 @@ fn usage_is_measured_while_active_and_kept_when_committed() {
     assert_eq!(active.inodes, 2);
     assert!((100_000..200_000).contains(&active.size), "{active:?}");
     plugin.commit("c", "extract-a").unwrap();
+    plugin.view("v", "c").unwrap();
     std::fs::remove_file(layer).unwrap();
     assert_eq!(plugin.usage("c").unwrap(), active);
-    plugin.view("v", "c").unwrap();
     let view = plugin.usage("v").unwrap();
     assert_eq!((view.size, view.inodes), (0, 0));
     assert_eq!(code(plugin.usage("absent")), Code::NotFound);
