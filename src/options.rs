@@ -327,7 +327,7 @@ impl Options {
     }
 
     /// Rounds the disk's virtual size up to a multiple of so many bytes, a multiple of 4,096
-    /// itself; 0, the default, for none. Azure wants 1 MiB.
+    /// itself; 0, the default, for none. Azure takes whole MiB and at least 20 MiB.
     pub fn align(mut self, bytes: u64) -> Self {
         self.align = bytes;
         self

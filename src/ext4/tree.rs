@@ -43,15 +43,14 @@ const NONE: u32 = u32::MAX;
 /// A name in a directory.
 #[derive(Debug)]
 struct Dirent {
-    parent: Ino,
     /// The inode; the root, which has no name, for a name that was removed.
     ino: Ino,
     /// The name that came before it in the directory.
     previous: u32,
-    /// Whether something in the layer hides what lower layers have under this name.
-    hides: bool,
     name: NameRef,
 }
+
+const _: () = assert!(size_of::<Dirent>() == 16);
 
 /// What only directories have.
 #[derive(Debug)]
@@ -72,22 +71,33 @@ pub(crate) struct Dir {
     pub alone: bool,
     /// Hides what lower layers have here (trusted.overlay.opaque).
     pub opaque: bool,
+    /// Finds names by their hash, once there are more than [`LISTED_MAX`].
+    ///
+    /// Each directory has an index of its own: the names of one directory mostly come together,
+    /// and an index over all of them would leave the processor's caches with each look-up.
+    index: Option<Box<HashTable<Indexed>>>,
 }
 
-/// Names of a directory that are compared one after the other: they came a moment ago and are
-/// in the cache, where the index seldom is.
+/// The most names of a directory that are compared one after the other. That few were added a
+/// moment ago and are in the processor's cache.
 const LISTED_MAX: u32 = 12;
 
-impl Dir {
-    /// Whether its names are in the index.
-    fn is_indexed(&self) -> bool {
-        self.names > LISTED_MAX
-    }
-}
-
-/// Where a name is: its offset and, in the low byte, its length.
+/// Where a name is: its length in the low byte, its offset above, and in the highest bit whether
+/// something in the layer hides what lower layers have under this name.
 #[derive(Clone, Copy, Debug)]
 struct NameRef(u64);
+
+impl NameRef {
+    const HIDES: u64 = 1 << 63;
+
+    fn hides(self) -> bool {
+        self.0 & Self::HIDES != 0
+    }
+
+    fn set_hides(&mut self) {
+        self.0 |= Self::HIDES;
+    }
+}
 
 /// The bytes of all names, in pieces that never move.
 #[derive(Default)]
@@ -111,14 +121,15 @@ impl Names {
     }
 
     fn get(&self, NameRef(name): NameRef) -> &[u8] {
-        let (at, len) = ((name >> 8) as usize, (name & 0xff) as usize);
+        let offset = (name & !NameRef::HIDES) >> 8;
+        let (at, len) = (offset as usize, (name & 0xff) as usize);
         &self.0[at / Self::PIECE][at % Self::PIECE..][..len]
     }
 }
 
-/// A dirent in the index, with the hash of its parent and name: to compare names and to grow
-/// takes no look at the dirents, which lie all over the memory.
-#[derive(Clone, Copy)]
+/// A dirent in an index, with the hash of its name: comparing and growing need no look at the
+/// dirents, which lie all over the memory.
+#[derive(Clone, Copy, Debug)]
 struct Indexed {
     hash: u32,
     dirent: u32,
@@ -137,10 +148,8 @@ pub(crate) struct Tree {
     dirs: Vec<Dir>,
     dirents: Vec<Dirent>,
     names: Names,
-    /// Finds a dirent by parent and name, where a directory has more than a few.
-    index: HashTable<Indexed>,
-    /// Its keys are random so that no input can aim at collisions; nothing that is written
-    /// depends on them.
+    /// Hashes names for the indexes. Its keys are random so that no input can aim at collisions;
+    /// no output depends on them.
     hasher: RandomState,
     /// Nodes that were freed since [`take_freed`](Self::take_freed), as they were.
     freed: Vec<(Ino, Node)>,
@@ -182,10 +191,10 @@ impl Tree {
                 inherited: false,
                 alone: false,
                 opaque: false,
+                index: None,
             }],
             dirents: Vec::new(),
             names: Names::default(),
-            index: HashTable::new(),
             hasher: RandomState::new(),
             freed: Vec::new(),
         }
@@ -243,15 +252,15 @@ impl Tree {
         }
     }
 
-    fn hash(&self, parent: Ino, name: &[u8]) -> u32 {
-        self.hasher.hash_one((parent, name)) as u32
+    fn hash(&self, name: &[u8]) -> u32 {
+        self.hasher.hash_one(name) as u32
     }
 
     fn find(&self, parent: Ino, name: &[u8]) -> Option<u32> {
         let dir = self.dir(parent)?;
-        match dir.is_indexed() {
-            true => self.find_indexed(self.hash(parent, name), parent, name),
-            false => self.find_listed(dir, name),
+        match &dir.index {
+            Some(index) => self.find_indexed(index, self.hash(name), name),
+            None => self.find_listed(dir, name),
         }
     }
 
@@ -272,12 +281,12 @@ impl Tree {
         })
     }
 
-    fn find_indexed(&self, hash: u32, parent: Ino, name: &[u8]) -> Option<u32> {
+    fn find_indexed(&self, index: &HashTable<Indexed>, hash: u32, name: &[u8]) -> Option<u32> {
         let same = |indexed: &Indexed| {
             let dirent = &self.dirents[indexed.dirent as usize];
-            indexed.hash == hash && dirent.parent == parent && self.names.get(dirent.name) == name
+            indexed.hash == hash && self.names.get(dirent.name) == name
         };
-        let found = self.index.find(Indexed::spread(hash), same);
+        let found = index.find(Indexed::spread(hash), same);
         found.map(|indexed| indexed.dirent)
     }
 
@@ -326,7 +335,7 @@ impl Tree {
     /// Notes that the layer hides what lower layers have under a name that stands.
     pub(crate) fn set_hides(&mut self, parent: Ino, name: &[u8]) {
         if let Some(i) = self.find(parent, name) {
-            self.dirents[i as usize].hides = true;
+            self.dirents[i as usize].name.set_hides();
         }
     }
 
@@ -335,7 +344,7 @@ impl Tree {
         if let Some(i) = self.dir(dir).map(|dir| dir.dirent)
             && let Some(dirent) = self.dirents.get_mut(i as usize)
         {
-            dirent.hides = true;
+            dirent.name.set_hides();
         }
     }
 
@@ -371,6 +380,7 @@ impl Tree {
             inherited: false,
             alone,
             opaque: false,
+            index: None,
         });
         Ok(ino)
     }
@@ -378,15 +388,14 @@ impl Tree {
     /// Gives an inode a name; what the name stood for before loses it.
     pub(crate) fn link(&mut self, parent: Ino, name: &[u8], ino: Ino) -> Result<Linked> {
         let dir = self.dir(parent);
-        let hash = dir
-            .filter(|dir| dir.is_indexed())
-            .map(|_| self.hash(parent, name));
-        let found = match hash {
-            Some(hash) => self.find_indexed(hash, parent, name),
-            None => dir.and_then(|dir| self.find_listed(dir, name)),
+        let index = dir.and_then(|dir| dir.index.as_deref());
+        let hash = index.map(|_| self.hash(name));
+        let found = match (index, hash) {
+            (Some(index), Some(hash)) => self.find_indexed(index, hash, name),
+            _ => dir.and_then(|dir| self.find_listed(dir, name)),
         };
         let standing = found.map(|i| &self.dirents[i as usize]);
-        let hides = standing.is_some_and(|dirent| dirent.hides);
+        let hides = standing.is_some_and(|dirent| dirent.name.hides());
         let linked = |replaced| Ok(Linked { replaced, hides });
         if !self.node(ino).is_dir() && standing.is_some_and(|dirent| dirent.ino == ino) {
             return linked(Replaced::Nothing);
@@ -418,40 +427,42 @@ impl Tree {
             std::mem::replace(&mut dir.newest, i)
         });
         self.dirents.push(Dirent {
-            parent,
             ino,
             previous,
-            hides: false,
             name,
         });
         match hash {
-            Some(hash) => self.insert(hash, i),
+            Some(hash) => self.insert(parent, hash, i),
             None => self.index_if_many(parent),
         }
         linked(Replaced::Nothing)
     }
 
-    /// Puts the names of a directory into the index once they are too many to be compared.
-    fn index_if_many(&mut self, dir: Ino) {
-        let Some(many) = self.dir(dir).filter(|dir| dir.is_indexed()) else {
+    /// Gives a directory an index once it has more names than are quickly compared.
+    fn index_if_many(&mut self, parent: Ino) {
+        let Some(dir) = self.dir(parent).filter(|dir| dir.names > LISTED_MAX) else {
             return;
         };
         let in_use = self
-            .dirents_of(many)
+            .dirents_of(dir)
             .filter(|(_, dirent)| dirent.ino != Ino::ROOT);
-        let hashed = in_use.map(|(i, dirent)| (self.hash(dir, self.names.get(dirent.name)), i));
+        let hashed = in_use.map(|(i, dirent)| (self.hash(self.names.get(dirent.name)), i));
         let hashed: Vec<_> = hashed.collect();
+        if let Some(dir) = self.dir_mut(parent) {
+            dir.index = Some(Box::default());
+        }
         hashed
             .into_iter()
-            .for_each(|(hash, i)| self.insert(hash, i));
+            .for_each(|(hash, i)| self.insert(parent, hash, i));
     }
 
-    fn insert(&mut self, hash: u32, dirent: u32) {
-        let indexed = Indexed { hash, dirent };
-        self.index
-            .insert_unique(Indexed::spread(hash), indexed, |indexed| {
+    fn insert(&mut self, parent: Ino, hash: u32, dirent: u32) {
+        if let Some(index) = self.dir_mut(parent).and_then(|dir| dir.index.as_mut()) {
+            let indexed = Indexed { hash, dirent };
+            index.insert_unique(Indexed::spread(hash), indexed, |indexed| {
                 Indexed::spread(indexed.hash)
             });
+        }
     }
 
     /// Tells a directory which of the names is its own.
@@ -464,21 +475,19 @@ impl Tree {
     /// Takes a name away.
     pub(crate) fn unlink(&mut self, parent: Ino, name: &[u8]) {
         if let Some(i) = self.find(parent, name) {
-            self.unindex(i);
+            self.unindex(parent, i);
             let old = std::mem::replace(&mut self.dirents[i as usize].ino, Ino::ROOT);
             self.drop_name(parent, old);
         }
     }
 
-    /// Takes a dirent out of the index, if it is there.
-    fn unindex(&mut self, dirent: u32) {
-        let Dirent { parent, name, .. } = self.dirents[dirent as usize];
-        if !self.dir(parent).is_some_and(Dir::is_indexed) {
-            return;
-        }
-        let hash = self.hash(parent, self.names.get(name));
+    /// Takes a dirent out of its directory's index, if it is there.
+    fn unindex(&mut self, parent: Ino, dirent: u32) {
+        let hash = self.hash(self.names.get(self.dirents[dirent as usize].name));
         let this = |indexed: &Indexed| indexed.dirent == dirent;
-        if let Ok(slot) = self.index.find_entry(Indexed::spread(hash), this) {
+        if let Some(index) = self.dir_mut(parent).and_then(|dir| dir.index.as_mut())
+            && let Ok(slot) = index.find_entry(Indexed::spread(hash), this)
+        {
             slot.remove();
         }
     }
@@ -493,15 +502,18 @@ impl Tree {
         // Not recursive: a tree can be deeper than any stack.
         let mut doomed = vec![ino];
         while let Some(dir) = doomed.pop() {
-            let mut next = self.dir(dir).map_or(NONE, |dir| dir.newest);
+            let mut next = NONE;
+            if let Some(dir) = self.dir_mut(dir) {
+                next = dir.newest;
+                dir.index = None;
+            }
             while next != NONE {
                 let dirent = &mut self.dirents[next as usize];
-                let (i, child) = (next, std::mem::replace(&mut dirent.ino, Ino::ROOT));
+                let child = std::mem::replace(&mut dirent.ino, Ino::ROOT);
                 next = dirent.previous;
                 if child == Ino::ROOT {
                     continue;
                 }
-                self.unindex(i);
                 if self.node(child).is_dir() {
                     doomed.push(child);
                 } else {
@@ -603,9 +615,11 @@ mod tests {
             // What replaces a directory takes all names in it along.
             let last = fifo(&mut tree);
             prop_assert_eq!(replaced(&mut tree, Ino::ROOT, b"0", last), Replaced::Tree);
-            let dirents = tree.index.iter().map(|indexed| &tree.dirents[indexed.dirent as usize]);
-            let mut parents = dirents.map(|dirent| dirent.parent);
-            prop_assert!(parents.all(|parent| parent == dirs[1]));
+            for name in b'a'..b'a' + 20 {
+                prop_assert_eq!(tree.lookup(dirs[0], &[name]), None);
+            }
+            let indexes = tree.dirs.iter().filter(|dir| dir.index.is_some());
+            prop_assert!(indexes.map(|dir| dir.ino).all(|ino| ino == dirs[1]));
         }
     }
 

@@ -112,7 +112,7 @@ pub(crate) struct Convert {
     #[arg(long, conflicts_with = "no_whiteouts")]
     pub bottom_layer: bool,
 
-    /// Round the disk up to a multiple of SIZE; Azure wants 1MiB.
+    /// Round the disk up to a multiple of SIZE; Azure takes whole MiB and at least 20MiB.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub align: Option<u64>,
 
