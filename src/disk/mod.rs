@@ -1,7 +1,10 @@
 //! Blocks to a file: positioned writes, and a file that appears whole or not at all. And back:
 //! a file's blocks, whatever its format.
 
+#[cfg(unix)]
+mod attributes;
 mod container;
+mod destination;
 mod early;
 mod file_id;
 mod info;
@@ -11,6 +14,7 @@ mod parents;
 mod platform;
 mod publish;
 mod stream;
+mod temporary;
 mod volume;
 mod wrapped;
 

@@ -1,64 +1,31 @@
 //! What differs between operating systems.
 
-use std::fs::Metadata;
-use std::io;
-use std::path::Path;
-
-use tempfile::{Builder, NamedTempFile};
-
 pub(super) use holes::{next_data, next_hole};
-pub(super) use imp::{open_directory, sync_directory, write_all_at};
+pub(super) use imp::{copy_attributes, create, mode, open_directory, sync_directory, write_all_at};
 pub(super) use unnamed::{give_name, unnamed_temporary};
-
-/// A temporary file in `directory` with the permissions of `old`, or of a new file.
-pub(super) fn named_temporary(
-    directory: &Path,
-    old: Option<&Metadata>,
-) -> io::Result<NamedTempFile> {
-    let mut builder = builder();
-    imp::set_permissions(&mut builder, old);
-    let temporary = builder.tempfile_in(directory)?;
-    imp::copy_permissions(temporary.as_file(), old)?;
-    Ok(temporary)
-}
-
-/// How temporary files are named: hidden, and telling whose they are.
-pub(super) fn builder() -> Builder<'static, 'static> {
-    let mut builder = Builder::new();
-    builder.prefix(".tar2vhd-");
-    builder
-}
 
 #[cfg(unix)]
 mod imp {
-    use std::fs::{File, Metadata, Permissions};
+    use std::fs::{File, OpenOptions};
     use std::io;
-    use std::os::unix::fs::{FileExt, PermissionsExt};
+    use std::os::unix::fs::{FileExt, OpenOptionsExt};
     use std::path::Path;
 
-    use tempfile::Builder;
+    pub(crate) use crate::disk::attributes::{copy as copy_attributes, mode};
 
     /// Writes all of `data` at `offset`.
     pub(crate) fn write_all_at(file: &File, offset: u64, data: &[u8]) -> io::Result<()> {
         file.write_all_at(data, offset)
     }
 
-    /// The mode to create a file with, from which the kernel takes the umask away.
-    pub(super) fn mode(old: Option<&Metadata>) -> u32 {
-        old.map_or(0o666, |old| old.permissions().mode() & 0o7777)
-    }
-
-    pub(super) fn set_permissions(builder: &mut Builder<'_, '_>, old: Option<&Metadata>) {
-        builder.permissions(Permissions::from_mode(mode(old)));
-    }
-
-    /// Makes a file that was created with the mode of `old` have it despite the umask.
-    pub(super) fn copy_permissions(file: &File, old: Option<&Metadata>) -> io::Result<()> {
-        // Some file systems know no modes and refuse all but the one that is there.
-        if old.is_some() && mode(Some(&file.metadata()?)) != mode(old) {
-            file.set_permissions(Permissions::from_mode(mode(old)))?;
-        }
-        Ok(())
+    /// Makes a file of a name that is new, with a mode from which the umask is taken away.
+    pub(crate) fn create(path: &Path, mode: u32) -> io::Result<File> {
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(path)
     }
 
     /// Opens a directory for [`sync_directory`].
@@ -85,12 +52,10 @@ mod imp {
 
 #[cfg(windows)]
 mod imp {
-    use std::fs::{File, Metadata};
+    use std::fs::{File, Metadata, OpenOptions};
     use std::io;
     use std::os::windows::fs::FileExt;
     use std::path::Path;
-
-    use tempfile::Builder;
 
     /// Writes all of `data` at `offset`.
     pub(crate) fn write_all_at(file: &File, mut offset: u64, mut data: &[u8]) -> io::Result<()> {
@@ -113,11 +78,22 @@ mod imp {
         Ok(())
     }
 
-    /// Files take their access list from the directory.
-    pub(super) fn set_permissions(_: &mut Builder<'_, '_>, _: Option<&Metadata>) {}
+    /// Makes a file of a name that is new, with the access list that the directory gives it.
+    pub(crate) fn create(path: &Path, _: u32) -> io::Result<File> {
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(path)
+    }
 
-    /// See [`set_permissions`].
-    pub(super) fn copy_permissions(_: &File, _: Option<&Metadata>) -> io::Result<()> {
+    /// There are no modes here.
+    pub(crate) fn mode(_: Option<&Metadata>) -> u32 {
+        0
+    }
+
+    /// A file keeps the access list that the directory gave it.
+    pub(crate) fn copy_attributes(_: &File, _: &Path, _: &Metadata) -> io::Result<()> {
         Ok(())
     }
 
@@ -134,7 +110,7 @@ mod imp {
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod unnamed {
-    use std::fs::{self, File, Metadata, OpenOptions};
+    use std::fs::{self, File, OpenOptions};
     use std::io;
     use std::os::fd::AsRawFd;
     use std::os::unix::fs::OpenOptionsExt;
@@ -142,20 +118,16 @@ mod unnamed {
 
     use rustix::fs::{AtFlags, CWD, OFlags};
 
-    use super::imp;
-
-    /// A temporary file in `directory` with the permissions of `old`, or of a new file, and
-    /// without a name: gone with the process, however that ends. `None` where the file
-    /// system has no such thing.
-    pub(crate) fn unnamed_temporary(directory: &Path, old: Option<&Metadata>) -> Option<File> {
+    /// A temporary file in `directory` without a name: gone with the process, however that
+    /// ends. `None` where the file system has no such thing.
+    pub(crate) fn unnamed_temporary(directory: &Path, mode: u32) -> Option<File> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
-            .mode(imp::mode(old))
+            .mode(mode)
             .custom_flags(OFlags::TMPFILE.bits().cast_signed())
             .open(directory)
             .ok()?;
-        imp::copy_permissions(&file, old).ok()?;
         // Better to learn now than in the end that /proc is not mounted.
         fs::metadata(link(&file)).ok()?;
         Some(file)
@@ -175,12 +147,12 @@ mod unnamed {
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 mod unnamed {
-    use std::fs::{File, Metadata};
+    use std::fs::File;
     use std::io;
     use std::path::Path;
 
     /// There are no unnamed files that can be given a name.
-    pub(crate) fn unnamed_temporary(_: &Path, _: Option<&Metadata>) -> Option<File> {
+    pub(crate) fn unnamed_temporary(_: &Path, _: u32) -> Option<File> {
         None
     }
 

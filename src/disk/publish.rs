@@ -1,22 +1,26 @@
 use std::fmt;
-use std::fs::{self, File, Metadata};
+use std::fs::File;
 use std::io;
 use std::mem;
-use std::path::{self, Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tempfile::TempPath;
 
+use super::destination::Destination;
 use super::early::EarlySync;
-use super::{DiskOutput, FileId, Volume, platform};
+use super::{DiskOutput, FileId, Volume, platform, temporary};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A file that appears at its destination whole, by [`publish`](Self::publish), or not at
 /// all.
 ///
 /// Until then it has no name on Linux where the file system allows that, so that nothing is
-/// left of it however the process ends. Elsewhere it has a temporary name beside the
-/// destination, which is removed when the file is dropped or [discarded](Discard).
+/// left of it however the process ends. Elsewhere, and on Linux for the moment in which it
+/// replaces another file, it has a temporary name beside the destination,
+/// `.tar2vhd-PID-XXXXXX.tmp`. That is removed when the file is dropped or [discarded](Discard);
+/// one that a process left behind because it was killed is removed by the next `DiskFile` in the
+/// same directory.
 ///
 /// ```no_run
 /// use tar2vhd::{DiskFile, DiskOutput};
@@ -29,7 +33,9 @@ use crate::error::{Error, ErrorKind, Result};
 /// ```
 pub struct DiskFile {
     file: File,
-    destination: PathBuf,
+    destination: Destination,
+    /// Whether it may take the place of another file.
+    replaces: bool,
     temporary: Discard,
     early: Option<EarlySync>,
     kept: Vec<(FileId, String)>,
@@ -38,36 +44,56 @@ pub struct DiskFile {
 impl DiskFile {
     /// Starts a file that will stand at `path`, which has to be absent or a regular file.
     ///
-    /// The file will have the permissions of the one it replaces, or those of any new file.
+    /// The file will have the permissions of the one it replaces, or those of any new file. On
+    /// Unix these are owner and group, as far as the process may give files to them, mode
+    /// without the bits that change the user or group, and on Linux the access list.
     /// A symbolic link to a regular file stays, and that file is replaced.
     ///
     /// # Errors
     /// [`ErrorKind::Output`] if `path` is something else or its directory cannot be written.
     pub fn create(path: impl AsRef<Path>) -> Result<Self> {
-        Self::start(path.as_ref(), platform::unnamed_temporary)
+        Self::start(path.as_ref(), true, platform::unnamed_temporary)
+    }
+
+    /// Starts a file that will stand at `path`, where nothing may be, now or when it is
+    /// published.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Output`] if something is there or the directory cannot be written.
+    pub fn create_new(path: impl AsRef<Path>) -> Result<Self> {
+        Self::start(path.as_ref(), false, platform::unnamed_temporary)
     }
 
     fn start(
         path: &Path,
-        unnamed_temporary: fn(&Path, Option<&Metadata>) -> Option<File>,
+        replaces: bool,
+        unnamed_temporary: fn(&Path, u32) -> Option<File>,
     ) -> Result<Self> {
-        let (destination, old) = resolve(path)?;
-        let directory = parent(&destination);
-        let (file, temporary) = match unnamed_temporary(directory, old.as_ref()) {
-            Some(file) => (file, Temporary::Unnamed),
-            None => platform::named_temporary(directory, old.as_ref())
-                .map(|named| named.into_parts())
-                .map(|(file, path)| (file, Temporary::Named(path)))
-                .map_err(|e| {
-                    Error::output(
-                        format!("cannot create a file in {}", directory.display()),
-                        e,
-                    )
-                })?,
+        let (destination, old) = match replaces {
+            true => Destination::resolve(path)?,
+            false => (Destination::absent(path)?, None),
         };
+        let directory = destination.directory();
+        temporary::sweep(directory);
+        let mode = platform::mode(old.as_ref());
+        let (file, temporary) = match unnamed_temporary(directory, mode) {
+            Some(file) => {
+                // Held before it has a name.
+                temporary::hold(&file);
+                (file, Temporary::Unnamed)
+            }
+            None => temporary::create_held(directory, |path| platform::create(path, mode))
+                .map(|(file, path)| (file, Temporary::Named(path)))
+                .map_err(|e| destination.no_temporary(e))?,
+        };
+        if let Some(old) = &old {
+            platform::copy_attributes(&file, destination.path(), old)
+                .map_err(|e| destination.failed(e))?;
+        }
         Ok(Self {
             file,
             destination,
+            replaces,
             temporary: Discard(Arc::new(Mutex::new(temporary))),
             early: None,
             kept: Vec::new(),
@@ -107,20 +133,19 @@ impl DiskFile {
     /// # Errors
     /// As [`keep`](Self::keep).
     pub fn keep_other(&mut self, other: &Self, role: &str) -> Result<()> {
-        let name = self.destination.display().to_string();
-        let failed = |e| Error::output(format!("cannot write to {name}"), e);
-        let place = |destination: &Path| -> io::Result<_> {
-            let name = destination.file_name().map(ToOwned::to_owned);
-            Ok((FileId::at(parent(destination))?, name))
+        let place = |destination: &Destination| -> io::Result<_> {
+            let name = destination.path().file_name().map(ToOwned::to_owned);
+            Ok((FileId::at(destination.directory())?, name))
         };
+        let failed = |e| self.destination.failed(e);
         let (this, that) = (place(&self.destination), place(&other.destination));
         if this.map_err(failed)? == that.map_err(failed)? {
             return Err(self.would_replace(role));
         }
-        if let Ok(replaced) = FileId::at(&other.destination) {
+        let published = FileId::of(&other.file).map_err(failed)?;
+        if let Ok(replaced) = FileId::at(other.destination.path()) {
             self.keep(replaced, role)?;
         }
-        let published = FileId::of(&other.file).map_err(failed)?;
         self.keep(published, role)
     }
 
@@ -128,13 +153,10 @@ impl DiskFile {
         if self.kept.is_empty() {
             return Ok(());
         }
-        let found = match FileId::at(&self.destination) {
+        let found = match FileId::at(self.destination.path()) {
             Ok(found) => found,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(e) => {
-                let name = self.destination.display();
-                return Err(Error::output(format!("cannot write to {name}"), e));
-            }
+            Err(e) => return Err(self.destination.failed(e)),
         };
         match self.kept.iter().find(|(kept, _)| *kept == found) {
             Some((_, role)) => Err(self.would_replace(role)),
@@ -143,7 +165,7 @@ impl DiskFile {
     }
 
     fn would_replace(&self, role: &str) -> Error {
-        let name = self.destination.display();
+        let name = self.destination.name();
         Error::new(
             ErrorKind::InvalidOptions,
             format!("{name} is {role} itself, which would be lost: write to another file"),
@@ -173,7 +195,7 @@ impl DiskFile {
     /// # Errors
     /// If the system says that something could not be written.
     pub fn sync(&self) -> Result<()> {
-        let name = self.destination.display();
+        let name = self.destination.name();
         self.early
             .as_ref()
             .map_or(Ok(()), EarlySync::finish)
@@ -189,23 +211,35 @@ impl DiskFile {
     /// If anything fails the destination stays as it was, but for a failure to sync the
     /// directory after all else is done.
     pub fn publish(self, fsync: bool) -> Result<()> {
-        let name = self.destination.display();
-        let directory = parent(&self.destination);
+        let name = self.destination.name();
         let failed = |e| Error::output(format!("cannot publish {name}"), e);
+        let not_published = |e: io::Error| match e.kind() {
+            io::ErrorKind::AlreadyExists if !self.replaces => self.destination.exists(Some(e)),
+            _ => failed(e),
+        };
         let mut directory_to_sync = None;
         if fsync {
             self.sync()?;
+            let directory = self.destination.directory();
             directory_to_sync = Some(platform::open_directory(directory).map_err(failed)?);
         }
-        let exists = regular_file(&self.destination)?.is_some();
-        self.check_kept()?;
+        let mut exists = false;
+        if self.replaces {
+            exists = self.destination.existing()?.is_some();
+            self.check_kept()?;
+        }
 
         let mut temporary = self.temporary.lock();
         match mem::replace(&mut *temporary, Temporary::Gone) {
-            Temporary::Unnamed => self.publish_unnamed(exists).map_err(failed)?,
-            Temporary::Named(path) => path
-                .persist(&self.destination)
-                .map_err(|e| failed(e.error))?,
+            Temporary::Unnamed => self.publish_unnamed(exists).map_err(not_published)?,
+            Temporary::Named(path) => {
+                let destination = self.destination.path();
+                let persisted = match self.replaces {
+                    true => path.persist(destination),
+                    false => path.persist_noclobber(destination),
+                };
+                persisted.map_err(|e| not_published(e.error))?;
+            }
             Temporary::Gone => {
                 return Err(Error::new(
                     ErrorKind::Cancelled,
@@ -227,20 +261,17 @@ impl DiskFile {
     }
 
     fn publish_unnamed(&self, exists: bool) -> io::Result<()> {
+        let destination = self.destination.path();
         if !exists {
-            match platform::give_name(&self.file, &self.destination) {
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            match platform::give_name(&self.file, destination) {
+                Err(e) if self.replaces && e.kind() == io::ErrorKind::AlreadyExists => {}
                 result => return result,
             }
         }
         // A file can be renamed over another, but not linked over it.
-        platform::builder()
-            .make_in(parent(&self.destination), |path| {
-                platform::give_name(&self.file, path)
-            })?
-            .into_temp_path()
-            .persist(&self.destination)
-            .map_err(|e| e.error)
+        let give_name = |path: &Path| platform::give_name(&self.file, path);
+        let ((), path) = temporary::create(self.destination.directory(), give_name)?;
+        path.persist(destination).map_err(|e| e.error)
     }
 }
 
@@ -253,7 +284,7 @@ impl Drop for DiskFile {
 impl fmt::Debug for DiskFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DiskFile")
-            .field("destination", &self.destination)
+            .field("destination", &self.destination.path())
             .finish_non_exhaustive()
     }
 }
@@ -306,68 +337,18 @@ impl fmt::Debug for Discard {
     }
 }
 
-/// Where a file for `path` is to be put, and the regular file that is there.
-fn resolve(path: &Path) -> Result<(PathBuf, Option<Metadata>)> {
-    let name = path.display();
-    let failed = |e| Error::output(format!("cannot write to {name}"), e);
-    // `Path` overlooks a slash at the end.
-    let is_directory_name = path
-        .as_os_str()
-        .as_encoded_bytes()
-        .last()
-        .is_none_or(|&last| path::is_separator(last.into()));
-    if is_directory_name || path.file_name().is_none() {
-        return Err(Error::new(
-            ErrorKind::Output,
-            format!("'{name}' is not the name of a file"),
-        ));
-    }
-    // Absolute, so that the working directory may change meanwhile.
-    let absolute = path::absolute(path).map_err(failed)?;
-    let is_link = fs::symlink_metadata(&absolute).is_ok_and(|found| found.is_symlink());
-    let destination = match is_link {
-        // Asking what the link leads to first lets the kernel refuse, as it does for links
-        // that others put into a shared directory.
-        true => fs::metadata(&absolute)
-            .and_then(|_| fs::canonicalize(&absolute))
-            .map_err(failed)?,
-        false => absolute,
-    };
-    let old = regular_file(&destination)?;
-    Ok((destination, old))
-}
-
-/// The metadata of the regular file at `path`; none if nothing is there.
-fn regular_file(path: &Path) -> Result<Option<Metadata>> {
-    let name = path.display();
-    match fs::symlink_metadata(path) {
-        Ok(found) if found.is_file() => Ok(Some(found)),
-        Ok(found) => {
-            let is = if found.is_dir() {
-                "is a directory"
-            } else {
-                "is not a regular file"
-            };
-            Err(Error::new(ErrorKind::Output, format!("{name} {is}")))
-        }
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(Error::output(format!("cannot write to {name}"), e)),
-    }
-}
-
-fn parent(destination: &Path) -> &Path {
-    destination.parent().unwrap_or(destination)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
     use super::*;
 
     /// Both ways to start a file, of which the first may fall back to the second.
     fn starts() -> [fn(&Path) -> Result<DiskFile>; 2] {
         [
             |path| DiskFile::create(path),
-            |path| DiskFile::start(path, |_, _| None),
+            |path| DiskFile::start(path, true, |_, _| None),
         ]
     }
 
@@ -527,6 +508,78 @@ mod tests {
     }
 
     #[test]
+    fn a_new_file_replaces_nothing() {
+        let starts: [fn(&Path) -> Result<DiskFile>; 2] = [
+            |path| DiskFile::create_new(path),
+            |path| DiskFile::start(path, false, |_, _| None),
+        ];
+        for start in starts {
+            for fsync in [false, true] {
+                let directory = tempfile::tempdir().unwrap();
+                let path = directory.path().join("disk");
+                let file = start(&path).unwrap();
+                file.write_at(0, b"one").unwrap();
+                let late = start(&path).unwrap();
+                file.publish(fsync).unwrap();
+                let already = |error: Error| {
+                    assert_eq!(error.kind(), ErrorKind::Output);
+                    let source = std::error::Error::source(&error).unwrap();
+                    let source: &io::Error = source.downcast_ref().unwrap();
+                    assert_eq!(source.kind(), io::ErrorKind::AlreadyExists);
+                };
+                already(late.publish(fsync).unwrap_err());
+                already(start(&path).unwrap_err());
+                assert_eq!(names(directory.path()), ["disk"]);
+                assert_eq!(fs::read(&path).unwrap(), b"one");
+                #[cfg(unix)]
+                {
+                    let link = directory.path().join("link");
+                    std::os::unix::fs::symlink("absent", &link).unwrap();
+                    already(start(&link).unwrap_err());
+                }
+            }
+        }
+    }
+
+    /// As if the process were killed when the file has a temporary name.
+    #[test]
+    fn what_a_process_left_behind_goes_with_the_next_file() {
+        for start in starts() {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("disk");
+            fs::write(&path, "old").unwrap();
+            let killed = start(&path).unwrap();
+            let unnamed = matches!(*killed.temporary.lock(), Temporary::Unnamed);
+            if unnamed {
+                let name = |path: &Path| platform::give_name(&killed.file, path);
+                let ((), path) = temporary::create(directory.path(), name).unwrap();
+                path.keep().unwrap();
+            }
+            let left = names(directory.path());
+            assert!(
+                left.len() == 2 && left[0].starts_with(".tar2vhd-"),
+                "{left:?}"
+            );
+            // It is held as long as the process lives.
+            drop(start(&path).unwrap());
+            assert_eq!(names(directory.path()), left);
+            let Temporary::Named(name) =
+                mem::replace(&mut *killed.temporary.lock(), Temporary::Gone)
+            else {
+                drop(killed);
+                drop(start(&path).unwrap());
+                assert_eq!(names(directory.path()), ["disk"]);
+                continue;
+            };
+            name.keep().unwrap();
+            drop(killed);
+            assert_eq!(names(directory.path()), left);
+            start(&path).unwrap().publish(false).unwrap();
+            assert_eq!(names(directory.path()), ["disk"]);
+        }
+    }
+
+    #[test]
     fn two_files_do_not_replace_each_other() {
         for start in starts() {
             let directory = tempfile::tempdir().unwrap();
@@ -610,6 +663,73 @@ mod tests {
         }
 
         #[test]
+        fn a_disk_never_runs_as_somebody_else() {
+            for start in starts() {
+                let directory = tempfile::tempdir().unwrap();
+                let path = directory.path().join("disk");
+                fs::write(&path, "").unwrap();
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o7755)).unwrap();
+                start(&path).unwrap().publish(false).unwrap();
+                assert_eq!(mode(&path), 0o755);
+            }
+        }
+
+        /// As root it is; another user may keep the group alone.
+        #[test]
+        fn owner_and_group_are_the_old_files() {
+            use std::os::unix::fs::{MetadataExt, chown};
+
+            for start in starts() {
+                let directory = tempfile::tempdir().unwrap();
+                let path = directory.path().join("disk");
+                fs::write(&path, "").unwrap();
+                if chown(&path, Some(12), Some(34)).is_err() {
+                    return;
+                }
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+                start(&path).unwrap().publish(false).unwrap();
+                let found = fs::metadata(&path).unwrap();
+                assert_eq!((found.uid(), found.gid(), mode(&path)), (12, 34, 0o640));
+            }
+        }
+
+        /// user::rw-, user:1:rw-, group::---, mask::rw-, other::---.
+        #[cfg(target_os = "linux")]
+        const LIST: [u8; 44] = [
+            2, 0, 0, 0, 1, 0, 6, 0, 255, 255, 255, 255, 2, 0, 6, 0, 1, 0, 0, 0, 4, 0, 0, 0, 255,
+            255, 255, 255, 16, 0, 6, 0, 255, 255, 255, 255, 32, 0, 0, 0, 255, 255, 255, 255,
+        ];
+
+        #[cfg(target_os = "linux")]
+        #[test]
+        fn an_access_list_is_the_old_files_or_none() {
+            const ACCESS: &str = "system.posix_acl_access";
+            for start in starts() {
+                let directory = tempfile::tempdir().unwrap();
+                let path = directory.path().join("disk");
+                fs::write(&path, "").unwrap();
+                // The directory gives one to all that is new.
+                if xattr::set(directory.path(), "system.posix_acl_default", &LIST).is_err() {
+                    return;
+                }
+                start(&path).unwrap().publish(false).unwrap();
+                assert_eq!(xattr::get(&path, ACCESS).unwrap(), None);
+                assert_eq!(mode(&path), mode_of_new());
+                xattr::set(&path, ACCESS, &LIST).unwrap();
+                start(&path).unwrap().publish(false).unwrap();
+                assert_eq!(xattr::get(&path, ACCESS).unwrap().unwrap(), LIST);
+                assert_eq!(mode(&path), 0o660);
+            }
+        }
+
+        #[cfg(target_os = "linux")]
+        fn mode_of_new() -> u32 {
+            let directory = tempfile::tempdir().unwrap();
+            fs::write(directory.path().join("plain"), "").unwrap();
+            mode(&directory.path().join("plain"))
+        }
+
+        #[test]
         fn links_lead_to_the_file_that_is_replaced() {
             for start in starts() {
                 let directory = tempfile::tempdir().unwrap();
@@ -638,11 +758,14 @@ mod tests {
             let _socket = UnixListener::bind(inside("socket")).unwrap();
             let left = names(directory.path());
             for (name, message) in [
-                ("dangling", "cannot write to"),
+                ("dangling", "it is a link to absent, which does not exist"),
                 ("loop", "cannot write to"),
-                ("device", "/dev/null is not a regular file"),
+                ("device", "is not a regular file: a device"),
                 ("directory", "is a directory"),
-                ("socket", "is not a regular file"),
+                (
+                    "socket",
+                    "is not a regular file: a disk is not written from start to end",
+                ),
             ] {
                 for start in starts() {
                     let error = start(&inside(name)).unwrap_err();
