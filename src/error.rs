@@ -1,5 +1,6 @@
 use std::fmt;
 use std::io;
+use std::path::{Path, PathBuf};
 
 use crate::summary::display_path;
 
@@ -34,13 +35,16 @@ pub enum ErrorKind {
 
 /// The error of every fallible call of this crate.
 ///
-/// It displays as one line that names the entry's path and the offset in the uncompressed
-/// layer where they are known.
+/// It displays as one line that names the file, the entry's path and the offset in the
+/// uncompressed layer where they are known. Its causes are told by
+/// [`source`](std::error::Error::source); the alternate form, `{:#}`, has them on the same line.
 pub struct Error(Box<Inner>);
 
 struct Inner {
     kind: ErrorKind,
     message: String,
+    file: Option<PathBuf>,
+    option: Option<&'static str>,
     path: Option<Vec<u8>>,
     offset: Option<u64>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
@@ -54,6 +58,8 @@ impl Error {
         Self(Box::new(Inner {
             kind,
             message: message.into(),
+            file: None,
+            option: None,
             path: None,
             offset: None,
             source: None,
@@ -87,8 +93,15 @@ impl Error {
 
     /// Writing the output failed; a full device gets its own kind.
     pub(crate) fn output(what: impl Into<String>, source: io::Error) -> Self {
+        let mut what = what.into();
         let kind = match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::StorageFull,
+            io::ErrorKind::FileTooLarge => {
+                what.push_str(
+                    " beyond the largest size of files that ulimit -f or the file system allows",
+                );
+                ErrorKind::Output
+            }
             _ => ErrorKind::Output,
         };
         Self::new(kind, what).with_source(source)
@@ -99,6 +112,18 @@ impl Error {
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
         self.0.source = Some(source.into());
+        self
+    }
+
+    /// Names the file that is read; the innermost name wins.
+    pub(crate) fn in_file(mut self, file: &Path) -> Self {
+        self.0.file.get_or_insert_with(|| file.to_owned());
+        self
+    }
+
+    /// Names the option that could allow what is refused, as the command calls it.
+    pub(crate) fn allowed_by(mut self, option: &'static str) -> Self {
+        self.0.option.get_or_insert(option);
         self
     }
 
@@ -120,6 +145,19 @@ impl Error {
         self.0.kind
     }
 
+    /// The file that was to be read, where the call was given its path.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        self.0.file.as_deref()
+    }
+
+    /// The option that could allow what was refused, as the command calls it: `max-size`,
+    /// `max-entries`, `max-window`, `size` or `inodes`. None if there is no such option.
+    #[must_use]
+    pub fn option(&self) -> Option<&'static str> {
+        self.0.option
+    }
+
     /// The path of the tar entry concerned, as the tar spells it.
     #[must_use]
     pub fn path(&self) -> Option<&[u8]> {
@@ -137,12 +175,17 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = &*self.0;
+        if let Some(file) = &inner.file {
+            write!(f, "{}: ", file.display())?;
+        }
         if let Some(path) = &inner.path {
             write!(f, "{}: ", display_path(path))?;
         }
         f.write_str(&inner.message)?;
-        if let Some(source) = &inner.source {
-            write!(f, ": {source}")?;
+        let mut cause = std::error::Error::source(self).filter(|_| f.alternate());
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
         }
         if let Some(offset) = inner.offset {
             write!(f, " (at byte {offset})")?;
@@ -155,7 +198,7 @@ impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Error")
             .field("kind", &self.0.kind)
-            .field("message", &self.to_string())
+            .field("message", &format_args!("{self:#}"))
             .finish()
     }
 }
@@ -179,6 +222,26 @@ mod tests {
         let outer = error.at_path(b"other").at_offset(0);
         assert_eq!(outer.path(), Some(&b"a\nb\xff"[..]));
         assert_eq!(outer.offset(), Some(512));
+    }
+
+    #[test]
+    fn each_thing_is_told_once() {
+        let source = io::Error::other("no power");
+        let error = Error::input(source).in_file(Path::new("a")).at_offset(7);
+        let error = error.in_file(Path::new("b")).allowed_by("x");
+        assert_eq!(error.to_string(), "a: cannot read the input (at byte 7)");
+        assert_eq!(
+            format!("{error:#}"),
+            "a: cannot read the input: no power (at byte 7)"
+        );
+        assert_eq!(error.file(), Some(Path::new("a")));
+        assert_eq!(error.option(), Some("x"));
+        let source = std::error::Error::source(&error).unwrap();
+        assert_eq!(source.to_string(), "no power");
+        // Whoever walks the chain, or wraps the error, tells each thing once too.
+        let wrapped = Error::input(io::Error::other(error));
+        let text = format!("{wrapped:#}");
+        assert_eq!(text.matches("no power").count(), 1, "{text}");
     }
 
     #[test]

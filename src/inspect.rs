@@ -130,7 +130,10 @@ impl Checks {
 /// [`ErrorKind::Unsupported`] if the disk is of another kind, [`ErrorKind::Input`] if the
 /// file cannot be read.
 pub fn inspect(path: impl AsRef<Path>) -> Result<Inspection> {
-    inspect_volume(&Volume::map(path.as_ref())?)
+    let path = path.as_ref();
+    Volume::map(path)
+        .and_then(|volume| inspect_volume(&volume))
+        .map_err(|error| error.in_file(path))
 }
 
 /// Looks into a disk as [`inspect`] does, in memory.
@@ -202,7 +205,7 @@ fn invalid(message: impl Into<String>) -> Error {
 /// Holds the footer of a VHD against the file.
 fn check_footer(volume: &Volume, findings: &mut Findings) {
     if let Some(damage) = volume.footer_damage() {
-        findings.check(|checks| &mut checks.footer, false, || damage.to_string());
+        findings.check(|checks| &mut checks.footer, false, || format!("{damage:#}"));
     }
     let Disk::Vhd(disk) = volume.disk() else {
         return;
@@ -232,10 +235,10 @@ fn check_structures(volume: &Volume, findings: &mut Findings) {
         _ => return,
     };
     let finished = volume.disk().check(|damage| {
-        findings.check(structures, false, || damage.to_string());
+        findings.check(structures, false, || format!("{damage:#}"));
     });
     if let Err(e) = finished {
-        findings.check(structures, false, || e.to_string());
+        findings.check(structures, false, || format!("{e:#}"));
     }
     let tally = structures(&mut findings.checks);
     tally.checked = tally.failed.max(all);

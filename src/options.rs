@@ -351,8 +351,8 @@ impl Options {
     }
 
     /// How many inodes a [writable](Self::writable) file system has at least; 0, the default,
-    /// for one for every 16 KiB of the disk, 32 KiB if it is larger than 4 TiB, 64 KiB if
-    /// larger than 16 TiB.
+    /// for as many as mke2fs makes: one for every 4 KiB of a disk of less than 512 MiB (8 KiB
+    /// below 3 MiB), 16 KiB of a larger one, 32 KiB above 4 TiB, 64 KiB above 16 TiB.
     pub fn inodes(mut self, inodes: u64) -> Self {
         self.inodes = inodes;
         self
@@ -606,8 +606,9 @@ impl ScratchOptions {
         self
     }
 
-    /// How many inodes there are at least; 0, the default, for one for every 16 KiB of the
-    /// disk, 32 KiB if it is larger than 4 TiB, 64 KiB if larger than 16 TiB.
+    /// How many inodes there are at least; 0, the default, for as many as mke2fs makes: one for
+    /// every 4 KiB of a disk of less than 512 MiB (8 KiB below 3 MiB), 16 KiB of a larger one,
+    /// 32 KiB above 4 TiB, 64 KiB above 16 TiB.
     pub fn inodes(mut self, inodes: u64) -> Self {
         self.inodes = inodes;
         self

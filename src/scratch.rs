@@ -116,7 +116,10 @@ fn check(options: &ScratchOptions) -> Result<()> {
 /// The options alone decide whether what every file system has finds room.
 fn too_small(error: Error) -> Error {
     match error.kind() {
-        ErrorKind::Limit => Error::new(ErrorKind::InvalidOptions, error.to_string()),
+        ErrorKind::Limit => {
+            let same = Error::new(ErrorKind::InvalidOptions, format!("{error:#}"));
+            error.option().into_iter().fold(same, Error::allowed_by)
+        }
         _ => error,
     }
 }

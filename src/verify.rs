@@ -171,7 +171,10 @@ impl Verification {
 /// [`ErrorKind::Unsupported`] if the disk is of another kind, [`ErrorKind::Input`] if the file
 /// cannot be read. Everything else that is wrong is a [`Finding`].
 pub fn verify(path: impl AsRef<Path>, options: &VerifyOptions) -> Result<Verification> {
-    verify_volume(&Volume::map(path.as_ref())?, options)
+    let path = path.as_ref();
+    Volume::map(path)
+        .and_then(|disk| verify_volume(&disk, options))
+        .map_err(|error| error.in_file(path))
 }
 
 /// Verifies a disk as [`verify`] does, in memory.
@@ -199,7 +202,7 @@ fn verify_all(disk: &Volume, options: &VerifyOptions) -> Result<Verification> {
     let mut wrong = |problem: &vhd_format::Error| {
         overlaps |= problem.is_overlap();
         let place = problem.offset().map_or_else(Place::default, Place::offset);
-        findings.add(FindingKind::Container, place, || problem.to_string());
+        findings.add(FindingKind::Container, place, || format!("{problem:#}"));
     };
     disk.check(&mut wrong)?;
     let mut verification = Verification {
@@ -315,7 +318,7 @@ fn check_hashes(disk: &Volume, end: u64, root_hash: &Digest, findings: &mut Find
         findings.add(FindingKind::Verity, Place::offset(offset), || message);
     };
     match check_verity(&read, &read, end) {
-        Err(e) => wrong(end, e.to_string()),
+        Err(e) => wrong(end, format!("{e:#}")),
         Ok(found) => {
             if let Some(bad) = found.first_bad {
                 wrong(bad.offset, "a block is not as its hash says".into());

@@ -272,7 +272,7 @@ fn convert(
     if !job.parents.is_empty() {
         let parents = LowerDisks::open(&job.parents);
         options = options.lower_layers(parents.map_err(|e| {
-            Status::failed_precondition(format!("a layer below cannot be read: {e}"))
+            Status::failed_precondition(format!("a layer below cannot be read: {e:#}"))
         })?);
     }
     let summary = tar2vhd::convert_file(blob, &job.layer, &options).map_err(|e| status_of(&e))?;
@@ -311,7 +311,7 @@ fn content_failure(status: &Status) -> Status {
 }
 
 fn status_of(error: &Error) -> Status {
-    let message = error.to_string();
+    let message = format!("{error:#}");
     match error.kind() {
         ErrorKind::Corrupt | ErrorKind::Entry | ErrorKind::Unsupported => {
             Status::invalid_argument(message)

@@ -181,10 +181,10 @@ fn create(path: &Path, size: Option<u64>) -> Result<(), Status> {
     let options = ScratchOptions::new().format(DiskFormat::Vhdx).size(bytes);
     tar2vhd::scratch_file(path, &options).map_err(|e| match e.kind() {
         tar2vhd::ErrorKind::InvalidOptions | tar2vhd::ErrorKind::Limit => {
-            Status::invalid_argument(format!("a scratch disk of {bytes} bytes: {e}"))
+            Status::invalid_argument(format!("a scratch disk of {bytes} bytes: {e:#}"))
         }
-        tar2vhd::ErrorKind::StorageFull => Status::resource_exhausted(e.to_string()),
-        _ => Status::internal(e.to_string()),
+        tar2vhd::ErrorKind::StorageFull => Status::resource_exhausted(format!("{e:#}")),
+        _ => Status::internal(format!("{e:#}")),
     })?;
     Ok(())
 }

@@ -127,6 +127,7 @@ impl<'scope> Blocks<'scope> {
                      of {most}",
                     options.align
                 ))
+                .allowed_by("max-size")
             })?;
         let ids = identity::of_disk(uuid, virtual_size);
         let size = self.disk.finish(virtual_size, virtual_size, &ids)?;

@@ -443,7 +443,8 @@ impl<S: BlockSink> Hcsshim<S> {
             return Err(Error::limit(format!(
                 "more than {} entries, those for missing parents included",
                 self.max_entries
-            )));
+            ))
+            .allowed_by("max-entries"));
         }
         let attributes = read_again(self.writer.tree().node(dir).attributes);
         let ino = self.writer.make_dir(dir, attributes)?;

@@ -489,7 +489,8 @@ impl<'a, S: BlockSink> Place<'a, S> {
             return Err(Error::limit(format!(
                 "more than {} entries, those for missing parents included",
                 self.rules.max_entries
-            )));
+            ))
+            .allowed_by("max-entries"));
         }
         let attributes = match &lower {
             Some(lower) => metadata::of_lower(lower),

@@ -57,6 +57,7 @@ impl Volume {
         let (file, _) = open_file(path)?;
         let plain = Arc::new(file);
         Self::with_parents(Box::new(Arc::clone(&plain)), Some(plain), path)
+            .map_err(|error| error.in_file(path))
     }
 
     /// Opens the disk in a file as [`open`](Self::open) does, for one who looks at it here and
@@ -71,7 +72,7 @@ impl Volume {
             Ok(Ok(map)) if len > 0 => Box::new(Bytes(map)),
             _ => Box::new(Arc::clone(&plain)),
         };
-        Self::with_parents(storage, Some(plain), path)
+        Self::with_parents(storage, Some(plain), path).map_err(|error| error.in_file(path))
     }
 
     fn with_parents(storage: AnyStorage, plain: Option<Arc<File>>, path: &Path) -> Result<Self> {
@@ -88,9 +89,11 @@ impl Volume {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn open_alone(path: impl AsRef<Path>) -> Result<Self> {
-        let (file, _) = open_file(path.as_ref())?;
+        let path = path.as_ref();
+        let (file, _) = open_file(path)?;
         let plain = Arc::new(file);
         Self::from_storage(Box::new(Arc::clone(&plain)), Some(plain))
+            .map_err(|error| error.in_file(path))
     }
 
     /// Opens the disk that these bytes are.
@@ -257,15 +260,12 @@ impl Ext4Read for Volume {
 
 /// Opens a file that is to be read as a disk, and tells its size.
 pub(super) fn open_file(path: &Path) -> Result<(File, u64)> {
-    let name = path.display();
-    let failed = |e| Error::new(ErrorKind::Input, format!("cannot read {name}")).with_source(e);
+    let wrong = |message| Error::new(ErrorKind::Input, message).in_file(path);
+    let failed = |e| wrong("cannot be read").with_source(e);
     // Opening a FIFO would wait for a writer.
     let found = path.metadata().map_err(failed)?;
     if !is_disk(&found) {
-        return Err(Error::new(
-            ErrorKind::Input,
-            format!("{name} is neither a file nor a disk"),
-        ));
+        return Err(wrong("this is neither a file nor a disk"));
     }
     let file = File::open(path).map_err(failed)?;
     let len = file.size().map_err(failed)?;
@@ -290,8 +290,8 @@ pub(crate) fn unreadable(error: &vhd_format::Error) -> Error {
         vhd_format::ErrorKind::Unsupported => ErrorKind::Unsupported,
         _ => ErrorKind::InvalidDisk,
     };
-    // It names its place and source itself.
-    Error::new(kind, error.to_string())
+    // It names its place itself.
+    Error::new(kind, format!("{error:#}"))
 }
 
 /// All but the last 512 bytes, if these were once the footer of a fixed VHD and `error` says

@@ -15,6 +15,14 @@ pub(crate) fn reserved_descriptor_blocks(max_blocks: u64) -> u32 {
     groups.div_ceil(DESCRIPTORS_PER_BLOCK).max(1) as u32
 }
 
+fn too_large(blocks: u64) -> Error {
+    let bytes = blocks * BLOCK_SIZE as u64;
+    Error::limit(format!(
+        "the file system needs {bytes} bytes, more than the maximum size allows"
+    ))
+    .allowed_by("max-size")
+}
+
 /// Runs of blocks of one length, one for each group in their order, which are adjacent but
 /// where they step over something.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,17 +105,15 @@ impl Geometry {
             // Rounding may leave the last groups without blocks: free ones follow then.
             let blocks = used.max((groups - 1) * blocks_per_group + 1);
             if blocks > max_blocks.min(MAX_BLOCKS) {
-                return Err(Error::limit(format!(
-                    "the file system needs {blocks} blocks of 4 KiB, more than the {max_blocks} \
-                     that the maximum size allows"
-                )));
+                return Err(too_large(blocks));
             }
             if groups > reserved * DESCRIPTORS_PER_BLOCK {
                 return Err(Error::limit(format!(
                     "the file system needs {groups} block groups for {last_ino} inodes; the \
                      maximum size reserves descriptors for {}",
                     reserved * DESCRIPTORS_PER_BLOCK
-                )));
+                ))
+                .allowed_by("max-size"));
             }
             return Ok(Self {
                 blocks,
@@ -138,10 +144,7 @@ impl Geometry {
         let used = bitmaps + 2 * count;
         let blocks = used.max((count - 1) * u64::from(BITS_PER_BLOCK) + 1);
         if blocks > max_blocks.min(MAX_BLOCKS) {
-            return Err(Error::limit(format!(
-                "the file system needs {blocks} blocks of 4 KiB, more than the {max_blocks} \
-                 that the maximum size allows"
-            )));
+            return Err(too_large(blocks));
         }
         let reserved = u64::from(reserved_descriptor_blocks(max_blocks));
         Ok(Self {

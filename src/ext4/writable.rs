@@ -27,18 +27,23 @@ pub(crate) const SIZE_MAX: u64 = 64 << 40;
 /// The smallest that is worth making.
 pub(crate) const SIZE_MIN: u64 = 1 << 20;
 
-/// Bytes of the disk for each inode, as mke2fs has it for its types default, big and huge.
+/// Bytes of the disk for each inode, as mke2fs has it for its types floppy, small, default, big
+/// and huge.
 fn inode_ratio(size: u64) -> u64 {
-    match size.div_ceil(1 << 40) {
-        0..=4 => 16 << 10,
-        5..=16 => 32 << 10,
+    const MIB: u64 = 1 << 20;
+    const TIB: u64 = 1 << 40;
+    match size {
+        _ if size < 3 * MIB => 8 << 10,
+        _ if size < 512 * MIB => 4 << 10,
+        _ if size <= 4 * TIB => 16 << 10,
+        _ if size <= 16 * TIB => 32 << 10,
         _ => 64 << 10,
     }
 }
 
 impl Writable {
-    /// The file system of a disk of `size` bytes with at least so many inodes, 0 for one for
-    /// every 16 KiB, and fewer above 4 TiB.
+    /// The file system of a disk of `size` bytes with at least this many inodes, 0 for as many as
+    /// mke2fs makes.
     pub(crate) fn new(size: u64, inodes: u64, journal: bool, label: &str) -> Result<Self> {
         let wrong = |message: String| Error::new(ErrorKind::InvalidOptions, message);
         if !(SIZE_MIN..=SIZE_MAX).contains(&size) {
@@ -73,15 +78,15 @@ impl Writable {
             blocks -= rest;
         }
         let groups = blocks.div_ceil(per_group);
+        let most = per_group.min(u64::from(u32::MAX) / groups / 16 * 16);
         let wanted = match inodes {
-            0 => size / inode_ratio(size),
+            0 => (size / inode_ratio(size)).min(most * groups),
             inodes => inodes,
         };
         let inodes_per_group = wanted
             .max(INODES_MIN)
             .div_ceil(groups)
             .next_multiple_of(INODES_PER_BLOCK.into());
-        let most = per_group.min(u64::from(u32::MAX) / groups / 16 * 16);
         if inodes_per_group > most {
             return Err(wrong(format!(
                 "{inodes} inodes; a disk of {size} bytes has {} at most",
@@ -150,7 +155,8 @@ impl Writable {
             return Err(Error::limit(format!(
                 "{last_ino} inodes are needed, and the file system has {}",
                 u64::from(groups) * u64::from(inodes_per_group)
-            )));
+            ))
+            .allowed_by("inodes"));
         }
         let copies = self.copies();
         let mut cursor = Cursor {
@@ -164,9 +170,11 @@ impl Writable {
         let used_end = cursor.next;
         if used_end > blocks {
             return Err(Error::limit(format!(
-                "contents, inode tables and bitmaps take {used_end} blocks of 4 KiB, and the \
-                 file system has {blocks}"
-            )));
+                "contents, inode tables and bitmaps take {} bytes, and the file system has {}",
+                used_end * BLOCK_SIZE as u64,
+                blocks * BLOCK_SIZE as u64
+            ))
+            .allowed_by("size"));
         }
         let mut free = cursor.skipped;
         let mut at = used_end;
@@ -233,5 +241,33 @@ impl Cursor<'_> {
             }
         }
         Row::new(pieces, len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inodes_are_as_many_as_mke2fs_makes() {
+        const MIB: u64 = 1 << 20;
+        for (size, inodes) in [
+            (MIB, 128),
+            (2 * MIB, 256),
+            (3 * MIB, 768),
+            (79 * MIB, 20_224),
+            (511 * MIB, 130_816),
+            // With a last group that is left unused.
+            (134_483_968, 32_768),
+            (512 * MIB, 32_768),
+            (20 << 30, 1_310_720),
+            (4 << 40, 1 << 28),
+            (5 << 40, 5 << 25),
+        ] {
+            let made = Writable::new(size, 0, false, "").unwrap();
+            let found = u64::from(made.groups) * u64::from(made.inodes_per_group);
+            let rounded = inodes + u64::from(made.groups * INODES_PER_BLOCK);
+            assert!((inodes..rounded).contains(&found), "{size}: {found}");
+        }
     }
 }

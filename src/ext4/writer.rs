@@ -58,6 +58,8 @@ pub(super) struct Area<S> {
     /// How many blocks were given out.
     pub taken: u32,
     max_blocks: u64,
+    /// The command's name for the option that sets it.
+    size_option: &'static str,
     /// What is not given out, in ascending order; `next` is in none of it.
     gaps: Vec<Range<u64>>,
     /// What was not given out, because what came did not fit before a gap.
@@ -72,6 +74,7 @@ impl<S: BlockSink> Area<S> {
             next,
             taken: 0,
             max_blocks,
+            size_option: "max-size",
             gaps: Vec::new(),
             skipped: Vec::new(),
         }
@@ -119,10 +122,10 @@ impl<S: BlockSink> Area<S> {
         }
         let end = start + blocks;
         if end > self.max_blocks {
-            return Err(Error::limit(format!(
-                "the file system would take more than the maximum size of {} bytes",
-                self.max_blocks * BLOCK_SIZE as u64
-            )));
+            return Err(
+                Error::limit("the file system would take more than its size allows")
+                    .allowed_by(self.size_option),
+            );
         }
         self.next = match self.gaps.iter().find(|gap| gap.start == end) {
             Some(gap) => gap.end as u32,
@@ -183,15 +186,19 @@ impl<S: BlockSink> Writer<S> {
     /// An empty file system: a root of 0755, 0:0 and time 0.
     pub(crate) fn new(sink: S, config: Config) -> Self {
         let max_blocks = config.max_blocks.min(MAX_BLOCKS);
-        let (descriptors, gaps) = match &config.writable {
-            Some(writable) => (writable.descriptor_blocks(), writable.copies()),
-            None => (reserved_descriptor_blocks(max_blocks), Vec::new()),
+        let (descriptors, gaps, size_option) = match &config.writable {
+            Some(writable) => (writable.descriptor_blocks(), writable.copies(), "size"),
+            None => {
+                let descriptors = reserved_descriptor_blocks(max_blocks);
+                (descriptors, Vec::new(), "max-size")
+            }
         };
         let seed = config.seeded_by.as_ref().map(checksum::uuid_seed);
         Self {
             seed: seed.unwrap_or(checksum::SEED),
             area: Area {
                 gaps,
+                size_option,
                 ..Area::new(sink, 1 + descriptors, max_blocks)
             },
             config: Config {

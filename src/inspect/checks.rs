@@ -248,7 +248,7 @@ impl Checker<'_> {
             Ok(bytes) => bytes,
             Err(e) => {
                 findings.check(group_descriptors, false, || {
-                    format!("group {index}'s descriptor cannot be read: {e}")
+                    format!("group {index}'s descriptor cannot be read: {e:#}")
                 });
                 return None;
             }
@@ -319,7 +319,7 @@ impl Checker<'_> {
             Ok(bitmap) => bitmap,
             Err(e) => {
                 return findings.check(block_bitmaps, false, || {
-                    format!("group {index}'s block bitmap cannot be read: {e}")
+                    format!("group {index}'s block bitmap cannot be read: {e:#}")
                 });
             }
         };
@@ -344,7 +344,7 @@ impl Checker<'_> {
             Ok(bitmap) => bitmap,
             Err(e) => {
                 return findings.check(inode_bitmaps, false, || {
-                    format!("group {index}'s inode bitmap cannot be read: {e}")
+                    format!("group {index}'s inode bitmap cannot be read: {e:#}")
                 });
             }
         };
@@ -362,7 +362,7 @@ impl Checker<'_> {
         let initialised = per_group.saturating_sub(group.unused_inodes as usize);
         if let Err(e) = self.check_inode_table(index, group, &bitmap, initialised, seed, findings) {
             findings.check(inodes, false, || {
-                format!("group {index}'s inode table cannot be read: {e}")
+                format!("group {index}'s inode table cannot be read: {e:#}")
             });
         }
     }
@@ -484,7 +484,7 @@ pub(super) fn read_root(volume: &Volume, findings: &mut Findings) {
             "the root directory is larger than the disk".into()
         }),
         Err(e) => findings.check(root_directory, false, || {
-            format!("the root directory cannot be read: {e}")
+            format!("the root directory cannot be read: {e:#}")
         }),
     }
 }

@@ -429,7 +429,8 @@ impl<S: ChunkSource> Entries<S> {
             return Err(Error::limit(format!(
                 "the layer has more than {} entries",
                 self.max_entries
-            )));
+            ))
+            .allowed_by("max-entries"));
         }
         Ok(())
     }

@@ -185,6 +185,7 @@ impl Zstd {
                 "the zstd input needs a window of {} bytes, the limit is {}",
                 frame.window, self.max_window
             ))
+            .allowed_by("max-window")
             .at_offset(start));
         }
         self.blocks.begin(frame)?;

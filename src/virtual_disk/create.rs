@@ -47,7 +47,7 @@ pub fn create_disk_file(
 /// The size is an option like others here.
 fn check(size: u64, options: &DiskOptions) -> Result<()> {
     options.check(size).map_err(|error| match error.kind() {
-        ErrorKind::Limit => Error::new(ErrorKind::InvalidOptions, error.to_string()),
+        ErrorKind::Limit => Error::new(ErrorKind::InvalidOptions, format!("{error:#}")),
         _ => error,
     })
 }

@@ -164,6 +164,15 @@ impl DiskOptions {
                 self.logical_sector_size
             ));
         }
+        if self.physical_sector_size != 4096 && !is_vhdx {
+            return wrong(format!(
+                "physical sectors of {} bytes, but the format {name} does not tell any",
+                self.physical_sector_size
+            ));
+        }
+        if self.id.is_some() && self.format == DiskFormat::Raw {
+            return wrong(format!("an id, but the format {name} has none"));
+        }
         let sector_size = self.sector_size();
         let is_some = virtual_size > 0 || self.format == DiskFormat::Raw;
         if !is_some || virtual_size > most || !virtual_size.is_multiple_of(sector_size) {

@@ -77,20 +77,6 @@ fn bad_input_leaves_no_trace() {
 }
 
 #[test]
-fn a_layer_may_be_replaced_by_its_disk() {
-    let place = Place::new();
-    let expected = place.converted(&layer(), &[]);
-    place.write("disk", layer());
-    let output = tar2vhd()
-        .current_dir(place.0.path())
-        .args(["convert", "disk", "-o", "disk"])
-        .output()
-        .unwrap();
-    assert_eq!(code(&output), 0, "{output:?}");
-    assert!(fs::read(place.path("disk")).unwrap() == expected);
-}
-
-#[test]
 fn destinations_that_are_no_files_are_refused() {
     let place = Place::new();
     fs::create_dir(place.path("directory")).unwrap();
@@ -154,6 +140,45 @@ fn a_summary_that_cannot_be_printed_leaves_no_trace() {
 }
 
 #[test]
+#[cfg(unix)]
+fn a_closed_output_is_no_place_for_a_report() {
+    let place = Place::new();
+    place.converted(&layer(), &[]);
+    place.write("layer.tar", layer());
+    for command in [
+        "convert layer.tar -o new --json",
+        "scratch -o new --size 1MiB --json",
+        "disk create new --size 1MiB --json",
+        "inspect disk",
+        "verify disk",
+        "disk info disk",
+        "roothash layer.tar",
+        "completions bash",
+        "man",
+        "--help",
+    ] {
+        let script = format!("exec {} {command} >&-", env!("CARGO_BIN_EXE_tar2vhd"));
+        let output = std::process::Command::new("sh")
+            .current_dir(place.0.path())
+            .args(["-c", &script])
+            .output()
+            .unwrap();
+        assert_fails(&output, 1, "cannot write to standard output: it is closed");
+        assert_eq!(place.names(), ["disk", "layer.tar"]);
+    }
+    let script = format!(
+        "{} convert layer.tar -o new >&-",
+        env!("CARGO_BIN_EXE_tar2vhd")
+    );
+    let output = std::process::Command::new("sh")
+        .current_dir(place.0.path())
+        .args(["-c", &script])
+        .output()
+        .unwrap();
+    assert_eq!(code(&output), 0, "{output:?}");
+}
+
+#[test]
 fn nobody_watching_is_no_error() {
     let place = Place::new();
     let input = place.write("layer.tar", layer());
@@ -207,13 +232,13 @@ mod unix {
             assert_eq!(code(&output), 0, "{output:?}");
             assert_eq!(mode(&place.path("disk")), expected);
         }
-        for old in [0o600, 0o644, 0o666, 0o440] {
+        for old in [0o600, 0o644, 0o666, 0o440, 0o6755] {
             let place = Place::new();
             let disk = place.write("disk", "old");
             fs::set_permissions(&disk, fs::Permissions::from_mode(old)).unwrap();
             let output = shell(&place, "umask 077", "");
             assert_eq!(code(&output), 0, "{output:?}");
-            assert_eq!(mode(&disk), old);
+            assert_eq!(mode(&disk), old & 0o777);
             assert_ne!(fs::read(&disk).unwrap(), b"old");
         }
     }
@@ -241,7 +266,11 @@ mod unix {
         for (destination, message) in [
             (Path::new("/dev/null"), "is not a regular file"),
             (&place.path("link"), "is not a regular file"),
-            (&place.path("dangling"), "cannot write to"),
+            (
+                &place.path("dangling"),
+                "it is a link to absent, which does not exist",
+            ),
+            (Path::new("/dev/stdout"), "is not written from start to end"),
         ] {
             let output = tar2vhd()
                 .arg("convert")

@@ -107,10 +107,16 @@ fn convert_copies_and_publishes_at_once() {
     }
     let output = disk(
         &place,
-        &["convert", "copy", "copy", "--format=vhd-dynamic", "--quiet"],
+        &[
+            "convert",
+            "copy",
+            "dynamic",
+            "--format=vhd-dynamic",
+            "--quiet",
+        ],
     );
     assert_eq!((code(&output), stderr(&output)), (0, ""));
-    let told = json(&disk(&place, &["info", "copy", "--json"]));
+    let told = json(&disk(&place, &["info", "dynamic", "--json"]));
     assert_eq!(told["format"], "vhd-dynamic");
     assert_eq!(told["vhd"]["blocks"]["allocated"], 1);
     assert_eq!(told["vhd"]["creator"], "win ");
@@ -118,7 +124,7 @@ fn convert_copies_and_publishes_at_once() {
         &place,
         &[
             "convert",
-            "copy",
+            "dynamic",
             "back",
             "--format=raw",
             "--progress=always",
@@ -127,7 +133,7 @@ fn convert_copies_and_publishes_at_once() {
     assert_eq!(code(&output), 0, "{output:?}");
     assert!(stderr(&output).contains("of 3.0 MiB, "), "{output:?}");
     assert!(fs::read(place.path("back")).unwrap() == raw);
-    assert_eq!(place.names(), ["back", "copy", "raw"]);
+    assert_eq!(place.names(), ["back", "copy", "dynamic", "raw"]);
 }
 
 #[test]
@@ -206,10 +212,10 @@ fn what_is_wrong_is_said_and_touches_nothing() {
         assert_fails(&disk(&place, arguments), 2, message);
     }
     let errors: &[(&[&str], &str)] = &[
-        (&["convert", "absent", "old"], "cannot read absent"),
+        (&["convert", "absent", "old"], "absent: cannot be read"),
         (&["convert", ".", "old"], "neither a file nor a disk"),
         (&["convert", "raw", "absent/x"], "cannot create a file"),
-        (&["info", "absent"], "cannot read absent"),
+        (&["info", "absent"], "absent: cannot be read"),
     ];
     for (arguments, message) in errors {
         assert_fails(&disk(&place, arguments), 1, message);

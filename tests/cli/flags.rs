@@ -194,3 +194,13 @@ fn an_empty_layer_is_a_disk() {
     assert_eq!(summary["entries"]["directories"], 1);
     inspected(fs::read(place.path("disk")).unwrap());
 }
+
+#[test]
+fn small_files_fit_small_writable_disks() {
+    let mut layer = Layer::new();
+    for n in 0..20_000 {
+        layer = layer.add(tar::EntryType::Regular, &format!("f{n}"), b"");
+    }
+    let place = Place::new();
+    place.converted(&layer.finish(), &["--writable", "--size", "79MiB"]);
+}

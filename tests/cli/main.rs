@@ -7,6 +7,8 @@ mod common;
 #[cfg(test)]
 mod disk;
 #[cfg(test)]
+mod errors;
+#[cfg(test)]
 mod flags;
 #[cfg(test)]
 mod reports;
@@ -24,8 +26,9 @@ mod signals;
 #[path = "../suite/common/skip.rs"]
 mod skip;
 #[cfg(test)]
-mod threads;
 mod sources;
+#[cfg(test)]
+mod threads;
 #[cfg(test)]
 mod usage;
 #[cfg(test)]

@@ -311,6 +311,28 @@ fn progress_is_shown_when_wanted() {
 }
 
 #[test]
+fn progress_is_shown_from_the_first_byte() {
+    use std::io::{BufRead, BufReader, Write};
+
+    let place = Place::new();
+    let mut child = tar2vhd()
+        .current_dir(place.0.path())
+        .args(["convert", "-", "-o", "disk", "--progress", "always"])
+        .stdin(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(&layer()[..10]).unwrap();
+    let mut line = String::new();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    stderr.read_line(&mut line).unwrap();
+    assert!(line.starts_with("10 B, "), "{line}");
+    drop(stdin);
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+}
+
+#[test]
 #[cfg(target_os = "linux")]
 fn a_terminal_gets_a_bar() {
     let place = Place::new();

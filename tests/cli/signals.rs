@@ -1,13 +1,14 @@
-//! SIGINT and SIGTERM, which end a conversion however it is occupied.
+//! Signals, which end a conversion however it is occupied, and its process as they always do.
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::{Place, assert_fails, large_layer, tar2vhd};
+use crate::common::{Place, assert_fails, code, large_layer, layer, stderr, tar2vhd};
 
 fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -31,6 +32,15 @@ fn end(mut child: Child) -> Output {
         child.try_wait().unwrap().is_some()
     });
     child.wait_with_output().unwrap()
+}
+
+/// The parent sees the signal, a person reads of it.
+fn assert_ended_by(output: &Output, signal: &str) {
+    let numbers = [("HUP", 1), ("INT", 2), ("QUIT", 3), ("TERM", 15)];
+    let (_, number) = numbers.iter().find(|(name, _)| *name == signal).unwrap();
+    assert_eq!(output.status.signal(), Some(*number), "{output:?}");
+    let line = format!("tar2vhd: error: interrupted by SIG{signal}\n");
+    assert_eq!(stderr(output), line);
 }
 
 /// Whether the process catches SIGTERM.
@@ -77,7 +87,7 @@ fn a_signal_ends_a_conversion_that_waits_for_input() {
                 send(&child, signal);
                 let output = end(child);
                 drop(stdin);
-                assert_fails(&output, 1, "interrupted by a signal");
+                assert_ended_by(&output, signal);
                 let left: &[&str] = if old { &["disk"] } else { &[] };
                 assert_eq!(place.names(), left);
                 if old {
@@ -96,7 +106,7 @@ fn a_signal_ends_a_conversion_that_waits_for_a_fifo() {
     let child = start(&place, "fifo");
     wait_until("catching signals", || catches_signals(&child));
     send(&child, "TERM");
-    assert_fails(&end(child), 1, "interrupted by a signal");
+    assert_ended_by(&end(child), "TERM");
     assert_eq!(place.names(), ["fifo"]);
 }
 
@@ -123,13 +133,69 @@ fn a_signal_that_comes_at_any_time_does_no_harm() {
                 ends[0] += 1;
             }
             _ => {
-                assert_fails(&output, 1, "interrupted by a signal");
+                assert_ended_by(&output, "INT");
                 assert_eq!(place.names(), [""; 0]);
                 ends[1] += 1;
             }
         }
     }
     assert!(ends[1] > 0, "{ends:?}");
+}
+
+/// Runs a script that has the command in TAR2VHD.
+fn start_shell(place: &Place, script: &str) -> Child {
+    Command::new("sh")
+        .args(["-c", script])
+        .env("TAR2VHD", env!("CARGO_BIN_EXE_tar2vhd"))
+        .env_remove("SOURCE_DATE_EPOCH")
+        .current_dir(place.0.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+fn sigquit_leaves_nothing_either() {
+    let place = Place::new();
+    let script = "ulimit -c 0; exec \"$TAR2VHD\" convert - -o disk";
+    let child = start_shell(&place, script);
+    wait_until("catching signals", || catches_signals(&child));
+    send(&child, "QUIT");
+    assert_ended_by(&end(child), "QUIT");
+    assert_eq!(place.names(), [""; 0]);
+}
+
+#[test]
+fn signals_that_are_ignored_stay_so() {
+    let place = Place::new();
+    let script = "trap '' HUP INT QUIT; exec \"$TAR2VHD\" convert - -o disk --quiet";
+    let mut child = start_shell(&place, script);
+    wait_until("catching signals", || catches_signals(&child));
+    for signal in ["HUP", "INT", "QUIT"] {
+        send(&child, signal);
+    }
+    thread::sleep(Duration::from_millis(100));
+    child.stdin.take().unwrap().write_all(&layer()).unwrap();
+    assert_eq!(code(&end(child)), 0);
+    assert_eq!(place.names(), ["disk"]);
+}
+
+/// Else the signal would end the process without a word.
+#[test]
+fn a_limit_on_the_size_of_files_is_told() {
+    let place = Place::new();
+    place.write("layer.tar", large_layer());
+    for command in [
+        "convert layer.tar -o disk",
+        "scratch -o disk --format raw --size 1GiB --journal",
+    ] {
+        let script = format!("ulimit -f 16; exec \"$TAR2VHD\" {command}");
+        let output = end(start_shell(&place, &script));
+        assert_fails(&output, 1, "ulimit -f");
+        assert_eq!(place.names(), ["layer.tar"]);
+    }
 }
 
 /// Where a temporary file needs a name: without /proc it cannot get one later.
@@ -159,7 +225,7 @@ fn a_signal_removes_a_temporary_name() {
         wait_until("there a temporary file", || temporary(&place));
         send(&child, signal);
         let output = end(child);
-        assert_fails(&output, 1, "interrupted by a signal");
+        assert_ended_by(&output, signal);
         assert_eq!(place.names(), ["disk"]);
         assert_eq!(fs::read(place.path("disk")).unwrap(), b"old");
     }

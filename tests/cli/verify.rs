@@ -136,7 +136,11 @@ fn what_is_no_file_system_is_an_error_without_a_report() {
         assert_fails(&output, 1, message);
         assert_eq!(stdout(&output), "", "{name}");
     }
-    assert_fails(&verify(&place.path("missing"), &[]), 1, "cannot read");
+    assert_fails(
+        &verify(&place.path("missing"), &[]),
+        1,
+        "missing: cannot be read: ",
+    );
     assert_fails(&verify(place.0.path(), &[]), 1, "neither a file nor a disk");
 }
 

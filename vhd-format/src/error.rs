@@ -21,7 +21,8 @@ pub enum ErrorKind {
 
 /// The error of every fallible call of this crate.
 ///
-/// It displays as one line, with the offset in the file where that is known.
+/// It displays as one line, with the offset in the file where that is known. Its cause is told by
+/// [`source`](std::error::Error::source); the alternate form, `{:#}`, has it on the same line.
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -129,8 +130,10 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = &*self.0;
         f.write_str(&inner.message)?;
-        if let Some(source) = &inner.source {
-            write!(f, ": {source}")?;
+        let mut cause = std::error::Error::source(self).filter(|_| f.alternate());
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
         }
         if let Some(offset) = inner.offset {
             write!(f, " (at byte {offset})")?;
@@ -143,7 +146,7 @@ impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Error")
             .field("kind", &self.0.kind)
-            .field("message", &self.to_string())
+            .field("message", &format_args!("{self:#}"))
             .finish()
     }
 }
@@ -177,8 +180,9 @@ mod tests {
         let error = Error::read("the footer", 512, io::ErrorKind::PermissionDenied.into());
         assert_eq!(error.kind(), ErrorKind::Io);
         assert_eq!(error.offset(), Some(512));
+        assert_eq!(error.to_string(), "cannot read the footer (at byte 512)");
         assert_eq!(
-            error.to_string(),
+            format!("{error:#}"),
             "cannot read the footer: permission denied (at byte 512)"
         );
         assert_eq!(

@@ -78,6 +78,11 @@ pub(crate) struct Ending {
 
 impl Ending {
     pub(crate) fn new() -> io::Result<Self> {
+        // A write beyond the limit on the size of files fails from now on, where this signal
+        // would end the process without a word. What is installed for it stays.
+        drop(signal(SignalKind::from_raw(
+            rustix::process::Signal::XFSZ.as_raw(),
+        ))?);
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,

@@ -1,29 +1,40 @@
 //! The command line.
 
 pub(crate) mod disk;
+mod format;
 mod scratch;
+mod size;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::{Parser, Subcommand, ValueEnum, ValueHint};
-use tar2vhd::{Compression, Digest, DiskFormat};
+use clap::{ArgAction, Parser, Subcommand, ValueEnum, ValueHint};
+use tar2vhd::{Compression, Digest};
 
 use crate::platform::Platform;
 
 pub(crate) use disk::Disk;
+pub(crate) use format::Format;
 pub(crate) use scratch::{Runhcs, Scratch, ScratchUuid};
+use size::size;
 
 /// Converts container image layers to ext4 disk images.
 #[derive(Debug, Parser)]
 #[command(name = "tar2vhd", version, max_term_width = 100)]
 // Without a command there is an error to tell of, not a question to answer.
 #[command(arg_required_else_help = false)]
+#[command(disable_version_flag = true)]
 #[command(
     after_help = "Exit status: 0 if all went well, 1 after an error, 2 if the command \
-    line is wrong. After an error the output file is as it was before."
+    line is wrong. After an error the output file is as it was before. Interrupted by SIGINT, \
+    SIGTERM, SIGHUP or SIGQUIT the command ends by that signal, which a shell shows as 130, \
+    143, 129 or 131."
 )]
 pub(crate) struct Args {
+    /// Print the version.
+    #[arg(short = 'V', visible_short_alias = 'v', long, action = ArgAction::Version)]
+    version: Option<bool>,
+
     #[command(subcommand)]
     pub command: Command,
 }
@@ -44,8 +55,14 @@ pub(crate) enum Command {
     },
     /// Print the manual page, in the language of man(7).
     Man {
-        /// The command that the page is about; all of tar2vhd if none is named.
-        command: Option<String>,
+        /// The command that the page is about, such as 'convert' or 'disk convert'; all of
+        /// tar2vhd if none is named.
+        command: Vec<String>,
+
+        /// Write the pages of all commands to files in DIR, which is made if it is not there.
+        #[arg(long, value_name = "DIR", conflicts_with = "command")]
+        #[arg(value_hint = ValueHint::DirPath)]
+        all: Option<PathBuf>,
     },
 }
 
@@ -57,22 +74,21 @@ pub(crate) enum Command {
 /// The same layer and options give the same bytes. The time of the file system itself is 0,
 /// or what the environment variable SOURCE_DATE_EPOCH says.
 ///
-/// SIZE is a number of bytes, or one with a unit: K or KiB (1024 bytes), M or MiB, G or GiB, T
-/// or TiB.
+/// SIZE is a number of bytes, or one with a unit, in upper or lower case: K or KiB (1024 bytes),
+/// M, G, T and P, or KB (1000 bytes), MB, GB, TB and PB. 1.5G is a size too.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Convert {
     /// The layer; standard input if absent or '-'.
     #[arg(value_hint = ValueHint::FilePath)]
     pub input: Option<PathBuf>,
 
-    /// Where to write the disk: nothing or a regular file may be there.
-    #[arg(short, long, value_hint = ValueHint::FilePath)]
-    #[arg(value_parser = OsStringValueParser::new().try_map(output))]
-    pub output: PathBuf,
+    #[command(flatten)]
+    pub to: To,
 
-    /// What to wrap the file system in.
-    #[arg(long, value_enum, default_value_t)]
-    pub format: Format,
+    /// What to wrap the file system in; by default what the extension of OUTPUT says (.vhd,
+    /// .vhdx, .raw, .img), else vhd.
+    #[arg(short = 'O', visible_short_alias = 'f', long, value_enum)]
+    pub format: Option<Format>,
 
     /// Whose file system to write.
     #[arg(long, value_enum, default_value_t)]
@@ -129,8 +145,8 @@ pub(crate) struct Convert {
     #[arg(long, requires = "writable")]
     pub journal: bool,
 
-    /// The least number of inodes of a writable file system; one for every 16 KiB if not
-    /// given, and fewer above 4 TiB.
+    /// The least number of inodes of a writable file system; as many as mke2fs makes if not
+    /// given: one for every 16 KiB, or 4 KiB of a disk of less than 512 MiB.
     #[arg(long, value_name = "N", requires = "writable")]
     pub inodes: Option<u64>,
 
@@ -167,13 +183,17 @@ pub(crate) struct Convert {
     #[arg(long, value_name = "DIGEST")]
     pub expect_digest: Option<Digest>,
 
-    /// Fail unless the layer as it comes in has so many bytes.
-    #[arg(long, value_name = "N")]
+    /// Fail unless the layer as it comes in has this many bytes.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
     pub expect_size: Option<u64>,
 
     /// How many threads to use; 0 for as many as the machine has.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub threads: usize,
+
+    /// Fail if something is at OUTPUT already, or at the file of --verity-separate.
+    #[arg(long)]
+    pub no_clobber: bool,
 
     /// Do not wait for stable storage: for output that may be lost in a crash.
     #[arg(long)]
@@ -182,7 +202,7 @@ pub(crate) struct Convert {
     /// Print the summary as one JSON object on standard output.
     ///
     /// In its paths of entries a backslash is written \\, and a byte that is not UTF-8 \xNN.
-    #[arg(long)]
+    #[arg(short, long)]
     pub json: bool,
 
     /// Tell how long each stage of the conversion worked and waited.
@@ -190,7 +210,7 @@ pub(crate) struct Convert {
     pub timings: bool,
 
     /// Print no progress, summary or warnings; errors are always printed.
-    #[arg(long)]
+    #[arg(short, long)]
     pub quiet: bool,
 
     /// Whether to show progress; auto: when standard error is a terminal.
@@ -209,7 +229,7 @@ pub(crate) struct Inspect {
     pub disk: PathBuf,
 
     /// Print one JSON object.
-    #[arg(long)]
+    #[arg(short, long)]
     pub json: bool,
 }
 
@@ -232,35 +252,8 @@ pub(crate) struct Verify {
     /// Print one JSON object.
     ///
     /// In its paths a backslash is written \\, and a byte that is not UTF-8 \xNN.
-    #[arg(long)]
+    #[arg(short, long)]
     pub json: bool,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    /// A fixed VHD: the file system and a footer.
-    #[default]
-    Vhd,
-    /// A dynamic VHD.
-    VhdDynamic,
-    /// A dynamic VHDX.
-    Vhdx,
-    /// A fixed VHDX.
-    VhdxFixed,
-    /// The file system alone.
-    Raw,
-}
-
-impl From<Format> for DiskFormat {
-    fn from(format: Format) -> Self {
-        match format {
-            Format::Vhd => Self::Vhd,
-            Format::VhdDynamic => Self::VhdDynamic,
-            Format::Vhdx => Self::Vhdx,
-            Format::VhdxFixed => Self::VhdxFixed,
-            Format::Raw => Self::Raw,
-        }
-    }
 }
 
 /// Print the dm-verity root hashes of the disks that layers would be, and write no disk.
@@ -308,11 +301,11 @@ pub(crate) struct Roothash {
     pub threads: usize,
 
     /// Print one JSON object for each INPUT.
-    #[arg(long)]
+    #[arg(short, long)]
     pub json: bool,
 
     /// Print no warnings.
-    #[arg(long)]
+    #[arg(short, long)]
     pub quiet: bool,
 }
 
@@ -391,6 +384,29 @@ fn uuid(text: &str) -> Result<[u8; 16], String> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MediaType(pub Option<Compression>);
 
+/// Where a disk goes: as an argument, or as an option.
+#[derive(Debug, clap::Args)]
+pub(crate) struct To {
+    /// Where to write the disk: nothing or a regular file may be there.
+    #[arg(value_name = "OUTPUT", value_hint = ValueHint::FilePath)]
+    #[arg(required_unless_present = "output")]
+    #[arg(value_parser = OsStringValueParser::new().try_map(output))]
+    place: Option<PathBuf>,
+
+    /// The same as an option.
+    #[arg(short, long, value_hint = ValueHint::FilePath, conflicts_with = "place")]
+    #[arg(value_parser = OsStringValueParser::new().try_map(output))]
+    output: Option<PathBuf>,
+}
+
+impl To {
+    pub(crate) fn path(&self) -> &Path {
+        let given = self.place.as_ref().or(self.output.as_ref());
+        // One of them is there, or the command line was refused.
+        given.map_or(Path::new(""), PathBuf::as_path)
+    }
+}
+
 fn output(text: std::ffi::OsString) -> Result<PathBuf, &'static str> {
     if text == "-" {
         Err(
@@ -400,30 +416,6 @@ fn output(text: std::ffi::OsString) -> Result<PathBuf, &'static str> {
     } else {
         Ok(text.into())
     }
-}
-
-/// A number of bytes.
-fn size(text: &str) -> Result<u64, String> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let shift = match unit {
-        "" | "B" => 0,
-        "K" | "KiB" => 10,
-        "M" | "MiB" => 20,
-        "G" | "GiB" => 30,
-        "T" | "TiB" => 40,
-        _ => {
-            return Err(
-                "the unit has to be one of B, K, KiB, M, MiB, G, GiB, T, TiB, \
-                each 1024 times the one before"
-                    .into(),
-            );
-        }
-    };
-    let number: u64 = number.parse().map_err(|e| format!("{e}"))?;
-    number
-        .checked_mul(1 << shift)
-        .ok_or_else(|| "that is more than 64 bits hold".into())
 }
 
 /// 64 hexadecimal digits, as veritysetup has them.
@@ -481,38 +473,7 @@ mod tests {
         assert_eq!(args.max_window, 128 << 20);
         assert_eq!(args.align, None);
         assert_eq!(args.threads, 0);
-        assert_eq!(args.format, Format::Vhd);
-    }
-
-    #[test]
-    fn sizes_have_binary_units() {
-        for (text, bytes) in [
-            ("0", 0),
-            ("4096", 4096),
-            ("7B", 7),
-            ("1K", 1024),
-            ("1MiB", 1 << 20),
-            ("128GiB", 128 << 30),
-            ("16T", 16 << 40),
-            ("16777215TiB", 16_777_215 << 40),
-        ] {
-            assert_eq!(size(text), Ok(bytes), "{text}");
-        }
-        for text in [
-            "",
-            "GiB",
-            "-1",
-            "+1",
-            "1.5G",
-            "1kb",
-            "1MB",
-            "1 G",
-            "1GiB ",
-            "16777216TiB",
-            "18446744073709551616",
-        ] {
-            size(text).unwrap_err();
-        }
+        assert_eq!(args.format, None);
     }
 
     #[test]
@@ -564,10 +525,12 @@ mod tests {
     fn standard_output_is_refused_by_name() {
         let error = convert(&["-o", "-"]).unwrap_err().to_string();
         assert!(error.contains("cannot go to standard output"), "{error}");
-        assert_eq!(
-            convert(&["-o", "./-"]).unwrap().output,
-            PathBuf::from("./-")
-        );
+        assert_eq!(convert(&["-o", "./-"]).unwrap().to.path(), Path::new("./-"));
+        let error = convert(&["layer", "-"]).unwrap_err().to_string();
+        assert!(error.contains("cannot go to standard output"), "{error}");
+        let args = convert(&["layer", "disk"]).unwrap();
+        assert_eq!(args.to.path(), Path::new("disk"));
+        assert_eq!(args.input, Some("layer".into()));
         assert_eq!(convert(&["-", "-o", "x"]).unwrap().input, Some("-".into()));
     }
 }

@@ -5,28 +5,25 @@ mod report;
 use std::env::{self, VarError};
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
-use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::thread;
 
 use tar2vhd::{CancelToken, Discard, DiskFile, FileId, Options, Timings, Verity};
 
 use crate::Failure;
-use crate::args::{Convert, MediaType, Salt, When};
+use crate::args::{Convert, Format, MediaType, Salt, When};
 use crate::output;
 use crate::progress::Display;
+use crate::signals::Signals;
 use crate::standard;
-
-/// What the main thread waits for.
-enum Event {
-    Signal,
-    Finished(Result<(), Failure>),
-}
 
 pub(crate) fn run(args: Convert) -> Result<(), Failure> {
     if args.quiet && args.progress == When::Always {
         return Err(Failure::usage("--quiet contradicts --progress always"));
+    }
+    if args.quiet && args.timings && !args.json {
+        return Err(Failure::usage(
+            "--quiet contradicts --timings without --json",
+        ));
     }
     let input = args.input.clone().filter(|path| *path != Path::new("-"));
     if args.input.is_none() && io::stdin().is_terminal() {
@@ -34,7 +31,8 @@ pub(crate) fn run(args: Convert) -> Result<(), Failure> {
             "no INPUT is named, and standard input is a terminal",
         ));
     }
-    let options = options(&args)?;
+    let format = output::choose_format(args.format, &args.to, Format::Vhd, args.quiet);
+    let options = options(&args)?.format(format.into());
 
     let signals = Signals::catch()?;
     let mut files = Files::create(&args)?;
@@ -54,9 +52,9 @@ pub(crate) fn run(args: Convert) -> Result<(), Failure> {
         let shown = display.clone();
         let options = options
             .cancel(cancel.clone())
-            .progress(move |progress| shown.show(progress));
+            .progress(move |progress| shown.show_entries(progress));
         signals.supervise(&cancel, &discard, move || {
-            work(input, files, &options, &args, &display)
+            work(input, files, &options, &args, format, &display)
         })
     };
     display.clear();
@@ -71,11 +69,15 @@ struct Files {
 
 impl Files {
     fn create(args: &Convert) -> Result<Self, Failure> {
-        let mut disk = DiskFile::create(&args.output)?;
+        let create = |path: &Path| match args.no_clobber {
+            true => DiskFile::create_new(path),
+            false => DiskFile::create(path),
+        };
+        let mut disk = create(args.to.path())?;
         if !args.no_fsync && args.threads != 1 {
             disk.sync_early();
         }
-        let hash_device = args.verity_separate.as_ref().map(DiskFile::create);
+        let hash_device = args.verity_separate.as_deref().map(create);
         let hash_device = hash_device.transpose()?;
         if let Some(hash_device) = &hash_device {
             disk.keep_other(hash_device, "the file of --verity-separate")?;
@@ -120,7 +122,6 @@ impl Files {
 
 fn options(args: &Convert) -> Result<Options, Failure> {
     let mut options = Options::new()
-        .format(args.format.into())
         .profile(args.profile.into())
         .faithful(args.faithful)
         .whiteouts(!args.no_whiteouts)
@@ -180,82 +181,16 @@ pub(crate) fn source_date_epoch() -> Result<Option<u64>, Failure> {
     }
 }
 
-/// Signals that ask the process to end, from now on.
-pub(crate) struct Signals {
-    events: Sender<Event>,
-    received: Receiver<Event>,
-}
-
-impl Signals {
-    pub(crate) fn catch() -> Result<Self, Failure> {
-        let (events, received) = mpsc::channel();
-        let on_signal = events.clone();
-        ctrlc::set_handler(move || {
-            // Nobody listens when all is done.
-            let _ = on_signal.send(Event::Signal);
-        })
-        .map_err(|e| Failure::error(format!("cannot handle signals: {e}")))?;
-        Ok(Self { events, received })
-    }
-
-    /// Runs `work` until it ends or a signal comes, which leaves nothing of the files that
-    /// `discard` discards.
-    pub(crate) fn supervise(
-        self,
-        cancel: &CancelToken,
-        discard: &[Discard],
-        work: impl FnOnce() -> Result<(), Failure> + Send + 'static,
-    ) -> Result<(), Failure> {
-        supervise(self.events, &self.received, cancel, discard, work)
-    }
-}
-
-/// Runs `work` on a thread of its own, because reading may block for ever, and waits for its
-/// end or a signal.
-fn supervise(
-    events: Sender<Event>,
-    received: &Receiver<Event>,
-    cancel: &CancelToken,
-    discard: &[Discard],
-    work: impl FnOnce() -> Result<(), Failure> + Send + 'static,
-) -> Result<(), Failure> {
-    thread::Builder::new()
-        .name("convert".into())
-        .spawn(move || {
-            // What is left behind by a panic is dropped before its message is sent.
-            let result = panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
-                Err(Failure::error(
-                    "internal error: please report it with the message above",
-                ))
-            });
-            // Nobody listens after a signal.
-            let _ = events.send(Event::Finished(result));
-        })
-        .map_err(|e| Failure::error(format!("cannot start a thread: {e}")))?;
-    loop {
-        match received.recv() {
-            Ok(Event::Finished(result)) => return result,
-            Ok(Event::Signal) => {
-                cancel.cancel();
-                // What is published already is there to stay: that was in time.
-                let discarded = discard.iter().map(Discard::discard);
-                if discarded.fold(false, |any, one| any | one) {
-                    return Err(Failure::error("interrupted by a signal"));
-                }
-            }
-            Err(_) => return Err(Failure::error("the conversion ended without a result")),
-        }
-    }
-}
-
 /// The conversion itself.
 fn work(
     input: Option<PathBuf>,
     mut files: Files,
     options: &Options,
     args: &Convert,
+    format: Format,
     display: &Display,
 ) -> Result<(), Failure> {
+    let shown = input.clone().unwrap_or("standard input".into());
     let input: Box<dyn Read> = match input {
         None => Box::new(io::stdin().lock()),
         Some(path) => {
@@ -270,13 +205,15 @@ fn work(
             Box::new(file)
         }
     };
+    let input = display.counting(input);
     let Files { disk, hash_device } = &files;
     let timings = Timings::new();
     let options = &options.clone().timings(timings.clone());
     let summary = match hash_device {
-        None => tar2vhd::convert(input, disk, options)?,
-        Some(device) => tar2vhd::convert_with_hash_device(input, disk, device, options)?,
-    };
+        None => tar2vhd::convert(input, disk, options),
+        Some(device) => tar2vhd::convert_with_hash_device(input, disk, device, options),
+    }
+    .map_err(|error| Failure::copying(&shown, args.to.path(), error))?;
     let timings = args.timings.then(|| timings.stages());
     // Who cannot be told of the disk does not get it.
     if !args.no_fsync {
@@ -284,81 +221,13 @@ fn work(
     }
     display.clear();
     if args.json {
-        output::stdout(&report::json(&summary, timings.as_deref(), args))?;
+        output::stdout(&report::json(&summary, timings.as_deref(), args, format))?;
     }
     files.publish(!args.no_fsync)?;
     if !args.json && !args.quiet {
-        report::summary(&summary, &args.output);
+        report::summary(&summary, args.to.path());
         report::warnings(&summary);
         report::timings(&timings.unwrap_or_default());
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use tar2vhd::DiskOutput;
-
-    use super::*;
-
-    /// Supervises work on a file; the result, and the names that are left.
-    fn supervised(
-        work: impl FnOnce(DiskFile, Sender<Event>) -> Result<(), Failure> + Send + 'static,
-    ) -> (Result<(), Failure>, Vec<String>) {
-        let directory = tempfile::tempdir().unwrap();
-        let file = DiskFile::create(directory.path().join("disk")).unwrap();
-        file.write_at(0, b"x").unwrap();
-        let discard = file.discard_handle();
-        let (events, received) = mpsc::channel();
-        let to_work = events.clone();
-        let result = supervise(
-            events,
-            &received,
-            &CancelToken::new(),
-            &[discard],
-            move || work(file, to_work),
-        );
-        let names = fs::read_dir(&directory)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        (result, names)
-    }
-
-    #[test]
-    fn a_panic_is_an_error_that_leaves_nothing() {
-        let (result, names) = supervised(|_file, _| panic!("as the test wants"));
-        let failure = result.unwrap_err();
-        assert_eq!(failure.code, 1);
-        assert!(failure.message.contains("internal error"));
-        assert_eq!(names, [""; 0]);
-    }
-
-    #[test]
-    fn a_signal_ends_work_that_never_ends() {
-        let (result, names) = supervised(|_file, events| {
-            events.send(Event::Signal).unwrap();
-            loop {
-                thread::park();
-            }
-        });
-        assert!(result.unwrap_err().message.contains("signal"));
-        // On Windows a name can outlive its removal until the file is closed.
-        if !cfg!(windows) {
-            assert_eq!(names, [""; 0]);
-        }
-    }
-
-    #[test]
-    fn a_signal_after_the_end_comes_too_late() {
-        let (result, names) = supervised(|file, events| {
-            file.publish(false)?;
-            events.send(Event::Signal).unwrap();
-            Ok(())
-        });
-        result.unwrap();
-        assert_eq!(names, ["disk"]);
-    }
 }

@@ -9,10 +9,11 @@ use tar2vhd::{CancelToken, DiskFile, DiskOptions, DiskReport, Volume};
 use uuid::Uuid;
 
 use crate::args::disk::{Convert, Create, DiskCommand, Shape, Writing};
-use crate::args::{Disk, When};
-use crate::convert::{Signals, source_date_epoch};
+use crate::args::{Disk, Format, To, When};
+use crate::convert::source_date_epoch;
 use crate::output::{self, human};
 use crate::progress::Display;
+use crate::signals::Signals;
 use crate::{Failure, args, standard};
 
 pub(crate) fn run(args: Disk) -> Result<(), Failure> {
@@ -24,9 +25,17 @@ pub(crate) fn run(args: Disk) -> Result<(), Failure> {
 }
 
 fn create(args: Create) -> Result<(), Failure> {
-    let options = options(&args.shape, &args.writing)?;
+    let Create {
+        to,
+        format,
+        shape,
+        writing,
+        ..
+    } = &args;
+    let format = output::choose_format(*format, to, Format::Vhdx, writing.quiet);
+    let options = options(format, shape, writing)?;
     let signals = Signals::catch()?;
-    let mut file = DiskFile::create(&args.output)?;
+    let mut file = writing.start(to)?;
     if args.writing.json {
         standard::keep_output(&mut file)?;
     }
@@ -34,8 +43,10 @@ fn create(args: Create) -> Result<(), Failure> {
     let options = options.cancel(cancel.clone());
     let discard = [file.discard_handle()];
     signals.supervise(&cancel, &discard, move || {
-        let report = tar2vhd::create_disk(args.size, &file, &options)?;
-        publish(file, &report, &args.output, &args.writing)
+        let to = args.to.path();
+        let report = tar2vhd::create_disk(args.size(), &file, &options)
+            .map_err(|error| Failure::copying(to, to, error))?;
+        publish(file, &report, args.to.path(), &args.writing)
     })
 }
 
@@ -43,10 +54,11 @@ fn convert(args: Convert) -> Result<(), Failure> {
     if args.writing.quiet && args.progress == When::Always {
         return Err(Failure::usage("--quiet contradicts --progress always"));
     }
-    let options = options(&args.shape, &args.writing)?;
+    let format = output::choose_format(args.format, &args.to, Format::Vhdx, args.writing.quiet);
+    let options = options(format, &args.shape, &args.writing)?;
     let input = Volume::open(&args.input)?;
     let signals = Signals::catch()?;
-    let mut file = DiskFile::create(&args.output)?;
+    let mut file = args.writing.start(&args.to)?;
     file.keep_volume(&input)?;
     if args.writing.json {
         standard::keep_output(&mut file)?;
@@ -64,20 +76,30 @@ fn convert(args: Convert) -> Result<(), Failure> {
     let discard = [file.discard_handle()];
     let to_clear = display.clone();
     let result = signals.supervise(&cancel, &discard, move || {
-        let report = tar2vhd::convert_disk(&input, &file, &options)?;
+        let report = tar2vhd::convert_disk(&input, &file, &options)
+            .map_err(|error| Failure::copying(&args.input, args.to.path(), error))?;
         if !args.writing.no_fsync {
             file.sync()?;
         }
         display.clear();
-        publish(file, &report, &args.output, &args.writing)
+        publish(file, &report, args.to.path(), &args.writing)
     });
     to_clear.clear();
     result
 }
 
-fn options(shape: &Shape, writing: &Writing) -> Result<DiskOptions, Failure> {
+impl Writing {
+    fn start(&self, to: &To) -> Result<DiskFile, Failure> {
+        Ok(match self.no_clobber {
+            true => DiskFile::create_new(to.path()),
+            false => DiskFile::create(to.path()),
+        }?)
+    }
+}
+
+fn options(format: Format, shape: &Shape, writing: &Writing) -> Result<DiskOptions, Failure> {
     let mut options = DiskOptions::new()
-        .format(shape.format.into())
+        .format(format.into())
         .logical_sector_size(shape.logical_sector)
         .physical_sector_size(shape.physical_sector)
         .fsync(!writing.no_fsync);

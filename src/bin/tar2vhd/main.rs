@@ -3,24 +3,31 @@
 mod args;
 mod convert;
 mod disk;
+#[cfg(unix)]
+mod disposition;
 mod inspect;
+mod manual;
 mod output;
 mod platform;
 mod progress;
 mod roothash;
 mod runhcs;
 mod scratch;
+mod signals;
 mod standard;
 mod verify;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 use tar2vhd::{Error, ErrorKind};
 
 use args::{Args, Command};
+use signals::Caught;
 
 fn main() -> ExitCode {
+    signals::report_size_limit();
     let mut arguments = std::env::args_os();
     if arguments.next().is_some_and(|name| runhcs::is_name(&name)) {
         return runhcs::run(arguments);
@@ -44,7 +51,10 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(failure) => {
             output::stderr(format_args!("tar2vhd: error: {}", failure.message));
-            failure.code.into()
+            match failure.signal {
+                None => failure.code.into(),
+                Some(caught) => signals::end_by(caught),
+            }
         }
     }
 }
@@ -64,29 +74,9 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             clap_complete::generate(shell, &mut Args::command(), "tar2vhd", &mut script);
             output::stdout(&script)?;
         }
-        Command::Man { command } => man(command.as_deref())?,
+        Command::Man { command, all } => manual::run(&command, all.as_deref())?,
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn man(command: Option<&str>) -> Result<(), Failure> {
-    let mut all = Args::command().disable_help_subcommand(true);
-    // Gives the commands their full names.
-    all.build();
-    let command = match command {
-        None => all,
-        Some(name) => all
-            .find_subcommand(name)
-            .cloned()
-            .ok_or_else(|| Failure::usage(format!("there is no command '{name}'")))?,
-    };
-    let mut page = Vec::new();
-    clap_mangen::Man::new(command)
-        .source(concat!("tar2vhd ", env!("CARGO_PKG_VERSION")))
-        .manual("tar2vhd manual")
-        .render(&mut page)
-        .map_err(|e| Failure::error(format!("cannot make the manual page: {e}")))?;
-    output::stdout(&page)
 }
 
 /// Why the command ends without success.
@@ -94,6 +84,8 @@ fn man(command: Option<&str>) -> Result<(), Failure> {
 struct Failure {
     message: String,
     code: u8,
+    /// What interrupted the work.
+    signal: Option<Caught>,
 }
 
 impl Failure {
@@ -104,6 +96,7 @@ impl Failure {
         Self {
             message: message.into(),
             code: Self::ERROR,
+            signal: None,
         }
     }
 
@@ -111,15 +104,55 @@ impl Failure {
         Self {
             message: message.into(),
             code: Self::USAGE,
+            signal: None,
+        }
+    }
+
+    fn interrupted(caught: Caught) -> Self {
+        Self {
+            signal: Some(caught),
+            ..Self::error(format!("interrupted by {caught}"))
         }
     }
 }
 
+impl Failure {
+    /// The error of a call that read `input`, which its message names.
+    fn reading(input: &Path, error: Error) -> Self {
+        let named = match error.kind() {
+            ErrorKind::InvalidOptions | ErrorKind::Cancelled => None,
+            _ => Some(input).filter(|_| error.file().is_none()),
+        };
+        Self::of(named, &error)
+    }
+
+    /// The error of a call that read `input` and wrote to `output`: its message names the one
+    /// that it is about.
+    fn copying(input: &Path, output: &Path, error: Error) -> Self {
+        match error.kind() {
+            ErrorKind::Output | ErrorKind::StorageFull => Self::of(Some(output), &error),
+            _ => Self::reading(input, error),
+        }
+    }
+
+    fn of(named: Option<&Path>, error: &Error) -> Self {
+        let mut message = match named {
+            Some(path) => format!("{}: {error:#}", path.display()),
+            None => format!("{error:#}"),
+        };
+        if let Some(option) = error.option() {
+            message.push_str(&format!("; --{option} can be larger"));
+        }
+        match error.kind() {
+            ErrorKind::InvalidOptions => Self::usage(message),
+            _ => Self::error(message),
+        }
+    }
+}
+
+/// The error of a call that names its file, or has none.
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        match error.kind() {
-            ErrorKind::InvalidOptions => Self::usage(error.to_string()),
-            _ => Self::error(error.to_string()),
-        }
+        Self::of(None, &error)
     }
 }

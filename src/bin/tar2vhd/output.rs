@@ -6,9 +6,16 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use crate::Failure;
+use crate::args::{Format, To};
 
 /// Prints the result of the command.
 pub(crate) fn stdout(bytes: &[u8]) -> Result<(), Failure> {
+    #[cfg(unix)]
+    if crate::disposition::stdout_is_closed() {
+        return Err(Failure::error(
+            "cannot write to standard output: it is closed",
+        ));
+    }
     let mut stdout = io::stdout().lock();
     stdout
         .write_all(bytes)
@@ -19,6 +26,20 @@ pub(crate) fn stdout(bytes: &[u8]) -> Result<(), Failure> {
 /// Prints a line for a person. If nobody can see it, nobody can be told of that.
 pub(crate) fn stderr(line: fmt::Arguments<'_>) {
     let _ = io::stderr().lock().write_fmt(format_args!("{line}\n"));
+}
+
+/// The format of the disk, with a warning if it is not what the name says.
+pub(crate) fn choose_format(
+    asked: Option<Format>,
+    to: &To,
+    default: Format,
+    quiet: bool,
+) -> Format {
+    let (format, warning) = Format::choose(asked, to.path(), default);
+    if let Some(warning) = warning.filter(|_| !quiet) {
+        stderr(format_args!("tar2vhd: warning: {warning}"));
+    }
+    format
 }
 
 /// Bytes as text that can be turned back: a backslash is doubled, what is not UTF-8 becomes

@@ -1,7 +1,7 @@
 //! How far a conversion has come, on standard error.
 
 use std::fmt::Write;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Read};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,11 +12,13 @@ use tar2vhd::Progress;
 use crate::args::When;
 use crate::output::{self, human};
 
-const SPINNER: &str = "{spinner} {binary_bytes}, {binary_bytes_per_sec}, {entries} entries";
+// The cursor goes back to the start of the line: at the end the terminal's ^C would go to a line of
+// its own, and the bar above that would stay.
+const SPINNER: &str = "{spinner} {binary_bytes}, {binary_bytes_per_sec}, {entries} entries\r";
 const DISK_BAR: &str =
-    "{wide_bar} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left";
+    "{wide_bar} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left\r";
 const BAR: &str = "{wide_bar} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, \
-    {entries} entries, {eta} left";
+    {entries} entries, {eta} left\r";
 
 /// Shows progress, or not. Clones show the same.
 #[derive(Clone)]
@@ -35,6 +37,7 @@ pub(crate) struct Lines {
     start: Instant,
     last: Option<Instant>,
     total: Option<u64>,
+    entries: Option<u64>,
 }
 
 impl Display {
@@ -48,6 +51,7 @@ impl Display {
                 start: Instant::now(),
                 last: None,
                 total: None,
+                entries: Some(0),
             }))),
         }
     }
@@ -77,8 +81,12 @@ impl Display {
     /// Says how many bytes a disk has that is read.
     pub(crate) fn set_disk_total(&self, bytes: u64) {
         self.set_total(bytes);
-        if let Self::Bar { bar, entries } = self {
-            bar.set_style(style(DISK_BAR, entries));
+        match self {
+            Self::Nothing => {}
+            Self::Bar { bar, entries } => bar.set_style(style(DISK_BAR, entries)),
+            Self::Lines(lines) => {
+                lines.lock().unwrap_or_else(PoisonError::into_inner).entries = None;
+            }
         }
     }
 
@@ -90,23 +98,28 @@ impl Display {
             Self::Lines(lines) => lines
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
-                .show(bytes, None),
+                .show(bytes),
         }
     }
 
-    pub(crate) fn show(&self, progress: Progress) {
+    /// Counts the entries of a layer; [`counting`](Self::counting) counts its bytes.
+    pub(crate) fn show_entries(&self, progress: Progress) {
         match self {
             Self::Nothing => {}
-            Self::Bar { bar, entries } => {
-                entries.store(progress.entries, Ordering::Relaxed);
-                bar.set_position(progress.input_bytes);
-            }
+            Self::Bar { entries, .. } => entries.store(progress.entries, Ordering::Relaxed),
             Self::Lines(lines) => {
-                lines
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .show(progress.input_bytes, Some(progress.entries));
+                let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+                lines.entries = Some(progress.entries);
             }
+        }
+    }
+
+    /// Shows what is read from `input`, from the first byte on.
+    pub(crate) fn counting<R: Read>(&self, input: R) -> Counting<R> {
+        Counting {
+            input,
+            bytes: 0,
+            display: self.clone(),
         }
     }
 
@@ -118,10 +131,26 @@ impl Display {
     }
 }
 
+/// Input whose progress is shown.
+pub(crate) struct Counting<R> {
+    input: R,
+    bytes: u64,
+    display: Display,
+}
+
+impl<R: Read> Read for Counting<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let len = self.input.read(buffer)?;
+        self.bytes += len as u64;
+        self.display.show_bytes(self.bytes);
+        Ok(len)
+    }
+}
+
 impl Lines {
     const INTERVAL: Duration = Duration::from_secs(1);
 
-    fn show(&mut self, bytes: u64, entries: Option<u64>) {
+    fn show(&mut self, bytes: u64) {
         let now = Instant::now();
         if self
             .last
@@ -134,7 +163,7 @@ impl Lines {
         let done = human(bytes);
         let rate = human((bytes as f64 / seconds) as u64);
         let of = self.total.map(|total| format!(" of {}", human(total)));
-        let entries = entries.map(|entries| format!(", {entries} entries"));
+        let entries = self.entries.map(|entries| format!(", {entries} entries"));
         let (of, entries) = (of.unwrap_or_default(), entries.unwrap_or_default());
         output::stderr(format_args!("{done}{of}, {rate}/s{entries}"));
     }

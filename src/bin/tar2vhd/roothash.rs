@@ -74,7 +74,7 @@ fn hash(
         verity,
         warnings,
         ..
-    } = tar2vhd::root_hash(layer, options).map_err(|error| named(input, error))?;
+    } = tar2vhd::root_hash(layer, options).map_err(|error| Failure::reading(input, error))?;
     if !args.quiet && !args.json {
         for warning in &warnings {
             output::stderr(format_args!("tar2vhd: warning: {warning}"));
@@ -87,14 +87,6 @@ fn hash(
         digest: None,
         in_image: false,
     })
-}
-
-fn named(input: &Path, error: tar2vhd::Error) -> Failure {
-    let failure = Failure::from(error);
-    Failure {
-        message: format!("{}: {}", input.display(), failure.message),
-        ..failure
-    }
 }
 
 fn layers(

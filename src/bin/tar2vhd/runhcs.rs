@@ -19,7 +19,8 @@ use tar2vhd::{CancelToken, DiskFile, DiskOutput, FileId, Options, ScratchOptions
 use vhd_format::vhdx::Vhdx;
 
 use crate::Failure;
-use crate::convert::{Signals, source_date_epoch};
+use crate::convert::source_date_epoch;
+use crate::signals::{self, Caught, Signals};
 use crate::{output, standard};
 use flags::{Flag, Parsed};
 use log::{Level, Log};
@@ -37,6 +38,8 @@ enum End {
     /// Help was asked for.
     Help,
     Error(String),
+    /// The work was interrupted, with the same words.
+    Signal(String, Caught),
 }
 
 impl From<String> for End {
@@ -62,12 +65,20 @@ pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             Err(failure) => failure.code.into(),
         },
         Err(End::Error(message)) => {
-            // What goes to standard error goes to the log too, its end of line included.
-            log.write(Level::Error, &format!("{message}\n"));
-            output::stderr(format_args!("{message}"));
+            report(&message, &mut log);
             ExitCode::FAILURE
         }
+        Err(End::Signal(message, caught)) => {
+            report(&message, &mut log);
+            signals::end_by(caught)
+        }
     }
+}
+
+/// What goes to standard error goes to the log too, its end of line included.
+fn report(message: &str, log: &mut Log) {
+    log.write(Level::Error, &format!("{message}\n"));
+    output::stderr(format_args!("{message}"));
 }
 
 const HELP: &str = "\
@@ -190,7 +201,11 @@ fn tar2vhd(flags: &Parsed, log: &Log) -> Result<(), End> {
         })
         .map_err(|failure| {
             let to = destination.display();
-            format!("failed to convert tar2vhd to '{to}': {}", failure.message)
+            let message = format!("failed to convert tar2vhd to '{to}': {}", failure.message);
+            match failure.signal {
+                None => End::Error(message),
+                Some(caught) => End::Signal(message, caught),
+            }
         })?;
     if let Ok(summary) = summary.recv() {
         for warning in &summary.warnings {
@@ -241,7 +256,7 @@ fn create_scratch(flags: &Parsed, log: &Log) -> Result<(), End> {
         options = options.time(seconds);
     }
     tar2vhd::scratch_file(&destination, &options)
-        .map_err(|e| format!("failed to create VHDX {to}: {e}"))?;
+        .map_err(|e| format!("failed to create VHDX {to}: {e:#}"))?;
     log.write(Level::Debug, &format!("created {to} of {size} GiB"));
     if let Some(cache) = &cache {
         // Others may do the same at this moment: each puts a whole disk there, and all are equal.
@@ -257,17 +272,17 @@ fn create_scratch(flags: &Parsed, log: &Log) -> Result<(), End> {
 fn check_vhdx(path: &Path) -> Result<FileId, String> {
     let file = File::open(path).map_err(|e| e.to_string())?;
     let id = FileId::of(&file).map_err(|e| e.to_string())?;
-    Vhdx::open(file).map(|_| id).map_err(|e| e.to_string())
+    Vhdx::open(file).map(|_| id).map_err(|e| format!("{e:#}"))
 }
 
 /// Copies a VHDX to a file that appears whole or not at all.
 fn copy(from: &Path, to: &Path) -> Result<(), String> {
     let source_id = check_vhdx(from)?;
     let mut source = File::open(from).map_err(|e| e.to_string())?;
-    let mut target = DiskFile::create(to).map_err(|e| e.to_string())?;
+    let mut target = DiskFile::create(to).map_err(|e| format!("{e:#}"))?;
     target
         .keep(source_id, "the disk that is copied")
-        .map_err(|e| e.to_string())?;
+        .map_err(|e| format!("{e:#}"))?;
     let mut piece = vec![0; 64 << 10];
     let mut at = 0;
     loop {
@@ -286,7 +301,7 @@ fn copy(from: &Path, to: &Path) -> Result<(), String> {
         at += len as u64;
     }
     target.set_len(at).map_err(|e| e.to_string())?;
-    target.publish(true).map_err(|e| e.to_string())
+    target.publish(true).map_err(|e| format!("{e:#}"))
 }
 
 #[cfg(test)]

@@ -5,15 +5,23 @@ use tar2vhd::{CancelToken, DiskFile, DiskFormat, DiskSummary, ScratchOptions};
 use uuid::Uuid;
 
 use crate::Failure;
-use crate::args::{Scratch, ScratchUuid};
-use crate::convert::{Signals, source_date_epoch};
+use crate::args::{Format, Scratch, ScratchUuid};
+use crate::convert::source_date_epoch;
 use crate::output::{self, human};
+use crate::signals::Signals;
 use crate::standard;
 
 pub(crate) fn run(args: Scratch) -> Result<(), Failure> {
+    let format = output::choose_format(args.format, &args.to, Format::Vhdx, args.quiet);
+    if args.block_size.is_some() && matches!(format, Format::Vhd | Format::Raw) {
+        let name = DiskFormat::from(format).as_str();
+        return Err(Failure::usage(format!(
+            "a block size, but the format {name} has no blocks"
+        )));
+    }
     let mut options = ScratchOptions::new()
         .size(args.size)
-        .format(args.format.into())
+        .format(format.into())
         .journal(args.journal)
         .inodes(args.inodes)
         .compat(args.compat)
@@ -34,7 +42,10 @@ pub(crate) fn run(args: Scratch) -> Result<(), Failure> {
         options = options.time(seconds);
     }
     let signals = Signals::catch()?;
-    let mut file = DiskFile::create(&args.output)?;
+    let mut file = match args.no_clobber {
+        true => DiskFile::create_new(args.to.path()),
+        false => DiskFile::create(args.to.path()),
+    }?;
     if args.json {
         standard::keep_output(&mut file)?;
     }
@@ -42,19 +53,21 @@ pub(crate) fn run(args: Scratch) -> Result<(), Failure> {
     let options = options.cancel(cancel.clone());
     let discard = [file.discard_handle()];
     signals.supervise(&cancel, &discard, move || {
-        let summary = tar2vhd::scratch(&file, &options)?;
+        let to = args.to.path();
+        let summary =
+            tar2vhd::scratch(&file, &options).map_err(|error| Failure::copying(to, to, error))?;
         // Who cannot be told of the disk does not get it.
         if !args.no_fsync {
             file.sync()?;
         }
         if args.json {
-            output::stdout(&report(&summary, &args))?;
+            output::stdout(&report(&summary, &args, format))?;
         }
         file.publish(!args.no_fsync)?;
         if !args.json && !args.quiet {
             output::stderr(format_args!(
                 "{}: {} in a file of {}, UUID {}",
-                args.output.display(),
+                args.to.path().display(),
                 human(summary.virtual_size),
                 human(summary.size),
                 Uuid::from_bytes(summary.uuid)
@@ -65,10 +78,10 @@ pub(crate) fn run(args: Scratch) -> Result<(), Failure> {
 }
 
 /// One JSON object on a line of its own.
-fn report(summary: &DiskSummary, args: &Scratch) -> Vec<u8> {
+fn report(summary: &DiskSummary, args: &Scratch, format: Format) -> Vec<u8> {
     let object = json!({
-        "path": output::path(&args.output),
-        "format": DiskFormat::from(args.format).as_str(),
+        "path": output::path(args.to.path()),
+        "format": DiskFormat::from(format).as_str(),
         "size": summary.size,
         "virtualSize": summary.virtual_size,
         "uuid": Uuid::from_bytes(summary.uuid).to_string(),

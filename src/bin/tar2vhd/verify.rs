@@ -14,7 +14,8 @@ pub(crate) fn run(args: &Verify) -> Result<(), Failure> {
     if let Some(root_hash) = args.root_hash {
         options = options.root_hash(root_hash);
     }
-    let found = tar2vhd::verify(&args.disk, &options)?;
+    let found = tar2vhd::verify(&args.disk, &options)
+        .map_err(|error| Failure::reading(&args.disk, error))?;
     let report = match args.json {
         true => format!("{}\n", json(&found)),
         false => text(&found),

@@ -666,7 +666,7 @@ fn a_failing_reader_is_an_error_of_the_input() {
         let error = result.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Input);
         let text = format!("cannot read the input: unplugged (at byte {bytes})");
-        assert_eq!(error.to_string(), text);
+        assert_eq!(format!("{error:#}"), text);
     }
 }
 

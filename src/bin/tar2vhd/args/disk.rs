@@ -2,15 +2,14 @@
 
 use std::path::PathBuf;
 
-use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Subcommand, ValueHint};
 
-use super::{Format, When, output, size};
+use super::{Format, To, When, size};
 
 /// Make, copy and describe disks, whatever is on them.
 ///
-/// SIZE is a number of bytes, or one with a unit: K or KiB (1024 bytes), M or MiB, G or GiB, T
-/// or TiB.
+/// SIZE is a number of bytes, or one with a unit, in upper or lower case: K or KiB (1024 bytes),
+/// M, G, T and P, or KB (1000 bytes), MB, GB, TB and PB. 1.5G is a size too.
 #[derive(Debug, clap::Args)]
 // Without a command there is an error to tell of, not a question to answer.
 #[command(arg_required_else_help = false)]
@@ -27,23 +26,39 @@ pub(crate) enum DiskCommand {
 }
 
 /// Make an empty disk.
+///
+/// No file system is on it: 'tar2vhd scratch' makes a disk with one.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Create {
-    /// Where to write the disk: nothing or a regular file may be there.
-    #[arg(value_hint = ValueHint::FilePath)]
-    #[arg(value_parser = OsStringValueParser::new().try_map(output))]
-    pub output: PathBuf,
+    #[command(flatten)]
+    pub to: To,
 
     /// Bytes of the disk that a guest sees: whole sectors, up to 2040 GiB as VHD or 64 TiB as
     /// VHDX.
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    pub size: u64,
+    #[arg(value_name = "SIZE", value_parser = size, required_unless_present = "size")]
+    bytes: Option<u64>,
+
+    /// The same as an option.
+    #[arg(long, value_name = "SIZE", value_parser = size, conflicts_with = "bytes")]
+    size: Option<u64>,
+
+    /// The format of the disk; by default what the extension of OUTPUT says (.vhd, .vhdx,
+    /// .raw, .img), else vhdx.
+    #[arg(short = 'O', visible_short_alias = 'f', long, value_enum)]
+    pub format: Option<Format>,
 
     #[command(flatten)]
     pub shape: Shape,
 
     #[command(flatten)]
     pub writing: Writing,
+}
+
+impl Create {
+    pub(crate) fn size(&self) -> u64 {
+        // One of them is there, or the command line was refused.
+        self.bytes.or(self.size).unwrap_or(0)
+    }
 }
 
 /// Copy a disk into another format.
@@ -58,10 +73,13 @@ pub(crate) struct Convert {
     #[arg(value_hint = ValueHint::FilePath)]
     pub input: PathBuf,
 
-    /// Where to write the copy: nothing or a regular file may be there.
-    #[arg(value_hint = ValueHint::FilePath)]
-    #[arg(value_parser = OsStringValueParser::new().try_map(output))]
-    pub output: PathBuf,
+    #[command(flatten)]
+    pub to: To,
+
+    /// The format of the copy; by default what the extension of OUTPUT says (.vhd, .vhdx,
+    /// .raw, .img), else vhdx.
+    #[arg(short = 'O', long, value_enum)]
+    pub format: Option<Format>,
 
     #[command(flatten)]
     pub shape: Shape,
@@ -85,16 +103,12 @@ pub(crate) struct Info {
     pub disk: PathBuf,
 
     /// Print one JSON object.
-    #[arg(long)]
+    #[arg(short, long)]
     pub json: bool,
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Shape {
-    /// The format of the disk.
-    #[arg(long, value_enum, default_value_t = Format::Vhdx)]
-    pub format: Format,
-
     /// Bytes of a block, a power of two: up to 256MiB, from 4KiB for vhd-dynamic or 1MiB for
     /// VHDX.
     ///
@@ -102,12 +116,12 @@ pub(crate) struct Shape {
     #[arg(long, value_name = "SIZE", value_parser = block_size)]
     pub block_size: Option<u32>,
 
-    /// The unit in which a guest addresses the disk; 4096 only for VHDX.
-    #[arg(long, value_name = "BYTES", default_value_t = 512)]
+    /// The unit in which a guest addresses the disk: 512, or for VHDX also 4096.
+    #[arg(long, value_name = "SIZE", default_value = "512", value_parser = sector_size)]
     pub logical_sector: u32,
 
     /// The unit in which a guest had better write to a VHDX: 512 or 4096.
-    #[arg(long, value_name = "BYTES", default_value_t = 4096)]
+    #[arg(long, value_name = "SIZE", default_value = "4096", value_parser = sector_size)]
     pub physical_sector: u32,
 
     /// The disk's id, or 'random'; by default it follows from contents and options.
@@ -120,21 +134,29 @@ pub(crate) struct Shape {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Writing {
+    /// Fail if something is at OUTPUT already.
+    #[arg(long)]
+    pub no_clobber: bool,
+
     /// Do not wait for stable storage: for output that may be lost in a crash.
     #[arg(long)]
     pub no_fsync: bool,
 
     /// Print what was made as one JSON object on standard output.
-    #[arg(long)]
+    #[arg(short, long)]
     pub json: bool,
 
     /// Print no progress or summary; errors are always printed.
-    #[arg(long)]
+    #[arg(short, long)]
     pub quiet: bool,
 }
 
 fn block_size(text: &str) -> Result<u32, String> {
     u32::try_from(size(text)?).map_err(|_| "blocks have 256 MiB at most".into())
+}
+
+fn sector_size(text: &str) -> Result<u32, String> {
+    u32::try_from(size(text)?).map_err(|_| "sectors have 4096 bytes at most".into())
 }
 
 fn uuid(text: &str) -> Result<[u8; 16], String> {

@@ -1,13 +1,10 @@
 //! `tar2vhd scratch` and `tar2vhd runhcs`.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 
-use clap::ValueHint;
-use clap::builder::{OsStringValueParser, TypedValueParser};
 use uuid::Uuid;
 
-use super::{Format, output, size};
+use super::{Format, To, size};
 
 /// Make a disk with an empty ext4 file system to write to.
 ///
@@ -16,14 +13,12 @@ use super::{Format, output, size};
 ///
 /// The same options give the same bytes, and the same UUID; --uuid makes disks that differ.
 ///
-/// SIZE is a number of bytes, or one with a unit: K or KiB (1024 bytes), M or MiB, G or GiB, T
-/// or TiB.
+/// SIZE is a number of bytes, or one with a unit, in upper or lower case: K or KiB (1024 bytes),
+/// M, G, T and P, or KB (1000 bytes), MB, GB, TB and PB. 1.5G is a size too.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Scratch {
-    /// Where to write the disk: nothing or a regular file may be there.
-    #[arg(short, long, value_hint = ValueHint::FilePath)]
-    #[arg(value_parser = OsStringValueParser::new().try_map(output))]
-    pub output: PathBuf,
+    #[command(flatten)]
+    pub to: To,
 
     /// Bytes of the disk that a guest sees: from 1MiB to 64TiB, or 2040GiB as VHD.
     #[arg(long, value_name = "SIZE", default_value = "20GiB", value_parser = size)]
@@ -34,9 +29,10 @@ pub(crate) struct Scratch {
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub block_size: Option<u64>,
 
-    /// What to wrap the file system in.
-    #[arg(long, value_enum, default_value_t = Format::Vhdx)]
-    pub format: Format,
+    /// What to wrap the file system in; by default what the extension of OUTPUT says (.vhd,
+    /// .vhdx, .raw, .img), else vhdx.
+    #[arg(short = 'O', visible_short_alias = 'f', long, value_enum)]
+    pub format: Option<Format>,
 
     /// Make a journal, as large as mke2fs makes it.
     #[arg(long)]
@@ -50,7 +46,8 @@ pub(crate) struct Scratch {
     #[arg(long, value_parser = uuid)]
     pub uuid: Option<ScratchUuid>,
 
-    /// The least number of inodes; 0 for one for every 16 KiB, and fewer above 4 TiB.
+    /// The least number of inodes; 0 for as many as mke2fs makes: one for every 16 KiB, or 4 KiB
+    /// of a disk of less than 512 MiB, and fewer above 4 TiB.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub inodes: u64,
 
@@ -58,16 +55,20 @@ pub(crate) struct Scratch {
     #[arg(long)]
     pub compat: bool,
 
+    /// Fail if something is at OUTPUT already.
+    #[arg(long)]
+    pub no_clobber: bool,
+
     /// Do not wait for stable storage: for a disk that may be lost in a crash.
     #[arg(long)]
     pub no_fsync: bool,
 
     /// Print the summary as one JSON object on standard output.
-    #[arg(long)]
+    #[arg(short, long)]
     pub json: bool,
 
     /// Print errors alone.
-    #[arg(long)]
+    #[arg(short, long)]
     pub quiet: bool,
 }
 

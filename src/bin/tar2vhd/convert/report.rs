@@ -9,11 +9,16 @@ use tar2vhd::{
 };
 use uuid::Uuid;
 
-use crate::args::Convert;
+use crate::args::{Convert, Format};
 use crate::output::{self, escape, hex, human};
 
 /// One JSON object on a line of its own.
-pub(super) fn json(summary: &Summary, timings: Option<&[StageTiming]>, args: &Convert) -> Vec<u8> {
+pub(super) fn json(
+    summary: &Summary,
+    timings: Option<&[StageTiming]>,
+    args: &Convert,
+    format: Format,
+) -> Vec<u8> {
     let blob = |blob: &Blob, compression: Compression| {
         json!({
             "mediaType": compression.media_type(),
@@ -25,8 +30,8 @@ pub(super) fn json(summary: &Summary, timings: Option<&[StageTiming]>, args: &Co
     object["compressed"] = blob(&summary.compressed, summary.compression);
     let disk = &summary.disk;
     object["disk"] = json!({
-        "path": output::path(&args.output),
-        "format": DiskFormat::from(args.format).as_str(),
+        "path": output::path(args.to.path()),
+        "format": DiskFormat::from(format).as_str(),
         "size": disk.size,
         "virtualSize": disk.virtual_size,
         "uuid": Uuid::from_bytes(disk.uuid).to_string(),

@@ -10,7 +10,9 @@ use crate::output::{self, Lines, bytes, escape, time};
 
 pub(crate) fn run(args: &Info) -> Result<(), Failure> {
     let volume = Volume::open_alone(&args.disk)?;
-    let info = volume.info()?;
+    let info = volume
+        .info()
+        .map_err(|error| Failure::reading(&args.disk, error))?;
     // There may be as many as a table has entries.
     const MAX_PROBLEMS: usize = 100;
     let mut problems = Vec::new();
@@ -21,8 +23,8 @@ pub(crate) fn run(args: &Info) -> Result<(), Failure> {
             problems.push(problem);
         }
     };
-    if let Err(e) = volume.check(|problem| note(problem.to_string())) {
-        note(e.to_string());
+    if let Err(e) = volume.check(|problem| note(format!("{problem:#}"))) {
+        note(format!("{e:#}"));
     }
     let report = match args.json {
         true => {

@@ -117,7 +117,7 @@ mod tests {
         let mut arguments = arguments.iter().map(OsString::from).collect();
         let flags = parse(&mut arguments, KNOWN).map_err(|end| match end {
             End::Help => "help".to_owned(),
-            End::Error(message) => message,
+            End::Error(message) | End::Signal(message, _) => message,
         })?;
         let text = |text: &OsStr| text.to_str().unwrap().to_owned();
         Ok((

@@ -1,0 +1,241 @@
+//! Signals that ask the process to end, and what the work does when one comes.
+//!
+//! After the clean-up the process ends by the signal itself, with its default action: a shell, make
+//! or xargs that started it sees that it was interrupted, and stops too.
+
+use std::panic::{self, AssertUnwindSafe};
+use std::process::ExitCode;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
+
+use tar2vhd::{CancelToken, Discard};
+
+use crate::Failure;
+pub(crate) use imp::{Caught, report_size_limit};
+
+/// What the main thread waits for.
+enum Event {
+    Signal(Caught),
+    Finished(Result<(), Failure>),
+}
+
+/// The signals are caught from now on.
+pub(crate) struct Signals {
+    events: Sender<Event>,
+    received: Receiver<Event>,
+}
+
+impl Signals {
+    pub(crate) fn catch() -> Result<Self, Failure> {
+        let (events, received) = mpsc::channel();
+        let on_signal = events.clone();
+        imp::catch(move |caught| {
+            // Nobody listens when all is done.
+            let _ = on_signal.send(Event::Signal(caught));
+        })
+        .map_err(|e| Failure::error(format!("cannot handle signals: {e}")))?;
+        Ok(Self { events, received })
+    }
+
+    /// Runs `work` until it ends or a signal comes, which leaves nothing of the files that
+    /// `discard` discards.
+    ///
+    /// The work has a thread of its own, because reading may block for ever.
+    pub(crate) fn supervise(
+        self,
+        cancel: &CancelToken,
+        discard: &[Discard],
+        work: impl FnOnce() -> Result<(), Failure> + Send + 'static,
+    ) -> Result<(), Failure> {
+        let Self { events, received } = self;
+        thread::Builder::new()
+            .name("convert".into())
+            .spawn(move || {
+                // What is left behind by a panic is dropped before its message is sent.
+                let result = panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+                    Err(Failure::error(
+                        "internal error: please report it with the message above",
+                    ))
+                });
+                // Nobody listens after a signal.
+                let _ = events.send(Event::Finished(result));
+            })
+            .map_err(|e| Failure::error(format!("cannot start a thread: {e}")))?;
+        loop {
+            match received.recv() {
+                Ok(Event::Finished(result)) => return result,
+                Ok(Event::Signal(caught)) => {
+                    cancel.cancel();
+                    // What is published already is there to stay: that was in time.
+                    let discarded = discard.iter().map(Discard::discard);
+                    if discarded.fold(false, |any, one| any | one) {
+                        return Err(Failure::interrupted(caught));
+                    }
+                }
+                Err(_) => return Err(Failure::error("the work ended without a result")),
+            }
+        }
+    }
+}
+
+/// Ends the process by the signal; the status that says the same if that cannot be.
+pub(crate) fn end_by(caught: Caught) -> ExitCode {
+    imp::end_by(caught)
+}
+
+#[cfg(unix)]
+mod imp {
+    use std::fmt;
+    use std::io;
+    use std::process::ExitCode;
+    use std::sync::Arc;
+    use std::thread;
+
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ};
+    use signal_hook::iterator::Signals;
+    use signal_hook::low_level::{emulate_default_handler, signal_name};
+
+    use crate::disposition;
+
+    /// The number of a signal.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(crate) struct Caught(pub i32);
+
+    impl fmt::Display for Caught {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(signal_name(self.0).unwrap_or("a signal"))
+        }
+    }
+
+    pub(super) fn catch(on_signal: impl Fn(Caught) + Send + 'static) -> io::Result<()> {
+        let all = [SIGHUP, SIGINT, SIGQUIT, SIGTERM].into_iter();
+        // nohup ignores one, and a shell without job control two in the background.
+        let mut signals = Signals::new(all.filter(|signal| !disposition::is_ignored(*signal)))?;
+        thread::Builder::new()
+            .name("signals".into())
+            .spawn(move || {
+                signals
+                    .forever()
+                    .for_each(|signal| on_signal(Caught(signal)))
+            })?;
+        Ok(())
+    }
+
+    pub(super) fn end_by(caught: Caught) -> ExitCode {
+        // It comes back only if the signal could not be raised.
+        let _ = emulate_default_handler(caught.0);
+        ExitCode::from(u8::try_from(128 + caught.0).unwrap_or(u8::MAX))
+    }
+
+    /// Has a write beyond the limit on the size of files fail, where a signal would end the
+    /// process without a word.
+    pub(crate) fn report_size_limit() {
+        // Any handler does, and none can be refused for this signal.
+        let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
+    }
+}
+
+#[cfg(windows)]
+mod imp {
+    use std::fmt;
+    use std::io;
+    use std::process::ExitCode;
+
+    /// Ctrl-C, Ctrl-Break, or the end of the console or the session.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(crate) struct Caught;
+
+    impl fmt::Display for Caught {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("Ctrl-C or the end of the session")
+        }
+    }
+
+    pub(super) fn catch(on_signal: impl Fn(Caught) + Send + 'static) -> io::Result<()> {
+        ctrlc::set_handler(move || on_signal(Caught)).map_err(io::Error::other)
+    }
+
+    /// The status with which the default handler would end the process.
+    #[expect(
+        clippy::exit,
+        reason = "the status has 32 bits, and an ExitCode holds 8"
+    )]
+    pub(super) fn end_by(_: Caught) -> ExitCode {
+        const STATUS_CONTROL_C_EXIT: u32 = 0xC000_013A;
+        std::process::exit(STATUS_CONTROL_C_EXIT.cast_signed())
+    }
+
+    /// There is no such limit.
+    pub(crate) fn report_size_limit() {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tar2vhd::{DiskFile, DiskOutput};
+
+    use super::*;
+
+    #[cfg(unix)]
+    const CAUGHT: Caught = Caught(15);
+    #[cfg(windows)]
+    const CAUGHT: Caught = Caught;
+
+    /// Supervises work on a file; the result, and the names that are left.
+    fn supervised(
+        work: impl FnOnce(DiskFile, Sender<Event>) -> Result<(), Failure> + Send + 'static,
+    ) -> (Result<(), Failure>, Vec<String>) {
+        let directory = tempfile::tempdir().unwrap();
+        let file = DiskFile::create(directory.path().join("disk")).unwrap();
+        file.write_at(0, b"x").unwrap();
+        let discard = file.discard_handle();
+        let (events, received) = mpsc::channel();
+        let to_work = events.clone();
+        let signals = Signals { events, received };
+        let result =
+            signals.supervise(&CancelToken::new(), &[discard], move || work(file, to_work));
+        let names = fs::read_dir(&directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        (result, names)
+    }
+
+    #[test]
+    fn a_panic_is_an_error_that_leaves_nothing() {
+        let (result, names) = supervised(|_file, _| panic!("as the test wants"));
+        let failure = result.unwrap_err();
+        assert_eq!((failure.code, failure.signal), (1, None));
+        assert!(failure.message.contains("internal error"));
+        assert_eq!(names, [""; 0]);
+    }
+
+    #[test]
+    fn a_signal_ends_work_that_never_ends() {
+        let (result, names) = supervised(|_file, events| {
+            events.send(Event::Signal(CAUGHT)).unwrap();
+            loop {
+                thread::park();
+            }
+        });
+        let failure = result.unwrap_err();
+        assert_eq!(failure.signal, Some(CAUGHT));
+        assert!(failure.message.contains("interrupted by"));
+        // On Windows a name can outlive its removal until the file is closed.
+        if !cfg!(windows) {
+            assert_eq!(names, [""; 0]);
+        }
+    }
+
+    #[test]
+    fn a_signal_after_the_end_comes_too_late() {
+        let (result, names) = supervised(|file, events| {
+            file.publish(false)?;
+            events.send(Event::Signal(CAUGHT)).unwrap();
+            Ok(())
+        });
+        result.unwrap();
+        assert_eq!(names, ["disk"]);
+    }
+}

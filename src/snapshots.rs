@@ -1,0 +1,394 @@
+//! The snapshots service.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status};
+use tracing::{info, warn};
+
+use crate::api::snapshots::v1 as api;
+use crate::api::snapshots::v1::snapshots_server::Snapshots;
+use crate::api::types::Mount;
+use crate::conversions::Conversions;
+use crate::filter::Filters;
+use crate::layout::Layout;
+use crate::metrics::{Call, Metrics};
+use crate::rpc::{blocking, traced};
+use crate::scratch::{Request as ScratchRequest, Scratches};
+use crate::store::{Kind, Record, Snapshot, Store, Time};
+
+/// The type of the mounts that utility VMs take.
+pub(crate) const LCOW_LAYER: &str = "lcow-layer";
+/// A key with this is a layer's that is being unpacked, and needs no scratch disk.
+const UNPACKING: &str = "extract-";
+/// Snapshots in one message of a list, as many as containerd's own service sends.
+const LISTED: usize = 100;
+
+/// What containerd mounts for a snapshot.
+pub(crate) fn mount(layout: &Layout, snapshot: &Snapshot) -> Mount {
+    let (shown, below) = layout.shown(snapshot);
+    let below: Vec<_> = below.iter().map(|id| layout.directory(*id)).collect();
+    let mode = match snapshot.record.kind {
+        Kind::View => "ro",
+        Kind::Active | Kind::Committed => "rw",
+    };
+    Mount {
+        r#type: LCOW_LAYER.to_owned(),
+        source: layout.directory(shown),
+        target: String::new(),
+        options: vec![
+            mode.to_owned(),
+            format!("parentLayerPaths={}", serde_json::json!(below)),
+        ],
+    }
+}
+
+fn timestamp(time: Time) -> Option<prost_types::Timestamp> {
+    Some(prost_types::Timestamp {
+        seconds: time.seconds.cast_signed(),
+        nanos: time.nanos.cast_signed(),
+    })
+}
+
+fn info_of(key: &str, record: &Record) -> api::Info {
+    let kind = match record.kind {
+        Kind::Active => api::Kind::Active,
+        Kind::View => api::Kind::View,
+        Kind::Committed => api::Kind::Committed,
+    };
+    api::Info {
+        name: key.to_owned(),
+        parent: record.parent.clone(),
+        kind: kind.into(),
+        created_at: timestamp(record.created),
+        updated_at: timestamp(record.updated),
+        labels: record.labels.clone().into_iter().collect(),
+    }
+}
+
+fn field<'a>(key: &'a str, record: &'a Record, path: &[String]) -> Option<&'a str> {
+    match &path.first()?[..] {
+        "name" => Some(key),
+        "kind" => Some(record.kind.as_str()),
+        "parent" => Some(&record.parent),
+        "labels" => record.labels.get(&path[1..].join(".")).map(|v| &v[..]),
+        _ => None,
+    }
+}
+
+/// The service.
+#[derive(Debug)]
+pub(crate) struct SnapshotService {
+    shared: Arc<Shared>,
+}
+
+/// What calls take to the threads they block.
+#[derive(Debug)]
+struct Shared {
+    store: Arc<Store>,
+    layout: Layout,
+    scratches: Scratches,
+    conversions: Conversions,
+    metrics: Arc<Metrics>,
+}
+
+impl SnapshotService {
+    pub(crate) fn new(
+        store: Arc<Store>,
+        layout: Layout,
+        scratches: Scratches,
+        conversions: Conversions,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                store,
+                layout,
+                scratches,
+                conversions,
+                metrics,
+            }),
+        }
+    }
+
+    /// Does a call that blocks.
+    async fn call<T: Send + 'static>(
+        &self,
+        call: Call,
+        work: impl FnOnce(&Shared) -> Result<T, Status> + Send + 'static,
+    ) -> Result<Response<T>, Status> {
+        let shared = Arc::clone(&self.shared);
+        traced(&self.shared.metrics, call, blocking(move || work(&shared))).await
+    }
+}
+
+impl Shared {
+    /// Makes a snapshot: its key is taken first, then its directory made, outside any
+    /// transaction, and at last everybody may see it.
+    fn create(
+        &self,
+        kind: Kind,
+        key: &str,
+        parent: &str,
+        labels: std::collections::HashMap<String, String>,
+    ) -> Result<Vec<Mount>, Status> {
+        let request = match kind {
+            Kind::Active if !key.contains(UNPACKING) => {
+                Some(ScratchRequest::from_labels(key, &labels)?)
+            }
+            _ => None,
+        };
+        let labels = labels.into_iter().collect();
+        let snapshot = self.store.create(kind, key, parent, labels)?;
+        let id = snapshot.record.id;
+        let made = || {
+            // A view of a parent shows the parent's directory.
+            if kind == Kind::Active || snapshot.parents.is_empty() {
+                let directory = self.layout.create_directory(id)?;
+                if let Some(request) = &request {
+                    self.scratches
+                        .make(request, &directory, &self.store, &self.layout)?;
+                }
+            }
+            self.store.publish(key)
+        };
+        if let Err(status) = made() {
+            if let Err(e) = self.layout.set_aside(id) {
+                warn!(key, error = e.message(), "what was made of it stays");
+            }
+            self.layout.delete(id);
+            if let Err(e) = self.store.abandon(key) {
+                warn!(
+                    key,
+                    error = e.message(),
+                    "a snapshot cannot be given up yet"
+                );
+            }
+            return Err(status);
+        }
+        info!(key, parent, id, kind = kind.as_str(), "a snapshot is made");
+        Ok(vec![mount(&self.layout, &snapshot)])
+    }
+
+    fn commit(&self, request: api::CommitSnapshotRequest) -> Result<(), Status> {
+        let api::CommitSnapshotRequest {
+            key,
+            name,
+            parent,
+            labels,
+            ..
+        } = request;
+        // The name is asked about before the key, and again, with the key, within the
+        // transaction.
+        if let Ok(found) = self.store.get(&name) {
+            return Err(Status::already_exists(format!(
+                "the snapshot {:?} exists",
+                found.key
+            )));
+        }
+        let snapshot = self.store.get(&key)?;
+        let id = snapshot.record.id;
+        // No layer is converted into it while it is measured and committed.
+        let _held = self.conversions.hold(id)?;
+        if snapshot.parents.is_empty()
+            && !parent.is_empty()
+            && self.layout.layer(id).is_ok_and(|layer| layer.exists())
+        {
+            // A bottom layer has no whiteouts, and made up the parents of its entries.
+            return Err(Status::failed_precondition(format!(
+                "the layer in {key:?} was converted as one that nothing is below; it cannot \
+                 get the parent {parent:?} now"
+            )));
+        }
+        let usage = match snapshot.record.kind {
+            Kind::Active => self.layout.usage(id)?,
+            Kind::View | Kind::Committed => Default::default(),
+        };
+        let labels = labels.into_iter().collect();
+        self.store.commit(&key, &name, &parent, labels, usage)?;
+        info!(key, name, id, size = usage.size, "a snapshot is committed");
+        Ok(())
+    }
+
+    fn remove(&self, key: &str) -> Result<(), Status> {
+        let id = self.store.remove(
+            key,
+            |id| {
+                self.conversions.cancel(id);
+                // Where open files hold their directory, it goes when the conversion has ended.
+                self.layout.set_aside(id).map_err(|status| {
+                    let ended = self.conversions.check_idle(id);
+                    ended.err().unwrap_or(status)
+                })
+            },
+            |id| self.layout.put_back(id),
+        )?;
+        self.layout.delete(id);
+        info!(key, id, "a snapshot is removed");
+        Ok(())
+    }
+
+    fn usage(&self, key: &str) -> Result<api::UsageResponse, Status> {
+        let record = self.store.get(key)?.record;
+        let usage = match record.kind {
+            Kind::Active => self.layout.usage(record.id)?,
+            Kind::Committed | Kind::View => record.usage,
+        };
+        Ok(api::UsageResponse {
+            size: usage.size.cast_signed(),
+            inodes: usage.inodes.cast_signed(),
+        })
+    }
+
+    fn mounts(&self, key: &str) -> Result<Vec<Mount>, Status> {
+        let snapshot = self.store.get(key)?;
+        match snapshot.record.kind {
+            Kind::Active | Kind::View => Ok(vec![mount(&self.layout, &snapshot)]),
+            Kind::Committed => Err(Status::failed_precondition(format!(
+                "the snapshot {key:?} is committed; nothing mounts it but a view"
+            ))),
+        }
+    }
+
+    fn list(&self, filters: &[String]) -> Result<Vec<api::ListSnapshotsResponse>, Status> {
+        let filters = Filters::parse(filters)?;
+        let mut infos = Vec::new();
+        self.store.walk(|key, record| {
+            if filters.match_fields(|path| field(key, record, path)) {
+                infos.push(info_of(key, record));
+            }
+        })?;
+        let mut messages = Vec::with_capacity(infos.len().div_ceil(LISTED));
+        let mut infos = infos.into_iter().peekable();
+        while infos.peek().is_some() {
+            messages.push(api::ListSnapshotsResponse {
+                info: infos.by_ref().take(LISTED).collect(),
+            });
+        }
+        Ok(messages)
+    }
+}
+
+#[tonic::async_trait]
+impl Snapshots for SnapshotService {
+    async fn prepare(
+        &self,
+        request: Request<api::PrepareSnapshotRequest>,
+    ) -> Result<Response<api::PrepareSnapshotResponse>, Status> {
+        let request = request.into_inner();
+        self.call(Call::Prepare, move |shared| {
+            let mounts =
+                shared.create(Kind::Active, &request.key, &request.parent, request.labels)?;
+            Ok(api::PrepareSnapshotResponse { mounts })
+        })
+        .await
+    }
+
+    async fn view(
+        &self,
+        request: Request<api::ViewSnapshotRequest>,
+    ) -> Result<Response<api::ViewSnapshotResponse>, Status> {
+        let request = request.into_inner();
+        self.call(Call::View, move |shared| {
+            let mounts =
+                shared.create(Kind::View, &request.key, &request.parent, request.labels)?;
+            Ok(api::ViewSnapshotResponse { mounts })
+        })
+        .await
+    }
+
+    async fn mounts(
+        &self,
+        request: Request<api::MountsRequest>,
+    ) -> Result<Response<api::MountsResponse>, Status> {
+        let key = request.into_inner().key;
+        self.call(Call::Mounts, move |shared| {
+            let mounts = shared.mounts(&key)?;
+            Ok(api::MountsResponse { mounts })
+        })
+        .await
+    }
+
+    async fn commit(
+        &self,
+        request: Request<api::CommitSnapshotRequest>,
+    ) -> Result<Response<()>, Status> {
+        let request = request.into_inner();
+        self.call(Call::Commit, move |shared| shared.commit(request))
+            .await
+    }
+
+    async fn remove(
+        &self,
+        request: Request<api::RemoveSnapshotRequest>,
+    ) -> Result<Response<()>, Status> {
+        let key = request.into_inner().key;
+        self.call(Call::Remove, move |shared| shared.remove(&key))
+            .await
+    }
+
+    async fn stat(
+        &self,
+        request: Request<api::StatSnapshotRequest>,
+    ) -> Result<Response<api::StatSnapshotResponse>, Status> {
+        let key = request.into_inner().key;
+        self.call(Call::Stat, move |shared| {
+            let info = info_of(&key, &shared.store.get(&key)?.record);
+            Ok(api::StatSnapshotResponse { info: Some(info) })
+        })
+        .await
+    }
+
+    async fn update(
+        &self,
+        request: Request<api::UpdateSnapshotRequest>,
+    ) -> Result<Response<api::UpdateSnapshotResponse>, Status> {
+        let request = request.into_inner();
+        self.call(Call::Update, move |shared| {
+            let info = request
+                .info
+                .ok_or_else(|| Status::invalid_argument("no snapshot to update"))?;
+            let labels = info.labels.into_iter().collect();
+            let paths = request.update_mask.unwrap_or_default().paths;
+            let record = shared.store.update(&info.name, &labels, &paths)?;
+            let info = Some(info_of(&info.name, &record));
+            Ok(api::UpdateSnapshotResponse { info })
+        })
+        .await
+    }
+
+    type ListStream =
+        Pin<Box<dyn Stream<Item = Result<api::ListSnapshotsResponse, Status>> + Send + 'static>>;
+
+    async fn list(
+        &self,
+        request: Request<api::ListSnapshotsRequest>,
+    ) -> Result<Response<Self::ListStream>, Status> {
+        let filters = request.into_inner().filters;
+        let messages = self
+            .call(Call::List, move |shared| shared.list(&filters))
+            .await?;
+        let messages = messages.into_inner().into_iter().map(Ok);
+        Ok(Response::new(Box::pin(tokio_stream::iter(messages))))
+    }
+
+    async fn usage(
+        &self,
+        request: Request<api::UsageRequest>,
+    ) -> Result<Response<api::UsageResponse>, Status> {
+        let key = request.into_inner().key;
+        self.call(Call::Usage, move |shared| shared.usage(&key))
+            .await
+    }
+
+    async fn cleanup(&self, _: Request<api::CleanupRequest>) -> Result<Response<()>, Status> {
+        self.call(Call::Cleanup, |shared| {
+            // What cannot be asked about stays.
+            let is_known = |id| shared.store.knows(id).unwrap_or(true);
+            let swept = shared.layout.sweep(is_known);
+            swept.map_err(|e| crate::layout::failed(shared.layout.root(), e))
+        })
+        .await
+    }
+}
