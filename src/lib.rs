@@ -13,6 +13,7 @@ mod lower;
 mod options;
 mod scratch;
 mod segment;
+mod signature;
 mod summary;
 mod threads;
 mod timings;

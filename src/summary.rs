@@ -152,6 +152,10 @@ pub enum WarningKind {
     EmptyInput,
     /// The archive ends without its marker.
     NoEndMarker,
+    /// More than zeros stands behind the archive's end marker, and was only hashed.
+    TrailingBytes,
+    /// The input is an archive of images, not a layer: the disk has the archive's own files.
+    ImageArchive,
     /// A global PAX header was ignored.
     GlobalHeader,
     /// A volume label or an NFSv4 ACL, or another record with no place in ext4, was skipped.
@@ -181,6 +185,8 @@ impl WarningKind {
         match self {
             Self::EmptyInput => "empty-input",
             Self::NoEndMarker => "no-end-marker",
+            Self::TrailingBytes => "trailing-bytes",
+            Self::ImageArchive => "image-archive",
             Self::GlobalHeader => "global-header",
             Self::Skipped => "skipped",
             Self::DeviceZero => "device-zero",

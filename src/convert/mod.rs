@@ -109,13 +109,21 @@ fn run(
 
 /// The dm-verity root hash of the disk that a layer would be, of which nothing is written.
 ///
-/// The tree is made as [`Options::verity`] says, or as [`Verity::new`] does; the
-/// [`verity`](Summary::verity) of the summary is always there.
+/// The tree is made as [`Options::verity`] says, or as [`Verity::new`] does, and would stand
+/// behind the file system; the [`verity`](Summary::verity) of the summary is always there.
 ///
 /// # Errors
 /// As [`convert`].
 pub fn root_hash(input: impl Read, options: &Options) -> Result<Summary> {
-    run(input, &Nowhere, Some(&Nowhere), options)
+    match options.verity {
+        Some(_) => run(input, &Nowhere, None, options),
+        None => run(
+            input,
+            &Nowhere,
+            None,
+            &options.clone().verity(Verity::new()),
+        ),
+    }
 }
 
 /// Where what is only hashed goes.

@@ -183,7 +183,9 @@ fn read<C: ChunkSource, P: Placing>(
     mut place: P,
     placed: &AtomicU64,
 ) -> Result<(C, Placed<P::Sink>, Warnings)> {
-    let mut entries = Entries::new(source, options.max_entries).reading(options.reading());
+    let mut entries = Entries::new(source, options.max_entries)
+        .reading(options.reading())
+        .accept_all(options.faithful);
     let mut entry = Entry::default();
     while entries.next(&mut entry)? {
         place.entry(&entry, &mut entries)?;

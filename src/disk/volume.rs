@@ -13,6 +13,7 @@ use vhd_format::{AnyStorage, Disk, Format, ReadAt};
 use super::{FileId, map, parents, platform};
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::DiskFormat;
+use crate::signature::{self, HEAD, Signature, TAIL, VHD_SET};
 
 /// A disk in a file of any [`DiskFormat`], open for reading: the bytes that a guest would see.
 ///
@@ -45,13 +46,16 @@ pub struct Volume {
 impl Volume {
     /// Opens the disk in a file by what the file holds, and the parents of a differencing disk.
     ///
+    /// What is neither VHD nor VHDX is a raw disk, unless it shows another format of disks or
+    /// archives, such as qcow2 or zip: [`open_raw`](Self::open_raw) takes that for raw as well.
+    ///
     /// Parents are looked for where the disk says relative to itself, and then by their names
     /// beside it; where it gives a whole path, that is not followed.
     ///
     /// # Errors
     /// [`ErrorKind::Input`] if a file cannot be read, is not there or not a file or a block
     /// device, [`ErrorKind::InvalidDisk`] if one is damaged or not the parent that it should be,
-    /// [`ErrorKind::Unsupported`] if it requires what is not known here.
+    /// [`ErrorKind::Unsupported`] if it requires what is not known here, or is of another format.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let (file, _) = open_file(path)?;
@@ -77,6 +81,7 @@ impl Volume {
 
     fn with_parents(storage: AnyStorage, plain: Option<Arc<File>>, path: &Path) -> Result<Self> {
         let mut volume = Self::from_storage(storage, plain)?;
+        volume.check_name(path)?;
         if let Some(disk) = Arc::get_mut(&mut volume.disk) {
             parents::attach(disk, path, &mut volume.files).map_err(|e| unreadable(&e))?;
         }
@@ -93,7 +98,28 @@ impl Volume {
         let (file, _) = open_file(path)?;
         let plain = Arc::new(file);
         Self::from_storage(Box::new(Arc::clone(&plain)), Some(plain))
+            .and_then(|volume| volume.check_name(path).map(|()| volume))
             .map_err(|error| error.in_file(path))
+    }
+
+    /// Opens a file as a raw disk, whatever it holds.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`] if the file cannot be read, is not there or not a file or a block
+    /// device.
+    pub fn open_raw(path: impl AsRef<Path>) -> Result<Self> {
+        let (file, file_size) = open_file(path.as_ref())?;
+        let files = vec![FileId::of(&file).map_err(Error::input)?];
+        let plain = Arc::new(file);
+        let storage: AnyStorage = Box::new(Arc::clone(&plain));
+        let raw = vhd_format::Raw::open(storage).map_err(|e| unreadable(&e))?;
+        Ok(Self {
+            disk: Arc::new(Disk::Raw(raw)),
+            file_size,
+            plain: Some(plain),
+            footer_damage: None,
+            files,
+        })
     }
 
     /// Opens the disk that these bytes are.
@@ -112,6 +138,12 @@ impl Volume {
         let mut footer_damage = None;
         let opened = Disk::open(Box::new(Arc::clone(&storage)) as AnyStorage);
         let disk = match opened {
+            Ok(Disk::Raw(disk)) => {
+                if let Some(message) = other_format(&storage, file_size)? {
+                    return Err(Error::unsupported(message));
+                }
+                Disk::Raw(disk)
+            }
             Ok(disk) => disk,
             Err(e) => {
                 // What is before the footer of a fixed VHD is the disk, whatever the footer says.
@@ -130,6 +162,18 @@ impl Volume {
         volume.plain =
             plain.filter(|_| matches!(volume.format(), DiskFormat::Raw | DiskFormat::Vhd));
         Ok(volume)
+    }
+
+    /// Refuses what only its name tells from a raw disk.
+    fn check_name(&self, path: &Path) -> Result<()> {
+        let is_set = path
+            .extension()
+            .is_some_and(|e| e.eq_ignore_ascii_case("vhds"));
+        let is_set = is_set && self.format() == DiskFormat::Raw;
+        match VHD_SET.instead_of_disk().filter(|_| is_set) {
+            Some(message) => Err(Error::unsupported(message)),
+            None => Ok(()),
+        }
     }
 
     /// The disk itself, with all that is particular to its format.
@@ -258,6 +302,21 @@ impl Ext4Read for Volume {
     }
 }
 
+/// The format that a file shows which is not read, and what to do about it; none if the file may
+/// be a raw disk.
+fn other_format(storage: &AnyStorage, size: u64) -> Result<Option<String>> {
+    let mut head = vec![0; size.min(HEAD as u64) as usize];
+    storage.read_at(0, &mut head).map_err(Error::input)?;
+    let found = signature::identify(&head).and_then(|found| found.instead_of_disk());
+    let Some(end) = size.checked_sub(TAIL as u64).filter(|_| found.is_none()) else {
+        return Ok(found);
+    };
+    let mut tail = [0; TAIL];
+    storage.read_at(end, &mut tail).map_err(Error::input)?;
+    let found = signature::identify_end(&tail);
+    Ok(found.as_ref().and_then(Signature::instead_of_disk))
+}
+
 /// Opens a file that is to be read as a disk, and tells its size.
 pub(super) fn open_file(path: &Path) -> Result<(File, u64)> {
     let wrong = |message| Error::new(ErrorKind::Input, message).in_file(path);
@@ -265,7 +324,11 @@ pub(super) fn open_file(path: &Path) -> Result<(File, u64)> {
     // Opening a FIFO would wait for a writer.
     let found = path.metadata().map_err(failed)?;
     if !is_disk(&found) {
-        return Err(wrong("this is neither a file nor a disk"));
+        let what = match found.is_dir() {
+            true => "this is a directory, neither a file nor a disk",
+            false => "this is neither a file nor a disk",
+        };
+        return Err(wrong(what));
     }
     let file = File::open(path).map_err(failed)?;
     let len = file.size().map_err(failed)?;

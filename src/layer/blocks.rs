@@ -74,10 +74,44 @@ impl<S: ChunkSource> Blocks<S> {
         Ok(true)
     }
 
+    /// Appends what follows to `bytes`, up to a length of `most`, as far as the layer goes or can
+    /// be read: for one who has found something wrong already.
+    pub(super) fn append(&mut self, bytes: &mut Vec<u8>, most: usize) {
+        while bytes.len() < most {
+            let Ok(Some(part)) = self.take((most - bytes.len()) as u64) else {
+                return;
+            };
+            bytes.extend_from_slice(&part);
+        }
+    }
+
+    /// Steps over zeros; false if there is nothing else up to the end of the layer.
+    pub(super) fn skip_zeros(&mut self) -> Result<bool> {
+        loop {
+            let Some((chunk, start)) = self.fill()? else {
+                return Ok(false);
+            };
+            let zeros = leading_zeros(&chunk[start..]);
+            let found = start + zeros < chunk.len();
+            self.consume(zeros);
+            if found {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Steps over all that is left.
+    pub(super) fn skip_all(&mut self) -> Result<()> {
+        while let Some((chunk, start)) = self.fill()? {
+            let len = chunk.len() - start;
+            self.consume(len);
+        }
+        Ok(())
+    }
+
     /// Reads to the end of the layer and gives the source back.
     pub(super) fn drain(mut self) -> Result<S> {
-        self.chunk = None;
-        while self.source.next_chunk()?.is_some() {}
+        self.skip_all()?;
         Ok(self.source)
     }
 
@@ -107,4 +141,19 @@ impl<S: ChunkSource> Blocks<S> {
         self.consumed += bytes;
         self.offset += bytes as u64;
     }
+}
+
+/// How many bytes there are before the first that is not zero.
+fn leading_zeros(bytes: &[u8]) -> usize {
+    // Whole pieces are folded, many bytes at once.
+    const PIECE: usize = 1024;
+    let is_zero = |piece: &[u8]| piece.iter().fold(0, |all, byte| all | byte) == 0;
+    let pieces = bytes.chunks(PIECE).take_while(|piece| is_zero(piece));
+    let whole = (pieces.count() * PIECE).min(bytes.len());
+    let rest = &bytes[whole..];
+    whole
+        + rest
+            .iter()
+            .position(|byte| *byte != 0)
+            .unwrap_or(rest.len())
 }

@@ -14,6 +14,7 @@ use super::zstandard::Zstd;
 use crate::chunk::{Chunk, Pool};
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::Inflater;
+use crate::signature;
 use crate::summary::Compression;
 
 /// The largest zstd window of frames that others decode, each with one of its own: that of
@@ -274,7 +275,7 @@ fn name(compression: Compression) -> &'static str {
 /// The input is of a format that is known by name alone, at this byte of it.
 pub(super) fn unsupported(what: &str, offset: u64) -> Error {
     Error::unsupported(format!(
-        "{what} is not supported: layers are plain, gzip or zstd"
+        "{what} is not supported: layers are plain, gzip or zstd; decompress it first"
     ))
     .at_offset(offset)
 }
@@ -296,14 +297,7 @@ impl Format {
             [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
             // A skippable frame; LZ4 has the same ones; what follows decides.
             [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
-            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Other("xz"),
-            [b'B', b'Z', b'h', b'1'..=b'9', ..] => Self::Other("bzip2"),
-            [0x04, 0x22, 0x4d, 0x18, ..] | [0x02, 0x21, 0x4c, 0x18, ..] => Self::Other("lz4"),
-            [0x1f, 0x9d, ..] => Self::Other("compress (.Z)"),
-            [b'L', b'Z', b'I', b'P', ..] => Self::Other("lzip"),
-            // No magic, but properties and a dictionary size that lzma really writes.
-            [0x5d, 0, 0, _, 0..=0x0f, ..] => Self::Other("lzma"),
-            _ => return None,
+            _ => Self::Other(signature::compression(start)?.name),
         })
     }
 

@@ -1,8 +1,11 @@
 //! The walk over a tar: headers put together to entries, contents handed on in pieces.
 
+mod bounds;
+
 use super::blocks::Blocks;
 use super::header::{BLOCK_SIZE, Header, until_nul};
 use super::pax::{self, Extensions, Records};
+use super::shape::Names;
 use super::sparse::{self, MapPlace, MapReader, PaxSparse, Segment};
 use crate::chunk::Chunk;
 use crate::error::{Error, Result};
@@ -120,6 +123,9 @@ pub(crate) struct Entries<S> {
     path: Vec<u8>,
     offset: u64,
     ended: bool,
+    names: Names,
+    /// What is no layer of Linux is read nevertheless.
+    accept_all: bool,
     warnings: Warnings,
 }
 
@@ -176,6 +182,8 @@ impl<S: ChunkSource> Entries<S> {
             path: Vec::new(),
             offset: 0,
             ended: false,
+            names: Names::default(),
+            accept_all: false,
             warnings: Warnings::default(),
         }
     }
@@ -205,12 +213,6 @@ impl<S: ChunkSource> Entries<S> {
         self.ended && self.blocks.offset() == 0
     }
 
-    /// Reads on to the end of the source: what follows the end marker counts for digests and
-    /// is never parsed.
-    pub(crate) fn finish(self) -> Result<(S, Warnings)> {
-        Ok((self.blocks.drain()?, self.warnings))
-    }
-
     /// Names the entry; an error of the source tells of the blob instead.
     fn locate(&self, error: Error) -> Error {
         if self.blocks.failed() {
@@ -231,7 +233,10 @@ impl<S: ChunkSource> Entries<S> {
         self.begin(entry);
         let mut block = [0; BLOCK_SIZE];
         while self.read_header(&mut block)? {
-            let header = Header::parse(&block)?;
+            let header = match Header::parse(&block) {
+                Ok(header) => header,
+                Err(error) => return Err(self.judge_start(&block, error)),
+            };
             match header.type_flag() {
                 b'L' => {
                     self.read_extension(header.size()?)?;
@@ -299,11 +304,13 @@ impl<S: ChunkSource> Entries<S> {
                 BLOCK_SIZE if is_zero(block) => true,
                 // Readers disagree whether the archive ends here or goes on.
                 BLOCK_SIZE => {
-                    return Err(Error::corrupt("a lone zero block stands between entries"));
+                    let error = Error::corrupt("a lone zero block stands between entries");
+                    let both = [&[0; BLOCK_SIZE], &block[..]].concat();
+                    return Err(self.judge_start(&both, error));
                 }
                 _ => return Err(truncated("a header")),
             },
-            _ => return Err(truncated("a header")),
+            read => return Err(self.judge_start(&block[..read], truncated("a header"))),
         };
         if self.pending {
             return Err(match marked {
@@ -393,6 +400,12 @@ impl<S: ChunkSource> Entries<S> {
         if entry.path.is_empty() && self.reading == Reading::Full {
             return Err(Error::entry("the name is empty"));
         }
+        if self.extensions.windows {
+            if self.reading == Reading::Full {
+                return Err(Error::unsupported(bounds::WINDOWS));
+            }
+            entry.wrong.push(bounds::WINDOWS.to_owned());
+        }
         entry.mode = header.mode()?;
         let wrong = (self.reading == Reading::Go).then_some(&mut entry.wrong_inode);
         (entry.uid, entry.gid) = self.owner(header, wrong)?;
@@ -413,6 +426,8 @@ impl<S: ChunkSource> Entries<S> {
             header.read_times(entry)?;
         }
         entry.kind = self.kind(header, entry)?;
+        let is_directory = entry.kind == EntryKind::Directory;
+        self.names.see(&entry.path, is_directory);
         // To Go it comes before all other names, and says nothing of the type.
         if self.reading == Reading::Go
             && let Some(name) = self.extensions.sparse.name.take()

@@ -9,6 +9,7 @@ mod gzip;
 mod header;
 mod input;
 mod pax;
+mod shape;
 mod sparse;
 #[cfg(test)]
 mod testing;

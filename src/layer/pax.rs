@@ -70,6 +70,8 @@ pub(super) struct Extensions {
     pub(super) sparse: PaxSparse,
     /// An NFSv4 ACL, for which ext4 has no place.
     pub(super) nfs4_acl: bool,
+    /// Attributes or a security descriptor of NTFS.
+    pub(super) windows: bool,
 }
 
 impl Extensions {
@@ -110,6 +112,8 @@ impl Extensions {
                 } else if let Some(key_of_sparse) = key.strip_prefix(b"GNU.sparse.") {
                     let applied = self.sparse.apply(key_of_sparse, value);
                     applied.ok_or_else(|| invalid(key, value))?;
+                } else if key.starts_with(b"MSWINDOWS.") {
+                    self.windows = true;
                 }
             }
         }

@@ -16,6 +16,8 @@ mod hcsshim;
 #[cfg(test)]
 mod inspect;
 #[cfg(test)]
+mod not_layers;
+#[cfg(test)]
 mod overlay;
 #[cfg(test)]
 mod properties;

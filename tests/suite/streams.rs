@@ -521,29 +521,6 @@ fn an_archive_without_an_end_marker_is_accepted_with_a_warning() {
     image(&stream, &options()).assert_no_warnings();
 }
 
-// bytes after the marker | hashed and counted, never parsed
-
-#[test]
-fn bytes_after_the_marker_are_hashed_and_counted_but_never_parsed() {
-    let tar = Tar::of(&[file("f", "x")]);
-    for rest in [
-        vec![0; 100_000],
-        Tar::of(&[file("hidden", "y")]),
-        b"garbage".to_vec(),
-        vec![7; 1_000_000],
-    ] {
-        let whole = [&tar[..], &rest].concat();
-        for stream in [whole.clone(), gzip(&whole), zstd(&whole)] {
-            let image = image(&stream, &options());
-            assert_eq!(image.names(), ["f"]);
-            image.assert_no_warnings();
-            assert_eq!(image.summary.layer.size, whole.len() as u64);
-            assert_eq!(image.summary.layer.digest, sha256(&whole));
-            assert_eq!(image.summary.compressed.digest, sha256(&stream));
-        }
-    }
-}
-
 // bad header checksum (signed sums accepted), negative or overflowing size, NUL in a PAX path,
 // extension headers of one entry over 1 MiB, lone garbage block | error
 

@@ -561,7 +561,8 @@ const OTHERS: [(&str, &[u8]); 7] = [
 fn other_formats_are_refused_by_name() {
     for (name, magic) in OTHERS {
         let start = [magic, &sample(1000)].concat();
-        let text = "is not supported: layers are plain, gzip or zstd (at byte 0)";
+        let text =
+            "is not supported: layers are plain, gzip or zstd; decompress it first (at byte 0)";
         let error_plain = error(&start);
         assert_eq!(error_plain.kind(), ErrorKind::Unsupported);
         assert_eq!(error_plain.to_string(), format!("{name} {text}"));

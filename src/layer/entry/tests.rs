@@ -506,14 +506,33 @@ fn the_end_with_and_without_its_marker() {
     let tar = TarBuilder::new().entry(b'0', b"a", b"x");
     let zeros = |blocks: usize| [tar.0.clone(), vec![0; blocks * 512]].concat();
     let warning = "the archive ends without its marker of two zero blocks";
+    let behind = |length: &str, start: u64, what: &str| {
+        format!(
+            "{length} behind the end-of-archive marker are not on the disk: they begin at byte \
+            {start}{what}"
+        )
+    };
     for (layer, warnings) in [
         (zeros(0), &[warning][..]),
         (zeros(1), &[warning]),
         (zeros(2), &[]),
         (zeros(20), &[]),
-        ([zeros(2), b"rubbish".to_vec()].concat(), &[]),
-        ([zeros(2), tar.0.clone()].concat(), &[]),
-        ([zeros(2), vec![0xff; 3000]].concat(), &[]),
+        (
+            [zeros(2), b"rubbish".to_vec()].concat(),
+            &[&behind("7 bytes", 2048, "")],
+        ),
+        (
+            [zeros(2), tar.0.clone()].concat(),
+            &[&behind(
+                "1024 bytes",
+                2048,
+                ", where another tar archive begins",
+            )],
+        ),
+        (
+            [zeros(3), vec![0xff; 3000]].concat(),
+            &[&behind("3000 bytes", 2560, "")],
+        ),
     ] {
         let (entries, got) = read_all(&layer, 100).unwrap();
         assert_eq!(entries.len(), 1);
