@@ -2,6 +2,7 @@
 
 pub mod convert;
 pub mod disk;
+pub mod image;
 pub mod tar_blocks;
 pub mod virtual_disk;
 pub mod walk;

@@ -57,7 +57,15 @@ fn create_makes_what_info_tells_of() {
         (&"vhdx".into(), &id.into())
     );
     let told = json(&disk(&place, &["info", "new.vhdx", "--json"]));
-    let expected = ["size", "format", "virtualSize", "vhd", "vhdx", "problems"];
+    let expected = [
+        "path",
+        "size",
+        "format",
+        "virtualSize",
+        "vhd",
+        "vhdx",
+        "problems",
+    ];
     assert_eq!(keys(&told), expected);
     assert_eq!(told["virtualSize"], 20_u64 << 30);
     assert_eq!(told["vhd"], Value::Null);
@@ -247,4 +255,38 @@ fn damage_is_told_and_is_an_error() {
     bytes[64 << 10] ^= 1;
     place.write("x", &bytes);
     assert_fails(&disk(&place, &["info", "x"]), 1, "signature");
+}
+
+#[test]
+fn other_formats_are_raw_only_if_that_is_said() {
+    let place = Place::new();
+    let mut qcow2 = vec![0; 65_536];
+    qcow2[..8].copy_from_slice(b"QFI\xfb\0\0\0\x03");
+    place.write("disk.img", &qcow2);
+    for command in [
+        &["info", "disk.img"][..],
+        &["convert", "disk.img", "out.vhdx"],
+    ] {
+        let output = disk(&place, command);
+        assert_fails(&output, 1, "a qcow2 disk image: `qemu-img convert -O raw`");
+        assert_eq!(place.names(), ["disk.img"]);
+    }
+    let told = json(&disk(
+        &place,
+        &["info", "disk.img", "--input-format", "raw", "--json"],
+    ));
+    assert_eq!(
+        (&told["format"], &told["path"]),
+        (&"raw".into(), &"disk.img".into())
+    );
+    let arguments = [
+        "convert",
+        "disk.img",
+        "out.img",
+        "--format=raw",
+        "--input-format=raw",
+    ];
+    let output = disk(&place, &arguments);
+    assert_eq!(code(&output), 0, "{output:?}");
+    assert!(fs::read(place.path("out.img")).unwrap() == qcow2);
 }

@@ -59,12 +59,21 @@ fn the_json_summary_has_its_shape() {
                 "mediaType",
                 "digest",
                 "size",
+                "diffId",
                 "compressed",
                 "disk",
+                "verity",
                 "entries",
-                "warnings"
+                "warnings",
+                "timings"
             ]
         );
+        // A key with nothing to tell is null, not absent.
+        assert_eq!(
+            (&summary["verity"], &summary["timings"]),
+            (&Value::Null, &Value::Null)
+        );
+        assert_eq!(summary["diffId"], summary["digest"]);
         assert_eq!(
             summary["mediaType"],
             "application/vnd.oci.image.layer.v1.tar"
@@ -143,8 +152,10 @@ fn the_hash_tree_is_told_of() {
         "dataBlocks",
         "hashBlocks",
         "blockSize",
+        "path",
     ];
     assert_eq!(keys(verity), names);
+    assert_eq!(verity["path"], "disk");
     assert_eq!(verity["rootHash"].as_str().unwrap().len(), 64);
     assert_eq!(verity["salt"], "00ff");
     let blocks = summary["disk"]["blocks"].as_u64().unwrap();
@@ -244,7 +255,7 @@ fn timings_are_told_when_wanted() {
         assert!(timings[3]["bytes"].as_u64().unwrap() >= 4096);
     }
     let output = place.convert(&input, &["--json"]);
-    assert!(!stdout(&output).contains("timings"));
+    assert!(stdout(&output).contains(r#""timings":null"#));
 }
 
 #[test]
@@ -392,6 +403,7 @@ fn inspect_tells_what_there_is() {
     assert_eq!(
         keys(&found),
         [
+            "path",
             "size",
             "format",
             "virtualSize",
@@ -431,4 +443,65 @@ fn inspect_tells_what_there_is() {
         .unwrap();
     assert_fails(&output, 1, "no ext4 file system");
     assert_eq!(stdout(&output), "");
+}
+
+#[test]
+fn a_directory_is_no_layer() {
+    let place = Place::new();
+    fs::create_dir(place.path("dir")).unwrap();
+    fs::create_dir(place.path("image")).unwrap();
+    place.write("image/index.json", "{}");
+    let convert = |input: &str| {
+        tar2vhd()
+            .current_dir(place.0.path())
+            .args(["convert", input, "-o", "disk"])
+            .output()
+            .unwrap()
+    };
+    for input in ["dir", "./dir", "dir/", "dir/.", "image/../dir"] {
+        let output = convert(input);
+        assert_fails(&output, 1, "is a directory, not a layer: make a tar of it");
+        assert!(!stderr(&output).contains("os error"), "{output:?}");
+    }
+    assert_fails(&convert("image"), 1, "a directory with an image in it");
+    assert_eq!(place.names(), ["dir", "image"]);
+    for command in [&["inspect"][..], &["verify"], &["disk", "info"]] {
+        let output = tar2vhd()
+            .current_dir(place.0.path())
+            .args(command)
+            .arg("dir")
+            .output()
+            .unwrap();
+        assert_fails(&output, 1, "dir: this is a directory, neither a file nor a disk");
+    }
+}
+
+#[test]
+fn what_is_no_layer_is_named() {
+    let place = Place::new();
+    let zip = [&b"PK\x03\x04"[..], &[0; 2000]].concat();
+    for input in [zip.clone(), gzip(&zip)] {
+        assert_fails(
+            &place.convert(&input, &[]),
+            1,
+            "not a layer but a zip archive: extract it",
+        );
+    }
+    let disk = [&[0; 1024][..], b"more"].concat();
+    let output = place.convert(&disk, &[]);
+    assert_fails(&output, 1, "begins with zeros");
+    assert_eq!(place.names(), [""; 0]);
+
+    let output = place.convert(&[layer(), layer()].concat(), &["--json"]);
+    let summary: Value = serde_json::from_str(stdout(&output)).unwrap();
+    assert_eq!(summary["warnings"][0]["kind"], "trailing-bytes");
+    assert_eq!(summary["warnings"][0]["path"], Value::Null);
+    let save = Layer::new()
+        .add(tar::EntryType::Regular, "manifest.json", b"[]")
+        .add(tar::EntryType::Regular, "aa/layer.tar", b"");
+    let output = place.convert(&save.finish(), &["--json"]);
+    let summary: Value = serde_json::from_str(stdout(&output)).unwrap();
+    let kinds = summary["warnings"].as_array().unwrap().iter();
+    let mut kinds = kinds.map(|warning| &warning["kind"]);
+    assert!(kinds.any(|kind| kind == "image-archive"), "{summary}");
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::common::{Layer, Place, code, gzip, layer, stderr, stdout, tar2vhd};
+use crate::common::{Layer, Place, assert_fails, code, gzip, layer, stderr, stdout, tar2vhd};
 
 fn sha256(bytes: &[u8]) -> String {
     let digest = Sha256::digest(bytes);
@@ -57,7 +57,11 @@ fn of_layers() {
     let hash = converted(&layer(), &arguments);
     let output = roothash(&place, &[&arguments[..], &["--json", "plain"]].concat());
     let object: Value = serde_json::from_str(stdout(&output)).unwrap();
-    assert_eq!(object["input"], "plain");
+    assert_eq!(object["path"], "plain");
+    assert_eq!(
+        (&object["tag"], &object["platform"]),
+        (&Value::Null, &Value::Null)
+    );
     assert_eq!(object["layers"][0]["rootHash"], hash);
     assert_eq!(
         object["layers"][0]["diffId"],
@@ -87,6 +91,12 @@ impl Layout<'_> {
     }
 
     fn manifest(&self, os: &str, architecture: &str, layers: &[&[u8]]) -> Value {
+        let manifest = self.unstored(os, architecture, layers);
+        self.blob(manifest.to_string().as_bytes(), "manifest")
+    }
+
+    /// A manifest whose blobs are stored, but not itself.
+    fn unstored(&self, os: &str, architecture: &str, layers: &[&[u8]]) -> Value {
         let ids: Vec<_> = layers
             .iter()
             .map(|layer| format!("sha256:{}", sha256(layer)))
@@ -95,11 +105,10 @@ impl Layout<'_> {
             "os": os, "architecture": architecture, "rootfs": { "diff_ids": ids },
         });
         let kind = "application/vnd.oci.image.layer.v1.tar+gzip";
-        let manifest = json!({
+        json!({
             "config": self.blob(config.to_string().as_bytes(), "config"),
             "layers": layers.iter().map(|l| self.blob(&gzip(l), kind)).collect::<Vec<_>>(),
-        });
-        self.blob(manifest.to_string().as_bytes(), "manifest")
+        })
     }
 
     fn index(&self, manifests: &[Value]) {
@@ -213,4 +222,314 @@ fn of_docker_archives() {
     place.write("layer.tar", file.finish());
     let output = roothash(&place, &["layer.tar"]);
     assert!(stdout(&output).ends_with("  layer.tar\n"), "{output:?}");
+}
+
+/// A descriptor under a name.
+fn tagged(descriptor: &Value, tag: &str) -> Value {
+    let mut tagged = descriptor.clone();
+    tagged["annotations"] = json!({ "org.opencontainers.image.ref.name": tag });
+    tagged
+}
+
+fn parsed(output: &std::process::Output) -> Value {
+    assert_eq!(code(output), 0, "{output:?}");
+    serde_json::from_str(stdout(output)).unwrap()
+}
+
+#[test]
+fn a_tag_says_which_image() {
+    let place = Place::new();
+    let path = place.path("image");
+    fs::create_dir(&path).unwrap();
+    let layout = Layout(&path);
+    let (first, second) = (layer(), other_layer());
+    let one = layout.manifest("linux", "amd64", &[&first]);
+    let two = layout.manifest("linux", "amd64", &[&second]);
+    layout.index(&[
+        tagged(&one, "app:1"),
+        tagged(&two, "app:2"),
+        tagged(&one, "app:latest"),
+    ]);
+
+    let output = roothash(&place, &["image"]);
+    assert_fails(
+        &output,
+        1,
+        "image: --tag has to say which image: app:1 (linux/amd64), app:2",
+    );
+    for (tag, layer, shown) in [
+        ("app:1", &first, "app:1"),
+        ("latest", &first, "app:latest"),
+        ("2", &second, "app:2"),
+        (two["digest"].as_str().unwrap(), &second, "app:2"),
+    ] {
+        let object = parsed(&roothash(&place, &["image", "--json", "--tag", tag]));
+        assert_eq!(object["tag"], shown, "{tag}");
+        assert_eq!(object["platform"], "linux/amd64");
+        assert_eq!(object["layers"].as_array().unwrap().len(), 1);
+        assert_eq!(object["layers"][0]["rootHash"], converted(layer, &[]));
+    }
+    let output = roothash(&place, &["image", "--tag", "3"]);
+    assert_fails(&output, 1, "no image of the tag 3, but app:1");
+
+    // The same image under two names is one.
+    layout.index(&[tagged(&one, "a"), tagged(&one, "b")]);
+    let object = parsed(&roothash(&place, &["image", "--json"]));
+    assert_eq!(object["tag"], "a");
+    // The names of an index are those of its images.
+    let nested = json!({ "manifests": [one] });
+    let nested = layout.blob(nested.to_string().as_bytes(), "index");
+    layout.index(&[tagged(&nested, "n"), tagged(&nested, "m")]);
+    let object = parsed(&roothash(&place, &["image", "--json", "--tag", "m"]));
+    assert_eq!(object["tag"], "m");
+    // Images without names have digests.
+    layout.index(&[one.clone(), two.clone()]);
+    let output = roothash(&place, &["image"]);
+    assert_fails(&output, 1, one["digest"].as_str().unwrap());
+}
+
+#[test]
+fn what_is_no_image_is_no_success() {
+    let place = Place::new();
+    let path = place.path("image");
+    fs::create_dir(&path).unwrap();
+    let layout = Layout(&path);
+    let first = layer();
+    let fails = |message: &str| {
+        let output = roothash(&place, &["image", "--platform", "linux/amd64"]);
+        assert_eq!(stdout(&output), "", "{message}");
+        assert_fails(&output, 1, message);
+        let output = roothash(&place, &["image", "--json"]);
+        assert_eq!(stdout(&output), "", "{message}");
+        assert_fails(&output, 1, message);
+    };
+    layout.index(&[]);
+    fails("image: the index names no image");
+    fs::write(path.join("index.json"), "{}").unwrap();
+    fails("no list of manifests");
+    fs::write(path.join("index.json"), "[").unwrap();
+    fails("malformed JSON in index.json");
+    layout.index(&[layout.manifest("linux", "amd64", &[])]);
+    fails("the image has no layers");
+    let listless = json!({ "schemaVersion": 2 });
+    layout.index(&[layout.blob(listless.to_string().as_bytes(), "manifest")]);
+    assert_fails(&roothash(&place, &["image"]), 1, "no list of layers");
+    let mut chart = layout.unstored("linux", "amd64", &[&first]);
+    chart["config"]["mediaType"] = "application/vnd.cncf.helm.config.v1+json".into();
+    layout.index(&[layout.blob(chart.to_string().as_bytes(), "manifest")]);
+    fails("an artifact of the type application/vnd.cncf.helm");
+    let attestation = json!({ "vnd.docker.reference.type": "attestation-manifest" });
+    let mut only = layout.manifest("unknown", "unknown", &[&first]);
+    only["annotations"] = attestation;
+    layout.index(&[only]);
+    fails("the index names no image");
+
+    // What signs or describes an image stands beside it.
+    let image = layout.manifest("linux", "amd64", &[&first]);
+    let chart = layout.blob(chart.to_string().as_bytes(), "manifest");
+    layout.index(&[chart, image]);
+    assert_eq!(code(&roothash(&place, &["image"])), 0);
+
+    fs::remove_file(path.join("index.json")).unwrap();
+    fails("no index.json");
+    fs::create_dir(place.path("empty")).unwrap();
+    let output = roothash(&place, &["empty"]);
+    assert_fails(&output, 1, "empty: this is a directory without an image");
+}
+
+#[test]
+fn images_for_windows_are_refused() {
+    let place = Place::new();
+    let path = place.path("image");
+    fs::create_dir(&path).unwrap();
+    let layout = Layout(&path);
+    let (first, second) = (layer(), other_layer());
+    let windows = layout.manifest("windows", "amd64", &[&first]);
+    let linux = layout.manifest("linux", "amd64", &[&second]);
+    layout.index(std::slice::from_ref(&windows));
+    let output = roothash(&place, &["image"]);
+    assert_eq!(stdout(&output), "");
+    assert_fails(&output, 1, "an image for windows/amd64");
+    // The descriptor may say otherwise.
+    let mut lying = windows.clone();
+    lying["platform"] = json!({ "os": "linux", "architecture": "amd64" });
+    layout.index(&[lying]);
+    assert_fails(
+        &roothash(&place, &["image"]),
+        1,
+        "an image for windows/amd64",
+    );
+    layout.index(&[windows, linux]);
+    let object = parsed(&roothash(&place, &["image", "--json"]));
+    assert_eq!(object["layers"][0]["rootHash"], converted(&second, &[]));
+    let output = roothash(&place, &["image", "--platform", "windows/amd64"]);
+    assert_fails(&output, 1, "an image for windows/amd64");
+}
+
+/// Of an image for several platforms one may have been copied, with the index of all.
+#[test]
+fn manifests_of_other_platforms_may_be_missing() {
+    let place = Place::new();
+    let path = place.path("image");
+    fs::create_dir(&path).unwrap();
+    let layout = Layout(&path);
+    let platform = |mut descriptor: Value, architecture: &str| {
+        descriptor["platform"] = json!({ "os": "linux", "architecture": architecture });
+        descriptor
+    };
+    let here = platform(layout.manifest("linux", "riscv64", &[&layer()]), "riscv64");
+    let gone = json!({ "digest": format!("sha256:{}", "0".repeat(64)), "size": 3 });
+    let gone = platform(gone, "amd64");
+    layout.index(&[gone, here]);
+    let object = parsed(&roothash(&place, &["image", "--json"]));
+    assert_eq!(object["platform"], "linux/riscv64");
+    let output = roothash(&place, &["image", "--platform", "linux/amd64"]);
+    assert_fails(&output, 1, "the manifest for linux/amd64 is not there");
+}
+
+#[test]
+fn of_skopeos_directories() {
+    let place = Place::new();
+    let path = place.path("image");
+    fs::create_dir(&path).unwrap();
+    let layout = Layout(&path);
+    let (first, second) = (layer(), other_layer());
+    let manifest = layout.unstored("linux", "amd64", &[&first, &second]);
+    let listed = layout.manifest("linux", "riscv64", &[&second]);
+    // Blobs are called by their digests, without folders.
+    let dir = place.path("dir");
+    fs::create_dir(&dir).unwrap();
+    for blob in fs::read_dir(path.join("blobs/sha256")).unwrap() {
+        let blob = blob.unwrap();
+        fs::copy(blob.path(), dir.join(blob.file_name())).unwrap();
+    }
+    fs::write(dir.join("manifest.json"), manifest.to_string()).unwrap();
+    fs::write(dir.join("version"), "Directory Transport Version: 1.1\n").unwrap();
+    place.write("dir.tar", archive(&dir));
+    for input in ["dir", "dir.tar"] {
+        let object = parsed(&roothash(&place, &["--json", input]));
+        let hashes = [&first, &second].map(|layer| converted(layer, &[]));
+        let found = object["layers"].as_array().unwrap().iter();
+        assert!(
+            found.map(|layer| &layer["rootHash"]).eq(&hashes),
+            "{object}"
+        );
+        assert_eq!(object["platform"], "linux/amd64");
+    }
+    // A list, whose manifests have names of their own.
+    let hex = &listed["digest"].as_str().unwrap()[7..];
+    fs::rename(dir.join(hex), dir.join(format!("{hex}.manifest.json"))).unwrap();
+    let list = json!({ "manifests": [listed] });
+    fs::write(dir.join("manifest.json"), list.to_string()).unwrap();
+    let object = parsed(&roothash(&place, &["--json", "dir"]));
+    assert_eq!(object["layers"][0]["rootHash"], converted(&second, &[]));
+
+    fs::write(dir.join("manifest.json"), r#"{"fsLayers":[]}"#).unwrap();
+    assert_fails(&roothash(&place, &["dir"]), 1, "schema 1");
+    for neither in ["{}", "[]", "3", r#"[{"Config":1}]"#] {
+        fs::write(dir.join("manifest.json"), neither).unwrap();
+        let output = roothash(&place, &["dir"]);
+        assert_eq!(stdout(&output), "", "{neither}");
+        assert_fails(&output, 1, "manifest.json is neither");
+    }
+}
+
+/// An archive of `docker save`, some of whose paths are spelled in another way.
+fn saved(layers: &[(&str, &[u8])], images: &Value) -> Vec<u8> {
+    let ids: Vec<_> = layers
+        .iter()
+        .map(|(_, layer)| format!("sha256:{}", sha256(layer)))
+        .collect();
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut add = |name: &str, bytes: &[u8]| {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, name, bytes).unwrap();
+    };
+    add("manifest.json", images.to_string().as_bytes());
+    for (number, id) in ids.iter().enumerate() {
+        let config = json!({
+            "os": "linux", "architecture": "amd64", "rootfs": { "diff_ids": [id] },
+        });
+        add(&format!("c{number}.json"), config.to_string().as_bytes());
+    }
+    for (name, layer) in layers {
+        add(name, layer);
+    }
+    tar.into_inner().unwrap()
+}
+
+#[test]
+fn of_several_images_of_docker() {
+    let place = Place::new();
+    let (first, second) = (layer(), other_layer());
+    let images = json!([
+        { "Config": "./c0.json", "RepoTags": ["one:1", "one:latest"], "Layers": ["./a//layer.tar"] },
+        { "Config": "c1.json", "RepoTags": ["example.org/two:1"], "Layers": ["b/../b/layer.tar"] },
+    ]);
+    let tar = saved(
+        &[("a/layer.tar", &first), ("b/layer.tar", &second)],
+        &images,
+    );
+    place.write("saved.tar", &tar);
+    let output = roothash(&place, &["saved.tar"]);
+    assert_fails(
+        &output,
+        1,
+        "--tag has to say which image: one:1 (linux/amd64), example.org/two:1",
+    );
+    for (tag, layer, shown) in [
+        ("one:latest", &first, "one:latest"),
+        ("two:1", &second, "example.org/two:1"),
+        ("example.org/two:1", &second, "example.org/two:1"),
+    ] {
+        let object = parsed(&roothash(&place, &["saved.tar", "--json", "--tag", tag]));
+        assert_eq!(object["tag"], shown);
+        assert_eq!(
+            object["layers"][0]["rootHash"],
+            converted(layer, &[]),
+            "{tag}"
+        );
+    }
+    assert_fails(
+        &roothash(&place, &["saved.tar", "--tag", "1"]),
+        1,
+        "--tag has to say which",
+    );
+
+    // Compressed, or through a pipe, it cannot be read from here and there.
+    place.write("saved.tar.gz", gzip(&tar));
+    let output = roothash(&place, &["saved.tar.gz"]);
+    assert_eq!(stdout(&output), "");
+    assert_fails(&output, 1, "saved.tar.gz: this is an archive of images");
+}
+
+/// What `roothash` and `convert` say of a layer, they say under the same names.
+#[test]
+fn json_is_that_of_convert() {
+    let place = Place::new();
+    let odd = Layer::new()
+        .add(tar::EntryType::Regular, "missing/file", b"")
+        .finish();
+    place.write("layer", gzip(&odd));
+    let hashed = parsed(&roothash(&place, &["--json", "layer"]));
+    let hashed = hashed["layers"][0].as_object().unwrap();
+    let summary = parsed(&place.convert(&gzip(&odd), &["--json", "--verity"]));
+    for (key, value) in hashed {
+        let same = summary.get(key).or_else(|| summary["verity"].get(key));
+        assert_eq!(Some(value), same, "{key}");
+    }
+    for key in [
+        "diffId",
+        "compressed",
+        "rootHash",
+        "hashOffset",
+        "salt",
+        "dataBlocks",
+        "warnings",
+    ] {
+        assert!(hashed.contains_key(key), "{key}");
+    }
+    assert!(hashed["hashOffset"].as_u64().unwrap() > 0);
 }

@@ -55,6 +55,7 @@ fn a_clean_disk_of_every_format_exits_with_0() {
         assert_eq!(
             keys(&found),
             [
+                "path",
                 "verdict",
                 "size",
                 "format",

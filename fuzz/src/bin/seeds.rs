@@ -22,7 +22,9 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 fn main() -> Result<()> {
     let folder = std::env::args_os().nth(1).ok_or("usage: seeds FOLDER")?;
     let folder = Path::new(&folder);
-    for target in ["convert", "footer", "inflate", "verify", "vhd", "vhdx"] {
+    for target in [
+        "convert", "footer", "image", "inflate", "verify", "vhd", "vhdx",
+    ] {
         fs::create_dir_all(folder.join(target))?;
     }
 
@@ -72,6 +74,9 @@ fn main() -> Result<()> {
         }
     }
     write_streams(&folder.join("inflate"), tree)?;
+    for (name, seed) in tar2vhd_fuzz::image::seeds() {
+        fs::write(folder.join("image").join(name), seed)?;
+    }
     for (name, file) in vhds()? {
         fs::write(folder.join("vhd").join(name), Sparse::to_short(&file))?;
     }

@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Parser, Subcommand, ValueEnum, ValueHint};
-use tar2vhd::{Compression, Digest};
+use tar2vhd::Digest;
 
-use crate::platform::Platform;
+use crate::image::media_type::{MediaType, media_type};
+use crate::image::platform::Platform;
 
 pub(crate) use disk::Disk;
 pub(crate) use format::Format;
@@ -258,17 +259,23 @@ pub(crate) struct Verify {
 
 /// Print the dm-verity root hashes of the disks that layers would be, and write no disk.
 ///
-/// INPUT is a layer, or an image with all its layers, the lowest first: an OCI layout or what
-/// `docker save` writes, a directory or a plain tar. A line has the root hash and INPUT, of an
-/// image the layer's diff ID as well. The layers have to be what the image says they are.
+/// INPUT is a layer, or an image with all its layers, the lowest first: an OCI layout, what
+/// `docker save` writes, or skopeo's `dir:`, a directory or a plain tar. A line has the root hash
+/// and INPUT, of an image the layer's diff ID as well. The layers have to be what the image says
+/// they are.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Roothash {
     /// Layers and images; '-' for a layer on standard input.
     #[arg(value_name = "INPUT", required = true, value_hint = ValueHint::AnyPath)]
     pub inputs: Vec<PathBuf>,
 
+    /// Of several images, the one that is meant: its name, the end of that from a slash or colon
+    /// on, or the digest of its manifest. Needed if there are several for the platform.
+    #[arg(long, value_name = "TAG")]
+    pub tag: Option<String>,
+
     /// Of an image for several platforms, the one that is meant, OS/ARCHITECTURE[/VARIANT];
-    /// by default this machine's, else linux/amd64.
+    /// by default Linux on this machine's processor, else linux/amd64.
     #[arg(long, value_name = "PLATFORM")]
     pub platform: Option<Platform>,
 
@@ -380,10 +387,6 @@ fn uuid(text: &str) -> Result<[u8; 16], String> {
     Ok(uuid.into_bytes())
 }
 
-/// The compression that a media type promises; none if it promises nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct MediaType(pub Option<Compression>);
-
 /// Where a disk goes: as an argument, or as an option.
 #[derive(Debug, clap::Args)]
 pub(crate) struct To {
@@ -425,27 +428,6 @@ fn root_hash(text: &str) -> Result<Digest, String> {
         .map_err(|e: tar2vhd::ParseDigestError| e.to_string())
 }
 
-pub(crate) fn media_type(text: &str) -> Result<MediaType, String> {
-    const OCI: [&str; 2] = [
-        "application/vnd.oci.image.layer.v1.tar",
-        "application/vnd.oci.image.layer.nondistributable.v1.tar",
-    ];
-    const DOCKER: [&str; 2] = [
-        "application/vnd.docker.image.rootfs.diff.tar",
-        "application/vnd.docker.image.rootfs.foreign.diff.tar",
-    ];
-    let after = |bases: [&str; 2]| bases.iter().find_map(|base| text.strip_prefix(base));
-    let compression = match (after(OCI), after(DOCKER)) {
-        (Some(""), _) => Some(Compression::None),
-        (Some("+gzip"), _) | (_, Some(".gzip")) => Some(Compression::Gzip),
-        (Some("+zstd"), _) | (_, Some(".zstd")) => Some(Compression::Zstd),
-        // Docker has used this one for compressed layers, too.
-        (_, Some("")) => None,
-        _ => return Err("this is not the media type of an OCI or Docker layer".into()),
-    };
-    Ok(MediaType(compression))
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -483,41 +465,6 @@ mod tests {
         assert_eq!(salt(&"7f".repeat(256)).unwrap().0.len(), 256);
         for text in ["", "0", "0g", "+1", "00 1", "\u{e4}", &"00".repeat(257)] {
             salt(text).unwrap_err();
-        }
-    }
-
-    #[test]
-    fn media_types_promise_compressions() {
-        for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
-            let promised = media_type(compression.media_type());
-            assert_eq!(promised, Ok(MediaType(Some(compression))));
-        }
-        for (text, compression) in [
-            (
-                "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
-                Some(Compression::Gzip),
-            ),
-            (
-                "application/vnd.docker.image.rootfs.diff.tar.gzip",
-                Some(Compression::Gzip),
-            ),
-            (
-                "application/vnd.docker.image.rootfs.diff.tar.zstd",
-                Some(Compression::Zstd),
-            ),
-            ("application/vnd.docker.image.rootfs.foreign.diff.tar", None),
-        ] {
-            assert_eq!(media_type(text), Ok(MediaType(compression)), "{text}");
-        }
-        for text in [
-            "",
-            "gzip",
-            "application/vnd.oci.image.layer.v1.tar.gzip",
-            "application/vnd.docker.image.rootfs.diff.tar+gzip",
-            "application/vnd.oci.image.layer.v1.tar+xz",
-            "application/vnd.oci.image.manifest.v1+json",
-        ] {
-            media_type(text).unwrap_err();
         }
     }
 

@@ -1,16 +1,17 @@
 //! `tar2vhd convert`.
 
-mod report;
+pub(crate) mod report;
 
 use std::env::{self, VarError};
-use std::fs::File;
-use std::io::{self, IsTerminal, Read};
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
 use tar2vhd::{CancelToken, Discard, DiskFile, FileId, Options, Timings, Verity};
 
 use crate::Failure;
-use crate::args::{Convert, Format, MediaType, Salt, When};
+use crate::args::{Convert, Format, Salt, When};
+use crate::image::media_type::MediaType;
+use crate::input::{self, Input};
 use crate::output;
 use crate::progress::Display;
 use crate::signals::Signals;
@@ -191,27 +192,21 @@ fn work(
     display: &Display,
 ) -> Result<(), Failure> {
     let shown = input.clone().unwrap_or("standard input".into());
-    let input: Box<dyn Read> = match input {
-        None => Box::new(io::stdin().lock()),
-        Some(path) => {
-            let failed = |e| Failure::error(format!("cannot open {}: {e}", path.display()));
-            let file = File::open(&path).map_err(failed)?;
-            let found = file.metadata().map_err(failed)?;
-            if found.is_file() {
-                display.set_total(found.len());
-            }
-            // Another file may have got the name since it was looked at.
-            files.keep_input(FileId::of(&file).map_err(failed)?)?;
-            Box::new(file)
-        }
-    };
-    let input = display.counting(input);
+    let Input { reader, len, id } = input::open(input.as_deref().unwrap_or(Path::new("-")))?;
+    if let Some(id) = id {
+        // Another file may have got the name since it was looked at.
+        files.keep_input(id)?;
+    }
+    if let Some(len) = len {
+        display.set_total(len);
+    }
+    let reader = display.counting(reader);
     let Files { disk, hash_device } = &files;
     let timings = Timings::new();
     let options = &options.clone().timings(timings.clone());
     let summary = match hash_device {
-        None => tar2vhd::convert(input, disk, options),
-        Some(device) => tar2vhd::convert_with_hash_device(input, disk, device, options),
+        None => tar2vhd::convert(reader, disk, options),
+        Some(device) => tar2vhd::convert_with_hash_device(reader, disk, device, options),
     }
     .map_err(|error| Failure::copying(&shown, args.to.path(), error))?;
     let timings = args.timings.then(|| timings.stages());

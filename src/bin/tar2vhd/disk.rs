@@ -8,7 +8,7 @@ use serde_json::json;
 use tar2vhd::{CancelToken, DiskFile, DiskOptions, DiskReport, Volume};
 use uuid::Uuid;
 
-use crate::args::disk::{Convert, Create, DiskCommand, Shape, Writing};
+use crate::args::disk::{Convert, Create, DiskCommand, InputFormat, Shape, Writing};
 use crate::args::{Disk, Format, To, When};
 use crate::convert::source_date_epoch;
 use crate::output::{self, human};
@@ -56,7 +56,10 @@ fn convert(args: Convert) -> Result<(), Failure> {
     }
     let format = output::choose_format(args.format, &args.to, Format::Vhdx, args.writing.quiet);
     let options = options(format, &args.shape, &args.writing)?;
-    let input = Volume::open(&args.input)?;
+    let input = match args.input_format {
+        InputFormat::Auto => Volume::open(&args.input)?,
+        InputFormat::Raw => Volume::open_raw(&args.input)?,
+    };
     let signals = Signals::catch()?;
     let mut file = args.writing.start(&args.to)?;
     file.keep_volume(&input)?;

@@ -1,5 +1,7 @@
 //! `tar2vhd inspect`.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 use tar2vhd::{FileSystem, Inspection};
 use uuid::Uuid;
@@ -12,7 +14,7 @@ use crate::output::{self, Lines, bytes, escape, time};
 pub(crate) fn run(args: &Inspect) -> Result<(), Failure> {
     let found = tar2vhd::inspect(&args.disk)?;
     let report = match args.json {
-        true => format!("{}\n", json(&found)),
+        true => format!("{}\n", json(&args.disk, &found)),
         false => text(&found),
     };
     output::stdout(report.as_bytes())?;
@@ -26,7 +28,7 @@ pub(crate) fn run(args: &Inspect) -> Result<(), Failure> {
     }
 }
 
-fn json(found: &Inspection) -> Value {
+fn json(path: &Path, found: &Inspection) -> Value {
     let checks: serde_json::Map<_, _> = found
         .checks
         .named()
@@ -36,7 +38,7 @@ fn json(found: &Inspection) -> Value {
             (camel_case(name), value)
         })
         .collect();
-    let mut object = info::json(&found.disk);
+    let mut object = info::json(path, &found.disk);
     object.extend([
         ("fileSystem".to_owned(), file_system(&found.file_system)),
         ("checks".to_owned(), Value::Object(checks)),

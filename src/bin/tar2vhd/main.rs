@@ -5,10 +5,11 @@ mod convert;
 mod disk;
 #[cfg(unix)]
 mod disposition;
+mod image;
+mod input;
 mod inspect;
 mod manual;
 mod output;
-mod platform;
 mod progress;
 mod roothash;
 mod runhcs;

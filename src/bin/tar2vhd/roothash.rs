@@ -1,37 +1,38 @@
 //! `tar2vhd roothash`.
 
-mod image;
-
-use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tar2vhd::{Digest, Options, Summary, Verity, VeritySummary};
+use tar2vhd::{Options, Summary, Verity, WarningKind};
 
 use crate::Failure;
 use crate::args::{Roothash, Salt};
-use crate::output::{self, escape, hex};
-use image::Image;
+use crate::convert::report;
+use crate::image::{Chosen, Image};
+use crate::input;
+use crate::output::{self, hex};
 
 pub(crate) fn run(args: &Roothash) -> Result<(), Failure> {
     let options = options(args);
     for input in &args.inputs {
+        let named = |e: String| Failure::error(format!("{}: {e}", input.display()));
         let image = match input == Path::new("-") {
             true => None,
-            false => Image::open(input)?,
+            false => Image::open_path(input).map_err(named)?,
         };
         let hashed = match image {
-            None => {
-                let layer: Box<dyn Read> = match input == Path::new("-") {
-                    true => Box::new(io::stdin().lock()),
-                    false => Box::new(File::open(input).map_err(|e| {
-                        Failure::error(format!("cannot open {}: {e}", input.display()))
-                    })?),
-                };
-                vec![hash(layer, input, &options, args)?]
+            None => Hashed {
+                tag: None,
+                platform: None,
+                in_image: false,
+                layers: vec![hash(input::open(input)?.reader, input, &options, args)?],
+            },
+            Some(image) => {
+                let (tag, platform) = (args.tag.as_deref(), args.platform.as_ref());
+                let chosen = image.choose(tag, platform).map_err(named)?;
+                layers(&image, chosen, input, &options, args)?
             }
-            Some(image) => layers(&image, input, &options, args)?,
         };
         print(input, &hashed, args)?;
     }
@@ -53,14 +54,12 @@ fn options(args: &Roothash) -> Options {
         .verity(verity)
 }
 
-/// The root hash of a layer, and which layer that is.
+/// The root hashes of an input's layers, and which image that is.
 struct Hashed {
-    diff_id: Digest,
-    verity: VeritySummary,
-    /// Of an image: the blob's digest, where that is told.
-    digest: Option<Digest>,
-    /// A part of an image.
+    tag: Option<String>,
+    platform: Option<String>,
     in_image: bool,
+    layers: Vec<Summary>,
 }
 
 fn hash(
@@ -68,35 +67,38 @@ fn hash(
     input: &Path,
     options: &Options,
     args: &Roothash,
-) -> Result<Hashed, Failure> {
-    let Summary {
-        layer,
-        verity,
-        warnings,
-        ..
-    } = tar2vhd::root_hash(layer, options).map_err(|error| Failure::reading(input, error))?;
-    if !args.quiet && !args.json {
-        for warning in &warnings {
-            output::stderr(format_args!("tar2vhd: warning: {warning}"));
-        }
+) -> Result<Summary, Failure> {
+    let summary =
+        tar2vhd::root_hash(layer, options).map_err(|error| Failure::reading(input, error))?;
+    // As a layer it has no root hash that anybody asks for.
+    let is_archive = |kind| kind == WarningKind::ImageArchive;
+    if summary
+        .warnings
+        .iter()
+        .any(|warning| is_archive(warning.kind))
+    {
+        return Err(Failure::error(format!(
+            "{}: this is an archive of images in a form that is not read: it has to be a plain \
+            tar in a file, with the manifest of an OCI layout or of `docker save`; decompress it \
+            first if it is compressed",
+            input.display()
+        )));
     }
-    let verity = verity.ok_or_else(|| Failure::error("a hash tree was not made"))?;
-    Ok(Hashed {
-        diff_id: layer.digest,
-        verity,
-        digest: None,
-        in_image: false,
-    })
+    if !args.quiet && !args.json {
+        report::warnings(&summary);
+    }
+    Ok(summary)
 }
 
 fn layers(
     image: &Image,
+    chosen: Chosen,
     input: &Path,
     options: &Options,
     args: &Roothash,
-) -> Result<Vec<Hashed>, Failure> {
-    let mut hashed = Vec::new();
-    for layer in image.layers(args.platform.as_ref())? {
+) -> Result<Hashed, Failure> {
+    let mut layers = Vec::new();
+    for layer in &chosen.layers {
         let mut options = options.clone();
         if let Some(compression) = layer.compression {
             options = options.compression(compression);
@@ -110,49 +112,51 @@ fn layers(
         if let Some(diff_id) = layer.diff_id {
             options = options.expect_diff_id(diff_id);
         }
-        let result = hash(image.read(&layer)?, input, &options, args)?;
-        hashed.push(Hashed {
-            digest: layer.digest,
-            in_image: true,
-            ..result
-        });
+        let blob = image
+            .read(layer)
+            .map_err(|e| Failure::error(format!("{}: {e}", input.display())))?;
+        layers.push(hash(blob, input, &options, args)?);
     }
-    Ok(hashed)
+    Ok(Hashed {
+        tag: chosen.tag,
+        platform: chosen.platform.map(|platform| platform.to_string()),
+        in_image: true,
+        layers,
+    })
 }
 
-fn print(input: &Path, hashed: &[Hashed], args: &Roothash) -> Result<(), Failure> {
-    let shown = |path: &Path| {
-        path.to_str().map_or_else(
-            || escape(path.as_os_str().as_encoded_bytes()),
-            str::to_owned,
-        )
-    };
+fn print(input: &Path, hashed: &Hashed, args: &Roothash) -> Result<(), Failure> {
     if args.json {
-        let layers: Vec<Value> = hashed.iter().map(json_of).collect();
-        let object = json!({ "input": shown(input), "layers": layers });
+        let layers: Vec<Value> = hashed.layers.iter().map(json_of).collect();
+        let object = json!({
+            "path": output::path(input),
+            "tag": hashed.tag,
+            "platform": hashed.platform,
+            "layers": layers,
+        });
         return output::stdout(format!("{object}\n").as_bytes());
     }
     let mut text = String::new();
-    for layer in hashed {
-        text += &format!("{}  {}", hex(&layer.verity.root_hash.0), shown(input));
-        if layer.in_image {
-            text += &format!(" {}", layer.diff_id);
+    for layer in &hashed.layers {
+        let root_hash = layer.verity.as_ref().map(|verity| hex(&verity.root_hash.0));
+        text += &format!("{}  {}", root_hash.unwrap_or_default(), output::path(input));
+        if hashed.in_image {
+            text += &format!(" {}", layer.layer.digest);
         }
         text.push('\n');
     }
     output::stdout(text.as_bytes())
 }
 
-fn json_of(layer: &Hashed) -> Value {
+/// A layer, by the keys that the summary of a conversion has.
+fn json_of(summary: &Summary) -> Value {
     let mut object = json!({
-        "diffId": layer.diff_id.to_string(),
-        "rootHash": hex(&layer.verity.root_hash.0),
-        "hashOffset": layer.verity.hash_offset,
-        "salt": hex(&layer.verity.salt),
-        "dataBlocks": layer.verity.data_blocks,
+        "diffId": summary.layer.digest.to_string(),
+        "compressed": report::blob(&summary.compressed, summary.compression),
     });
-    if let Some(digest) = layer.digest {
-        object["digest"] = digest.to_string().into();
+    if let (Value::Object(object), Some(verity)) = (&mut object, &summary.verity) {
+        object.extend(report::verity(verity));
     }
+    object["warnings"] = report::warnings_json(summary);
     object
 }

@@ -21,7 +21,7 @@ use vhd_format::vhdx::Vhdx;
 use crate::Failure;
 use crate::convert::source_date_epoch;
 use crate::signals::{self, Caught, Signals};
-use crate::{output, standard};
+use crate::{input, output, standard};
 use flags::{Flag, Parsed};
 use log::{Level, Log};
 
@@ -160,6 +160,10 @@ fn tar2vhd(flags: &Parsed, log: &Log) -> Result<(), End> {
     let source = flags.path("sourcepath");
     let (input, input_id): (Box<dyn Read + Send>, _) = match &source {
         None => (Box::new(io::stdin()), standard::input()),
+        Some(path) if path.is_dir() => {
+            let why = input::directory(path);
+            return Err(format!("failed to open 'sourcepath': {why}").into());
+        }
         Some(path) => {
             let failed = |e| {
                 let path = path.display();

@@ -1,6 +1,7 @@
 //! `tar2vhd verify`.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use serde_json::{Value, json};
 use tar2vhd::{Finding, Verdict, Verification, VerifyOptions};
@@ -17,7 +18,7 @@ pub(crate) fn run(args: &Verify) -> Result<(), Failure> {
     let found = tar2vhd::verify(&args.disk, &options)
         .map_err(|error| Failure::reading(&args.disk, error))?;
     let report = match args.json {
-        true => format!("{}\n", json(&found)),
+        true => format!("{}\n", json(&args.disk, &found)),
         false => text(&found),
     };
     output::stdout(report.as_bytes())?;
@@ -34,9 +35,10 @@ pub(crate) fn run(args: &Verify) -> Result<(), Failure> {
     }
 }
 
-fn json(found: &Verification) -> Value {
+fn json(path: &Path, found: &Verification) -> Value {
     let examined = &found.examined;
     json!({
+        "path": output::path(path),
         "verdict": found.verdict().as_str(),
         "size": found.size,
         "format": found.format.as_str(),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Subcommand, ValueHint};
+use clap::{Subcommand, ValueEnum, ValueHint};
 
 use super::{Format, To, When, size};
 
@@ -67,6 +67,9 @@ impl Create {
 /// disk are looked for where it says relative to itself, or beside it. Blocks of zeros take no
 /// space in OUTPUT, which appears when it is whole: after any error, and when interrupted, it is
 /// as it was before. A raw disk that does not end with a sector is filled up with zeros.
+///
+/// A disk of another format, such as qcow2, VMDK or VDI, is refused by name, and so is what is an
+/// archive or compressed: `--input-format raw` copies the file's bytes as they are.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Convert {
     /// The disk to copy.
@@ -80,6 +83,10 @@ pub(crate) struct Convert {
     /// .raw, .img), else vhdx.
     #[arg(short = 'O', long, value_enum)]
     pub format: Option<Format>,
+
+    /// The format of INPUT: known by its contents, or raw whatever these are.
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub input_format: InputFormat,
 
     #[command(flatten)]
     pub shape: Shape,
@@ -102,9 +109,23 @@ pub(crate) struct Info {
     #[arg(value_hint = ValueHint::FilePath)]
     pub disk: PathBuf,
 
+    /// The format of DISK: known by its contents, or raw whatever these are.
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub input_format: InputFormat,
+
     /// Print one JSON object.
     #[arg(short, long)]
     pub json: bool,
+}
+
+/// How the format of a disk is found out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum InputFormat {
+    /// By its contents.
+    #[default]
+    Auto,
+    /// It is raw, even if it begins like a disk of another format.
+    Raw,
 }
 
 #[derive(Debug, clap::Args)]

@@ -3,30 +3,26 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tar2vhd::{
-    Blob, Compression, DiskFormat, EntryCounts, StageTiming, Summary, VeritySummary, WarningKind,
+    Blob, Compression, DiskFormat, EntryCounts, StageTiming, Summary, VeritySummary, Warning,
+    WarningKind,
 };
 use uuid::Uuid;
 
 use crate::args::{Convert, Format};
 use crate::output::{self, escape, hex, human};
 
-/// One JSON object on a line of its own.
+/// One JSON object on a line of its own. A key is there even if it has nothing to tell: it is
+/// null then.
 pub(super) fn json(
     summary: &Summary,
     timings: Option<&[StageTiming]>,
     args: &Convert,
     format: Format,
 ) -> Vec<u8> {
-    let blob = |blob: &Blob, compression: Compression| {
-        json!({
-            "mediaType": compression.media_type(),
-            "digest": blob.digest.to_string(),
-            "size": blob.size,
-        })
-    };
     let mut object = blob(&summary.layer, Compression::None);
+    object["diffId"] = summary.layer.digest.to_string().into();
     object["compressed"] = blob(&summary.compressed, summary.compression);
     let disk = &summary.disk;
     object["disk"] = json!({
@@ -38,29 +34,44 @@ pub(super) fn json(
         "blocks": disk.blocks,
         "inodes": disk.inodes,
     });
-    if let Some(found) = &summary.verity {
-        let mut verity = verity(found);
-        if let Some(path) = &args.verity_separate {
-            verity["path"] = output::path(path).into();
-        }
-        object["verity"] = verity;
-    }
-    object["entries"] = entries(&summary.entries);
-    object["warnings"] = summary
-        .warnings
-        .iter()
-        .map(|warning| {
-            json!({
-                "path": escape(&warning.path),
-                "kind": warning.kind.as_str(),
-                "message": warning.message,
-            })
+    object["verity"] = summary
+        .verity
+        .as_ref()
+        .map(|found| {
+            let mut verity = Value::Object(verity(found));
+            let path = args.verity_separate.as_deref();
+            verity["path"] = output::path(path.unwrap_or(args.to.path())).into();
+            verity
         })
-        .collect();
-    if let Some(timings) = timings {
-        object["timings"] = timings.iter().map(timing).collect();
-    }
+        .into();
+    object["entries"] = entries(&summary.entries);
+    object["warnings"] = warnings_json(summary);
+    object["timings"] = timings
+        .map(|timings| timings.iter().map(timing).collect::<Vec<_>>())
+        .into();
     format!("{object}\n").into_bytes()
+}
+
+/// The descriptor of a layer.
+pub(crate) fn blob(blob: &Blob, compression: Compression) -> Value {
+    json!({
+        "mediaType": compression.media_type(),
+        "digest": blob.digest.to_string(),
+        "size": blob.size,
+    })
+}
+
+pub(crate) fn warnings_json(summary: &Summary) -> Value {
+    let warning = |warning: &Warning| {
+        // One of the layer as a whole has none.
+        let path = Some(&warning.path).filter(|path| !path.is_empty());
+        json!({
+            "path": path.map(|path| escape(path)),
+            "kind": warning.kind.as_str(),
+            "message": warning.message,
+        })
+    };
+    summary.warnings.iter().map(warning).collect()
 }
 
 /// In seconds.
@@ -106,17 +117,21 @@ pub(super) fn timings(timings: &[StageTiming]) {
 }
 
 /// A hash tree under the names that programs which set up dm-verity know.
-fn verity(verity: &VeritySummary) -> Value {
-    json!({
-        "rootHash": hex(&verity.root_hash.0),
-        "hashOffset": verity.hash_offset,
-        "algorithm": "sha256",
-        "salt": hex(&verity.salt),
-        "uuid": Uuid::from_bytes(verity.uuid).to_string(),
-        "dataBlocks": verity.data_blocks,
-        "hashBlocks": verity.hash_blocks,
-        "blockSize": 4096,
-    })
+pub(crate) fn verity(verity: &VeritySummary) -> Map<String, Value> {
+    let pairs = [
+        ("rootHash", hex(&verity.root_hash.0).into()),
+        ("hashOffset", verity.hash_offset.into()),
+        ("algorithm", "sha256".into()),
+        ("salt", hex(&verity.salt).into()),
+        ("uuid", Uuid::from_bytes(verity.uuid).to_string().into()),
+        ("dataBlocks", verity.data_blocks.into()),
+        ("hashBlocks", verity.hash_blocks.into()),
+        ("blockSize", 4096.into()),
+    ];
+    pairs
+        .map(|(name, value)| (name.to_owned(), value))
+        .into_iter()
+        .collect()
 }
 
 fn entries(entries: &EntryCounts) -> Value {
@@ -187,7 +202,7 @@ fn counts(entries: &EntryCounts) -> String {
 const SHOWN_PER_KIND: usize = 10;
 
 /// A line for each warning on standard error, as long as there are few of its kind.
-pub(super) fn warnings(summary: &Summary) {
+pub(crate) fn warnings(summary: &Summary) {
     let mut kinds = BTreeMap::<WarningKind, usize>::new();
     for warning in &summary.warnings {
         let number = kinds.entry(warning.kind).or_default();

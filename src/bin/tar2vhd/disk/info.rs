@@ -1,15 +1,20 @@
 //! `tar2vhd disk info`, and what `tar2vhd inspect` has in common with it.
 
+use std::path::Path;
+
 use serde_json::{Map, Value, json};
 use tar2vhd::{BlockInfo, DiskInfo, ParentInfo, PartInfo, VhdInfo, VhdxInfo, Volume};
 use uuid::Uuid;
 
 use crate::Failure;
-use crate::args::disk::Info;
+use crate::args::disk::{Info, InputFormat};
 use crate::output::{self, Lines, bytes, escape, time};
 
 pub(crate) fn run(args: &Info) -> Result<(), Failure> {
-    let volume = Volume::open_alone(&args.disk)?;
+    let volume = match args.input_format {
+        InputFormat::Auto => Volume::open_alone(&args.disk)?,
+        InputFormat::Raw => Volume::open_raw(&args.disk)?,
+    };
     let info = volume
         .info()
         .map_err(|error| Failure::reading(&args.disk, error))?;
@@ -28,7 +33,7 @@ pub(crate) fn run(args: &Info) -> Result<(), Failure> {
     }
     let report = match args.json {
         true => {
-            let mut object = json(&info);
+            let mut object = json(&args.disk, &info);
             object.insert("problems".to_owned(), json!(problems));
             format!("{}\n", Value::Object(object))
         }
@@ -60,8 +65,9 @@ fn id(bytes: [u8; 16]) -> String {
 }
 
 /// What there is to say of a disk, by the keys of JSON.
-pub(crate) fn json(info: &DiskInfo) -> Map<String, Value> {
+pub(crate) fn json(path: &Path, info: &DiskInfo) -> Map<String, Value> {
     let mut object = Map::new();
+    object.insert("path".to_owned(), json!(output::path(path)));
     object.insert("size".to_owned(), json!(info.size));
     object.insert("format".to_owned(), json!(info.format.as_str()));
     object.insert("virtualSize".to_owned(), json!(info.virtual_size));
@@ -126,9 +132,10 @@ fn blocks_json(blocks: &BlockInfo) -> Value {
     })
 }
 
+/// The names are the disk's, and any may come twice.
 fn parent_json(parent: &ParentInfo) -> Value {
-    let pair = |(name, value): &(String, String)| (name.clone(), json!(value));
-    Value::Object(parent.pairs.iter().map(pair).collect())
+    let pair = |(name, value): &(String, String)| json!({ "name": name, "value": value });
+    parent.pairs.iter().map(pair).collect()
 }
 
 /// What there is to say of a disk, a line for each.

@@ -24,12 +24,8 @@ impl Platform {
         }
     }
 
-    /// This machine's.
+    /// Linux on this machine's processor, whatever it runs itself: the disks are for guests.
     pub(crate) fn host() -> Self {
-        let os = match consts::OS {
-            "macos" => "darwin",
-            os => os,
-        };
         // The names of Go, which OCI takes.
         let architecture = match consts::ARCH {
             "x86_64" => "amd64",
@@ -40,10 +36,24 @@ impl Platform {
             architecture => architecture,
         };
         Self {
-            os: os.into(),
+            os: "linux".into(),
             architecture: architecture.into(),
             variant: String::new(),
         }
+    }
+
+    /// Whether anything is said.
+    pub(crate) fn is_known(&self) -> bool {
+        !self.os.is_empty()
+    }
+
+    /// Whether it is BuildKit's, of what is for no platform.
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.os == "unknown"
+    }
+
+    pub(crate) fn is_windows(&self) -> bool {
+        self.os.eq_ignore_ascii_case("windows")
     }
 
     /// That of a descriptor or a configuration, if it has one.

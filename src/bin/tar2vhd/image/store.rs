@@ -1,0 +1,149 @@
+//! Where the files of an image are: in a directory, or in a plain tar.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
+use std::path::{Component, Path, PathBuf};
+
+/// The files of an image by their names, which are relative, have slashes between their parts
+/// and lead nowhere else.
+pub(crate) trait Store {
+    /// Opens a file; what is not there is [`ErrorKind::NotFound`].
+    fn open(&self, name: &str) -> io::Result<Box<dyn Read>>;
+
+    fn has(&self, name: &str) -> bool {
+        self.open(name).is_ok()
+    }
+}
+
+/// A directory.
+pub(crate) struct Directory(pub PathBuf);
+
+impl Store for Directory {
+    fn open(&self, name: &str) -> io::Result<Box<dyn Read>> {
+        let name = String::from_utf8_lossy(&clean(name.as_bytes())).into_owned();
+        let relative = Path::new(&name);
+        // On Windows a name can have other separators, or a drive.
+        let inside = relative
+            .components()
+            .all(|component| matches!(component, Component::Normal(_)));
+        let path = self.0.join(relative);
+        if !inside || !path.is_file() {
+            return Err(ErrorKind::NotFound.into());
+        }
+        Ok(Box::new(File::open(path)?))
+    }
+}
+
+/// A plain tar.
+pub(crate) struct Archive {
+    path: PathBuf,
+    files: HashMap<Vec<u8>, Stretch>,
+}
+
+/// A part of a file.
+#[derive(Clone, Copy)]
+struct Stretch {
+    offset: u64,
+    size: u64,
+}
+
+/// An archive of more files than this is a layer.
+const FILES_MAX: usize = 1 << 16;
+/// Symbolic links in an archive lead to others up to so often.
+const HOPS_MAX: usize = 8;
+
+impl Archive {
+    /// Reads what there is. An input that is no plain tar has no files: the conversion says what
+    /// is wrong with it.
+    pub(crate) fn new(path: &Path, file: &mut File) -> Self {
+        Self {
+            path: path.to_owned(),
+            files: list(file).unwrap_or_default(),
+        }
+    }
+}
+
+impl Store for Archive {
+    fn open(&self, name: &str) -> io::Result<Box<dyn Read>> {
+        let found = self.files.get(&clean(name.as_bytes()));
+        let Stretch { offset, size } = *found.ok_or(ErrorKind::NotFound)?;
+        let mut file = File::open(&self.path)?;
+        file.seek(SeekFrom::Start(offset))?;
+        Ok(Box::new(file.take(size)))
+    }
+}
+
+/// The files of a tar by their names, links among them followed.
+fn list(file: &mut File) -> io::Result<HashMap<Vec<u8>, Stretch>> {
+    let mut files = HashMap::new();
+    let mut links = Vec::new();
+    let mut archive = tar::Archive::new(file);
+    for entry in archive.entries_with_seek()? {
+        let entry = entry?;
+        if files.len() + links.len() == FILES_MAX {
+            return Ok(HashMap::new());
+        }
+        let name = clean(&entry.path_bytes());
+        let kind = entry.header().entry_type();
+        if kind.is_file() {
+            let place = Stretch {
+                offset: entry.raw_file_position(),
+                size: entry.size(),
+            };
+            files.insert(name, place);
+        } else if let Some(target) = entry.link_name_bytes() {
+            let target = match kind.is_symlink() {
+                true => {
+                    let parent = name.iter().rposition(|byte| *byte == b'/');
+                    clean(&[&name[..parent.map_or(0, |at| at + 1)], &*target].concat())
+                }
+                false => clean(&target),
+            };
+            links.push((name, target));
+        }
+    }
+    for _ in 0..HOPS_MAX {
+        links.retain(|(name, target)| match files.get(target).copied() {
+            None => true,
+            Some(place) => {
+                files.insert(name.clone(), place);
+                false
+            }
+        });
+    }
+    Ok(files)
+}
+
+/// A path without `.`, `..`, and needless slashes.
+fn clean(path: &[u8]) -> Vec<u8> {
+    let mut parts: Vec<&[u8]> = Vec::new();
+    for part in path.split(|byte| *byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    parts.join(&b'/')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_have_one_spelling() {
+        for (path, expected) in [
+            ("a/b", "a/b"),
+            ("./a//b/", "a/b"),
+            ("/a/./b", "a/b"),
+            ("../a/c/../b", "a/b"),
+            ("..", ""),
+        ] {
+            assert_eq!(clean(path.as_bytes()), expected.as_bytes(), "{path}");
+        }
+    }
+}
