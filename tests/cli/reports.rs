@@ -472,7 +472,11 @@ fn a_directory_is_no_layer() {
             .arg("dir")
             .output()
             .unwrap();
-        assert_fails(&output, 1, "dir: this is a directory, neither a file nor a disk");
+        assert_fails(
+            &output,
+            1,
+            "dir: this is a directory, neither a file nor a disk",
+        );
     }
 }
 

@@ -498,6 +498,23 @@ fn of_several_images_of_docker() {
         "--tag has to say which",
     );
 
+    // Docker 25 writes an index as well, which may be empty.
+    for index in [r#"{"manifests":null}"#, r#"{"manifests":[]}"#] {
+        let images = json!([{ "Config": "c0.json", "Layers": ["a/layer.tar"] }]);
+        let mut start = saved(&[("a/layer.tar", &first)], &images);
+        start.truncate(start.len() - 1024);
+        let mut tar = tar::Builder::new(start);
+        for (name, text) in [("index.json", index), ("oci-layout", "{}")] {
+            let mut header = tar::Header::new_ustar();
+            header.set_size(text.len() as u64);
+            header.set_mode(0o644);
+            tar.append_data(&mut header, name, text.as_bytes()).unwrap();
+        }
+        place.write("docker25.tar", tar.into_inner().unwrap());
+        let object = parsed(&roothash(&place, &["docker25.tar", "--json"]));
+        assert_eq!(object["layers"][0]["rootHash"], converted(&first, &[]));
+    }
+
     // Compressed, or through a pipe, it cannot be read from here and there.
     place.write("saved.tar.gz", gzip(&tar));
     let output = roothash(&place, &["saved.tar.gz"]);

@@ -51,7 +51,7 @@ impl<S: ChunkSource> Entries<S> {
                 Some(message) => Error::unsupported(message),
                 None => Error::corrupt(
                     "not a layer: it begins with zeros as an archive of no entries does, and \
-                    goes on with other bytes",
+                    goes on with other bytes, as a disk may",
                 ),
             };
             return Err(error.at_offset(start));

@@ -137,6 +137,10 @@ impl Image {
             form: Form::Layout,
         };
         if image.store.has(INDEX) {
+            // Docker 25 leaves the index empty where images are not kept as blobs of OCI.
+            if image.is_index_empty() && image.has_docker_manifest() {
+                image.form = Form::DockerArchive;
+            }
             return Ok(Some(image));
         }
         if image.store.has(LAYOUT) {
@@ -156,6 +160,16 @@ impl Image {
             }
         };
         Ok(Some(image))
+    }
+
+    fn is_index_empty(&self) -> bool {
+        let index = self.json(INDEX).unwrap_or_default();
+        index.is_object() && list_of(&index, Some("manifests")).is_empty()
+    }
+
+    fn has_docker_manifest(&self) -> bool {
+        let manifest = self.json(MANIFEST).unwrap_or_default();
+        is_docker(list_of(&manifest, None))
     }
 
     /// The image that is meant by a tag and a platform, if these are given, or the only one.
