@@ -141,7 +141,9 @@ impl DiskOutput for Nowhere {
 
 /// Converts a layer to a disk in a file, which appears whole or not at all.
 ///
-/// An existing regular file is replaced when all is done; after an error it is as it was.
+/// An existing regular file is replaced when all is done; after an error it is as it was. Where
+/// `input` reads a file, `path` must not lead to it: [`convert`] to a
+/// [`DiskFile`](crate::DiskFile) that [keeps](crate::DiskFile::keep) the input refuses that.
 ///
 /// # Errors
 /// As [`convert`], and if the file cannot be created or published.

@@ -353,7 +353,11 @@ fn a_terminal_gets_a_bar() {
         .env("TERM", "xterm")
         .args([
             "-qec",
-            concat!(env!("CARGO_BIN_EXE_tar2vhd"), " convert layer.tar -o disk"),
+            concat!(
+                "stty cols 120; ",
+                env!("CARGO_BIN_EXE_tar2vhd"),
+                " convert layer.tar -o disk"
+            ),
             "/dev/null",
         ])
         .output();
@@ -362,6 +366,11 @@ fn a_terminal_gets_a_bar() {
             assert_eq!(code(&output), 0, "{output:?}");
             let text = stdout(&output);
             assert!(text.contains(" of 3.00 MiB, "), "{text}");
+            // A terminal's ^C has room beside the bar, which is cleared with it then.
+            for frame in text.split('\r').filter(|frame| frame.contains("MiB/s")) {
+                let shown = frame.replace("\u{1b}[2K", "");
+                assert!(shown.chars().count() <= 117, "{shown:?}");
+            }
             assert!(text.contains("UUID"), "{text}");
         }
         Err(_) => crate::skip::oracle_missing("script is not installed"),

@@ -430,6 +430,16 @@ fn damage_and_cancellation_leave_the_output_alone() {
     bytes[(3 << 20) + 24..][..8].copy_from_slice(&((1 << 40) | 6_u64).to_le_bytes());
     assert_eq!(refused(&bytes, &options), ErrorKind::InvalidDisk);
 
+    let now = std::time::Instant::now();
+    let late = options.clone().cancel(CancelToken::with_deadline(now));
+    let sound = open(contents(4 << 20, true));
+    let error = convert_disk(&sound, &MemoryDisk::new(), &late).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+    let hour = std::time::Duration::from_secs(3600);
+    let early = options
+        .clone()
+        .cancel(CancelToken::with_deadline(now + hour));
+    convert_disk(&sound, &MemoryDisk::new(), &early).unwrap();
     let cancel = CancelToken::new();
     let at_once = cancel.clone();
     let options = options.cancel(cancel).progress(move |_| at_once.cancel());

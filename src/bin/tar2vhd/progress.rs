@@ -1,5 +1,7 @@
 //! How far a conversion has come, on standard error.
 
+mod terminal;
+
 use std::fmt::Write;
 use std::io::{self, IsTerminal, Read};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,14 +13,13 @@ use tar2vhd::Progress;
 
 use crate::args::When;
 use crate::output::{self, human};
+use terminal::Narrowed;
 
-// The cursor goes back to the start of the line: at the end the terminal's ^C would go to a line of
-// its own, and the bar above that would stay.
-const SPINNER: &str = "{spinner} {binary_bytes}, {binary_bytes_per_sec}, {entries} entries\r";
+const SPINNER: &str = "{spinner} {binary_bytes}, {binary_bytes_per_sec}, {entries} entries";
 const DISK_BAR: &str =
-    "{wide_bar} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left\r";
+    "{wide_bar} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left";
 const BAR: &str = "{wide_bar} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, \
-    {entries} entries, {eta} left\r";
+    {entries} entries, {eta} left";
 
 /// Shows progress, or not. Clones show the same.
 #[derive(Clone)]
@@ -57,7 +58,9 @@ impl Display {
     }
 
     fn bar() -> Self {
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        // As often as indicatif draws by itself.
+        let target = ProgressDrawTarget::term_like_with_hz(Box::new(Narrowed::stderr()), 20);
+        let bar = ProgressBar::with_draw_target(None, target);
         let entries = Arc::new(AtomicU64::new(0));
         bar.set_style(style(SPINNER, &entries));
         bar.enable_steady_tick(Duration::from_millis(200));
