@@ -118,6 +118,9 @@ pub struct Verification {
     pub findings: Vec<Finding>,
     /// Findings that are not listed, because there are too many.
     pub omitted: u64,
+    /// Where the VHD or VHDX departs from its specification in what most readers do not mind, a
+    /// sentence each.
+    pub notes: Vec<String>,
     /// What was not checked, although it is there.
     pub unchecked: Vec<String>,
     /// What was looked at.
@@ -211,6 +214,7 @@ fn verify_all(disk: &Volume, options: &VerifyOptions) -> Result<Verification> {
         format: disk.format(),
         findings: Vec::new(),
         omitted: 0,
+        notes: disk.disk().notes(),
         unchecked: Vec::new(),
         examined: Examined::default(),
         is_decided: true,

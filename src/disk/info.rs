@@ -23,6 +23,9 @@ pub struct DiskInfo {
     pub vhd: Option<VhdInfo>,
     /// Of a VHDX.
     pub vhdx: Option<VhdxInfo>,
+    /// Where the disk departs from its specification in what most readers do not mind, a
+    /// sentence each.
+    pub notes: Vec<String>,
 }
 
 /// What is particular to a VHD.
@@ -47,6 +50,8 @@ pub struct VhdInfo {
     pub saved_state: bool,
     /// Its blocks, unless it is fixed.
     pub blocks: Option<BlockInfo>,
+    /// Entries of the table of blocks, unless it is fixed. There should be one for each block.
+    pub max_table_entries: Option<u32>,
     /// What a differencing disk says of its parent.
     pub parent: Option<ParentInfo>,
 }
@@ -144,6 +149,7 @@ impl Volume {
             virtual_size: self.virtual_size(),
             vhd,
             vhdx,
+            notes: self.disk().notes(),
         })
     }
 }
@@ -172,6 +178,7 @@ fn describe_vhd(disk: &Vhd<AnyStorage>) -> Result<VhdInfo> {
         creator_host_os: footer.creator_host_os(),
         unique_id: footer.unique_id(),
         saved_state: footer.saved_state(),
+        max_table_entries: blocks.and_then(|_| disk.max_table_entries()),
         blocks,
         parent: disk.parent_reference().map(parent_of_vhd),
     })

@@ -64,6 +64,7 @@ fn create_makes_what_info_tells_of() {
         "virtualSize",
         "vhd",
         "vhdx",
+        "notes",
         "problems",
     ];
     assert_eq!(keys(&told), expected);

@@ -418,6 +418,7 @@ fn inspect_tells_what_there_is() {
             "virtualSize",
             "vhd",
             "vhdx",
+            "notes",
             "fileSystem",
             "checks",
             "problems"

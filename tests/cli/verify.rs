@@ -62,6 +62,7 @@ fn a_clean_disk_of_every_format_exits_with_0() {
                 "virtualSize",
                 "findings",
                 "omittedFindings",
+                "notes",
                 "unchecked",
                 "examined"
             ]

@@ -1,6 +1,6 @@
 //! What a file system is wrapped in changes where its bytes are, never which.
 
-use tar2vhd::{DiskFormat, MemoryDisk, Options, Summary, convert};
+use tar2vhd::{DiskFormat, MemoryDisk, Options, Summary, Volume, convert};
 use vhd_format::Disk;
 
 use crate::common::entry::{dir, file};
@@ -60,6 +60,26 @@ fn every_format_holds_the_same_file_system() {
                 "{name} holds other bytes"
             );
         }
+    }
+}
+
+#[test]
+fn a_dynamic_vhd_has_a_table_for_its_blocks_whatever_it_might_have_been() {
+    let tar = tar();
+    let gib = |n: u64| n << 30;
+    for options in [
+        Options::new(),
+        Options::new().max_size(gib(100)),
+        Options::new().max_size(gib(100)).align(16 << 20),
+    ] {
+        let (bytes, summary) = disk(&tar, options.format(DiskFormat::VhdDynamic));
+        let number = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
+        let (entries, block_size) = (number(512 + 28), number(512 + 32));
+        let blocks = summary.disk.virtual_size.div_ceil(block_size.into());
+        assert_eq!(u64::from(entries), blocks);
+        let info = Volume::from_bytes(bytes).unwrap().info().unwrap();
+        assert_eq!(info.notes, [""; 0]);
+        assert_eq!(info.vhd.unwrap().max_table_entries, Some(entries));
     }
 }
 

@@ -191,6 +191,17 @@ impl<S: ReadAt> Disk<S> {
         }
     }
 
+    /// Where the disk departs from its specification in what most readers do not mind, a
+    /// sentence each. [`check`](Self::check) does not report this.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        match self {
+            Self::Raw(_) => Vec::new(),
+            Self::Vhd(disk) => disk.notes(),
+            Self::Vhdx(disk) => disk.notes(),
+        }
+    }
+
     /// What a differencing disk says about its parent.
     #[must_use]
     pub fn parent(&self) -> Option<Parent<'_>> {

@@ -45,6 +45,7 @@ fn json(path: &Path, found: &Verification) -> Value {
         "virtualSize": found.virtual_size,
         "findings": found.findings.iter().map(finding).collect::<Vec<_>>(),
         "omittedFindings": found.omitted,
+        "notes": found.notes,
         "unchecked": found.unchecked,
         "examined": {
             "groups": examined.groups,
@@ -80,6 +81,9 @@ fn text(found: &Verification) -> String {
     }
     if found.omitted > 0 {
         line(format!("and {} more", counted(found.omitted, "finding")));
+    }
+    for note in &found.notes {
+        line(format!("note: {note}"));
     }
     for what in &found.unchecked {
         line(format!("not checked: {what}"));

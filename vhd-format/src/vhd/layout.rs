@@ -48,8 +48,9 @@ pub struct Layout {
     footer: Footer,
     time_stamp: u32,
     block_size: u32,
-    /// Entries of the table, as many as the disk may grow to.
-    table_entries: u32,
+    /// Entries that there is room for in front of the blocks, as many as the disk may need in
+    /// the end.
+    reserved_entries: u32,
     /// The sectors of the blocks that have been placed.
     placed: BTreeMap<u64, u32>,
 }
@@ -74,13 +75,13 @@ impl Layout {
             )));
         }
         let blocks = virtual_size.div_ceil(u64::from(block_size));
-        let table_entries = u32::try_from(blocks)
+        let reserved_entries = u32::try_from(blocks)
             .map_err(|_| Error::input("the blocks are too small for a disk of this size"))?;
         Ok(Self {
             footer,
             time_stamp,
             block_size,
-            table_entries,
+            reserved_entries,
             placed: BTreeMap::new(),
         })
     }
@@ -141,7 +142,9 @@ impl Layout {
         Ok(offset)
     }
 
-    /// Changes the size of the virtual disk, to any that the table was laid out for.
+    /// Changes the size of the virtual disk, to any that the table was laid out for. The table
+    /// then has an entry for each block of the disk and no more; the rest of its room stays
+    /// unused.
     ///
     /// # Errors
     /// If the table is too small for it, the size is none that a disk may have, or a block of
@@ -154,7 +157,7 @@ impl Layout {
             self.time_stamp,
         )?;
         let blocks = virtual_size.div_ceil(u64::from(self.block_size));
-        if blocks > u64::from(self.table_entries) {
+        if blocks > u64::from(self.reserved_entries) {
             return Err(Error::input(format!(
                 "the block allocation table was laid out for a smaller disk than {virtual_size} bytes"
             )));
@@ -179,7 +182,7 @@ impl Layout {
     pub fn structures(&self) -> impl Iterator<Item = (u64, Vec<u8>)> {
         let footer = self.footer.to_bytes().to_vec();
         let sparse = (!self.is_fixed()).then(|| {
-            let header = DynamicHeader::new(TABLE_OFFSET, self.table_entries, self.block_size);
+            let header = DynamicHeader::new(TABLE_OFFSET, self.table_entries(), self.block_size);
             let mut front = footer.clone();
             front.extend_from_slice(&header.to_bytes());
             let bitmap = vec![0xff; bitmap_size(self.block_size) as usize];
@@ -225,10 +228,17 @@ impl Layout {
         self.footer.disk_type() == DiskType::Fixed
     }
 
+    /// "Dynamic Disk Header Format": Max Table Entries "should be equal to the number of blocks
+    /// in the disk". 7-Zip refuses all other numbers.
+    fn table_entries(&self) -> u32 {
+        // No more than are reserved.
+        u32::try_from(self.blocks()).unwrap_or(u32::MAX)
+    }
+
     /// "Block Allocation Table and Data Blocks": unused entries are all ones, and the table is
     /// padded to whole sectors.
     fn table_pieces(&self) -> impl Iterator<Item = (u64, Vec<u8>)> {
-        let entries = u64::from(self.table_entries).next_multiple_of(SECTOR_SIZE / 4);
+        let entries = u64::from(self.table_entries()).next_multiple_of(SECTOR_SIZE / 4);
         let mut next = 0;
         iter::from_fn(move || {
             if next == entries {
@@ -247,8 +257,7 @@ impl Layout {
 
     /// Where the data of the block that was placed at that rank lies.
     fn data_offset(&self, rank: u64) -> u64 {
-        let table_size = u64::from(self.table_entries) * 4;
-        let table_end = TABLE_OFFSET + table_size.next_multiple_of(SECTOR_SIZE);
+        let table_end = table_end(self.reserved_entries);
         let bitmap_size = bitmap_size(self.block_size);
         let first = (table_end + bitmap_size).next_multiple_of(DATA_ALIGNMENT);
         // The data ends aligned, so a bitmap rounded up is what lies between two blocks'.
@@ -262,12 +271,14 @@ impl Layout {
         }
         match (self.placed.len() as u64).checked_sub(1) {
             Some(last) => self.data_offset(last) + u64::from(self.block_size),
-            None => {
-                let table_size = u64::from(self.table_entries) * 4;
-                TABLE_OFFSET + table_size.next_multiple_of(SECTOR_SIZE)
-            }
+            None => table_end(self.table_entries()),
         }
     }
+}
+
+/// Where a table of so many entries ends.
+fn table_end(entries: u32) -> u64 {
+    TABLE_OFFSET + (u64::from(entries) * 4).next_multiple_of(SECTOR_SIZE)
 }
 
 fn new_footer(

@@ -98,6 +98,13 @@ impl<S: ReadAt> Vhd<S> {
         Some(self.sparse.as_ref()?.block_size())
     }
 
+    /// The entries that the header of a dynamic or differencing disk gives its block allocation
+    /// table; there should be one for each block.
+    #[must_use]
+    pub fn max_table_entries(&self) -> Option<u32> {
+        Some(self.sparse.as_ref()?.max_table_entries())
+    }
+
     /// What a differencing disk says about its parent.
     #[must_use]
     pub fn parent_reference(&self) -> Option<&ParentReference> {
@@ -198,6 +205,14 @@ impl<S: ReadAt> Vhd<S> {
             report(Error::invalid("the copy of the footer differs from it").at(0));
         }
         sparse.check_table(&self.storage, &mut report)
+    }
+
+    /// Where the disk departs from the specification in what most readers do not mind, a
+    /// sentence each.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        let sparse = self.sparse.iter();
+        sparse.filter_map(|s| s.note_spare_entries()).collect()
     }
 
     /// Gives the storage back. What was not [flushed](Self::flush) may be lost:

@@ -95,6 +95,33 @@ impl Sparse {
         self.header.block_size()
     }
 
+    pub(super) fn max_table_entries(&self) -> u32 {
+        self.header.max_table_entries()
+    }
+
+    fn blocks(&self) -> u64 {
+        self.virtual_size.div_ceil(self.block_size().into())
+    }
+
+    /// Where the table ends that the header tells of, at least as long as the disk needs.
+    fn table_end(&self) -> u64 {
+        let size = u64::from(self.header.max_table_entries()) * 4;
+        self.header.table_offset().saturating_add(size)
+    }
+
+    /// "Dynamic Disk Header Format": Max Table Entries "should be equal to the number of blocks
+    /// in the disk". Writers keep room to grow (XenServer), or count one too many (QEMU before
+    /// 2.6); most readers do not mind.
+    pub(super) fn note_spare_entries(&self) -> Option<String> {
+        let (entries, blocks) = (self.header.max_table_entries(), self.blocks());
+        (u64::from(entries) > blocks).then(|| {
+            format!(
+                "the block allocation table has {entries} entries for a disk of {blocks} blocks: \
+                 some readers, such as 7-Zip, refuse a disk whose numbers differ"
+            )
+        })
+    }
+
     fn bitmap_size(&self) -> u64 {
         bitmap_size(self.block_size())
     }
@@ -121,15 +148,19 @@ impl Sparse {
         storage: &impl ReadAt,
         report: &mut dyn FnMut(Error),
     ) -> Result<()> {
-        let block_size = u64::from(self.block_size());
-        let stride = self.bitmap_size() + block_size;
+        let stride = self.bitmap_size() + u64::from(self.block_size());
         let table_offset = self.header.table_offset();
-        let blocks = self.virtual_size.div_ceil(block_size);
+        let blocks = self.blocks();
         let mut ranges = Ranges::new(self.end, SECTOR_SIZE);
         ranges.add(0, Footer::SIZE as u64);
         let header_end = self.header_offset + DynamicHeader::SIZE as u64;
         ranges.add(self.header_offset, header_end);
-        ranges.add(table_offset, table_offset + blocks * 4);
+        if self.table_end() > self.end {
+            let message = "the block allocation table ends past the end of the file";
+            report(Error::invalid(message).at(table_offset));
+        }
+        // A writer takes all of its entries for its own, those that no block needs as well.
+        ranges.add(table_offset, self.table_end().min(self.end));
         let scanned = self.table.scan(storage, blocks, |index, entry| {
             let sector = u32::from_be_bytes(entry);
             let start = u64::from(sector) * SECTOR_SIZE;
@@ -151,10 +182,9 @@ impl Sparse {
     }
 
     pub(super) fn allocated_blocks(&self, storage: &impl ReadAt) -> Result<u64> {
-        let blocks = self.virtual_size.div_ceil(self.block_size().into());
         let mut allocated = 0;
         self.table
-            .scan(storage, blocks, |_, entry| {
+            .scan(storage, self.blocks(), |_, entry| {
                 allocated += u64::from(u32::from_be_bytes(entry) != UNUSED);
             })
             .map_err(|error| {

@@ -189,6 +189,20 @@ impl<S: ReadAt> Vhdx<S> {
         self.file.entries
     }
 
+    /// Where the disk departs from the specification in what most readers do not mind, a
+    /// sentence each.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        match self.file.log_is_unused {
+            true => vec![
+                "the disk was not closed: its log is in use and holds no whole entry, so there is \
+                 nothing to replay"
+                    .to_owned(),
+            ],
+            false => Vec::new(),
+        }
+    }
+
     /// What a differencing disk says about its parent.
     #[must_use]
     pub fn parent_locator(&self) -> Option<&ParentLocator> {

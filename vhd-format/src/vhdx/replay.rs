@@ -26,6 +26,8 @@ pub(super) struct Replayed<S> {
     min_size: u64,
     /// How many entries of the log were replayed.
     pub(super) entries: u64,
+    /// The log is in use and holds nothing to replay.
+    pub(super) log_is_unused: bool,
 }
 
 impl<S: ReadAt> Replayed<S> {
@@ -35,6 +37,7 @@ impl<S: ReadAt> Replayed<S> {
             overlay: Overlay::default(),
             min_size: 0,
             entries: 0,
+            log_is_unused: false,
         };
         if header.log_guid.is_nil() {
             return Ok(replayed);
@@ -47,10 +50,9 @@ impl<S: ReadAt> Replayed<S> {
         };
         let sequence = log.active_sequence()?;
         let Some(last) = sequence.last() else {
-            return Err(
-                Error::invalid("the log is in use, and has no valid sequence of entries")
-                    .at(header.log_offset),
-            );
+            log.check_unused()?;
+            replayed.log_is_unused = true;
+            return Ok(replayed);
         };
         let size = replayed
             .storage
@@ -312,12 +314,83 @@ impl<S: ReadAt> Log<'_, S> {
         Ok(run)
     }
 
-    /// The entry at that position, if there is a valid one.
-    fn read_entry(&self, position: u32) -> Result<Option<Entry>> {
-        let first = self.read_sector(position)?;
-        let Ok((header, _)) = RawEntryHeader::read_from_prefix(&first) else {
-            return Ok(None);
+    /// Makes sure that a log without a valid sequence never had one.
+    ///
+    /// §2.2.2: a writer names the log by a new GUID before it writes the first entry under that.
+    /// If it ends in between, or within that entry, nothing of the file has been replaced yet:
+    /// QEMU opens such a disk, and so does this. Whatever else is left of an entry is damage,
+    /// and the file may be half replaced.
+    fn check_unused(&self) -> Result<()> {
+        let mut traces = Vec::new();
+        for position in (0..self.length).step_by(SECTOR) {
+            if self.is_trace(&self.read_sector(position)?) {
+                traces.push(position);
+            }
+        }
+        let unused = match *traces {
+            [] => true,
+            [position] => self.is_cut_short(position)?,
+            _ => false,
         };
+        if unused {
+            return Ok(());
+        }
+        let message = "the log is in use, and has no valid sequence of entries";
+        Err(Error::invalid(message).at(self.offset))
+    }
+
+    /// Whether a sector was once the start of an entry of this log, damaged or not.
+    fn is_trace(&self, sector: &Sector) -> bool {
+        let Ok((header, _)) = RawEntryHeader::read_from_prefix(sector) else {
+            return false;
+        };
+        let guid = self.guid.to_bytes_le();
+        let equal = guid.iter().zip(header.log_guid).filter(|(a, b)| **a == *b);
+        match equal.count() {
+            16 => true,
+            // Different GUIDs do not have half of their bytes in common.
+            8.. => header.signature == ENTRY,
+            _ => false,
+        }
+    }
+
+    /// Whether the entry at that position starts a sequence, and was not written to its end: a
+    /// sector of it was never written, so that it has other contents and other marks.
+    fn is_cut_short(&self, position: u32) -> Result<bool> {
+        let first = self.read_sector(position)?;
+        let Some((entry, checksum)) = self.plausible(position, &first) else {
+            return Ok(false);
+        };
+        let Some(mut data_sectors) = count_data(&first, &entry, 0) else {
+            return Ok(false);
+        };
+        if entry.tail != position {
+            return Ok(false);
+        }
+        let mut crc = start_checksum(&first);
+        let mut missing = false;
+        for i in 1..u64::from(entry.length) / SECTOR as u64 {
+            let mut sector = self.read_sector(self.after(position, i))?;
+            if i < entry.descriptor_sectors() {
+                let Some(more) = count_data(&sector, &entry, i) else {
+                    return Ok(true);
+                };
+                data_sectors += more;
+            } else if !is_data_of(&sector, entry.sequence_number) {
+                missing = true;
+                mark_as_data(&mut sector, entry.sequence_number);
+            }
+            crc = crc32c::crc32c_append(crc, &sector);
+        }
+        let sectors = entry.descriptor_sectors() + data_sectors;
+        let complete = u64::from(entry.length) == sectors * SECTOR as u64;
+        // If the contents are right, only the marks are damaged.
+        Ok(missing && complete && crc != checksum)
+    }
+
+    /// What the first sector of an entry says, if it can be true, and the entry's checksum.
+    fn plausible(&self, position: u32, first: &Sector) -> Option<(Entry, u32)> {
+        let (header, _) = RawEntryHeader::read_from_prefix(first).ok()?;
         let entry = Entry {
             position,
             length: header.entry_length.get(),
@@ -336,13 +409,17 @@ impl<S: ReadAt> Log<'_, S> {
             && entry.tail.is_multiple_of(SECTOR as u32)
             && entry.tail < self.length
             && entry.descriptor_sectors() <= sectors;
-        if !plausible {
-            return Ok(None);
-        }
+        plausible.then(|| (entry, header.checksum.get()))
+    }
 
-        let crc = crc32c::crc32c(&first[..4]);
-        let crc = crc32c::crc32c_append(crc, &[0; 4]);
-        let mut crc = crc32c::crc32c_append(crc, &first[8..]);
+    /// The entry at that position, if there is a valid one.
+    fn read_entry(&self, position: u32) -> Result<Option<Entry>> {
+        let first = self.read_sector(position)?;
+        let Some((entry, checksum)) = self.plausible(position, &first) else {
+            return Ok(None);
+        };
+        let sectors = u64::from(entry.length) / SECTOR as u64;
+        let mut crc = start_checksum(&first);
         // Sectors are looked at before they are taken into the checksum: what starts another
         // entry ends this one, and no sector is read for many entries.
         let mut data_sectors = count_data(&first, &entry, 0);
@@ -359,7 +436,7 @@ impl<S: ReadAt> Log<'_, S> {
             crc = crc32c::crc32c_append(crc, &sector);
         }
         let complete = data_sectors == Some(sectors - entry.descriptor_sectors());
-        Ok((complete && crc == header.checksum.get()).then_some(entry))
+        Ok((complete && crc == checksum).then_some(entry))
     }
 
     /// Takes what a valid entry says into the overlay.
@@ -444,6 +521,21 @@ fn count_data(sector: &Sector, entry: &Entry, i: u64) -> Option<u64> {
         }
     }
     Some(count)
+}
+
+/// The checksum of an entry after its first sector, in which its own field counts as zero.
+fn start_checksum(first: &Sector) -> u32 {
+    let crc = crc32c::crc32c(&first[..4]);
+    let crc = crc32c::crc32c_append(crc, &[0; 4]);
+    crc32c::crc32c_append(crc, &first[8..])
+}
+
+/// Gives a data sector the marks of an entry.
+fn mark_as_data(sector: &mut Sector, sequence_number: u64) {
+    let sector: &mut RawDataSector = zerocopy::transmute_mut!(sector);
+    sector.signature = DATA_SECTOR;
+    sector.sequence_high = ((sequence_number >> 32) as u32).into();
+    sector.sequence_low = (sequence_number as u32).into();
 }
 
 fn is_data_of(sector: &Sector, sequence_number: u64) -> bool {

@@ -142,7 +142,8 @@ impl<S: Storage> Vhdx<S> {
     pub fn close(mut self) -> Result<S> {
         if self.session.is_some() {
             self.flush()?;
-            if self.session_mut()?.log.active {
+            // The log may also be in use by a program that ended before its first entry.
+            if self.session_mut()?.log.active || self.file.log_is_unused {
                 // What the log's last entry replaced may still be on its way.
                 self.file.storage.flush().map_err(Error::flush)?;
                 let headers = &mut self.structures.headers;

@@ -564,6 +564,78 @@ fn a_layout_places_what_writes_would() {
     disk.check(|finding| panic!("{finding}")).unwrap();
 }
 
+/// Max Table Entries and the current size, as a dynamic disk's header and footer have them.
+fn entries_and_size(file: &[u8]) -> (u32, u64) {
+    let entries = u32::from_be_bytes(file[512 + 28..][..4].try_into().unwrap());
+    let size = u64::from_be_bytes(file[48..56].try_into().unwrap());
+    (entries, size)
+}
+
+/// Sets Max Table Entries in the header of a dynamic disk, and the header's checksum.
+fn set_entries(file: &mut [u8], entries: u32) {
+    let header = &mut file[512..512 + 1024];
+    header[28..32].copy_from_slice(&entries.to_be_bytes());
+    header[36..40].fill(0);
+    let sum: u32 = header.iter().map(|&byte| u32::from(byte)).sum();
+    header[36..40].copy_from_slice(&(!sum).to_be_bytes());
+}
+
+#[test]
+fn the_table_has_an_entry_for_each_block_and_no_more() {
+    for block_size in [4 << 10, 512 << 10, 2 << 20] {
+        let block = u64::from(block_size);
+        for most in [block, 1000 * block, 65_536 * block] {
+            for size in [512, block, block + 512, 5 * block - 512, most] {
+                if size > most {
+                    continue;
+                }
+                let parameters = Parameters::dynamic(most, ID).block_size(block_size);
+                let mut layout = Layout::new(&parameters).unwrap();
+                layout.place(0).unwrap();
+                layout.set_virtual_size(size).unwrap();
+                let mut file = Vec::new();
+                layout.write_to(&mut file).unwrap();
+                let blocks = size.div_ceil(block) as u32;
+                assert_eq!(entries_and_size(&file), (blocks, size));
+                let disk = Vhd::open_writable(file).unwrap();
+                assert_eq!(disk.max_table_entries(), Some(blocks));
+                assert_eq!(disk.notes(), [""; 0]);
+                disk.check(|finding| panic!("{finding}")).unwrap();
+            }
+        }
+        let parameters = Parameters::dynamic(7 * block + 512, ID).block_size(block_size);
+        let disk = Vhd::create(Vec::new(), &parameters).unwrap();
+        assert_eq!(entries_and_size(&disk.into_inner()).0, 8);
+    }
+}
+
+#[test]
+fn entries_that_no_block_needs_are_noted() {
+    let parameters = Parameters::dynamic(4 << 20, ID).block_size(64 << 10);
+    let mut disk = Vhd::create(Vec::new(), &parameters).unwrap();
+    disk.write_at(1 << 20, b"data").unwrap();
+    let file = disk.close().unwrap();
+    // The table's 64 entries are padded to a sector, which has room for 128. A block is behind.
+    for (entries, noted, findings) in [(64, 0, 0), (65, 1, 0), (128, 1, 0), (10_000, 1, 1)] {
+        let mut file = file.clone();
+        set_entries(&mut file, entries);
+        let disk = Disk::open(&file).unwrap();
+        let notes = disk.notes();
+        assert_eq!(notes.len(), noted, "{notes:?}");
+        if let Some(note) = notes.first() {
+            assert!(note.contains(&format!("{entries} entries")), "{note}");
+            assert!(note.contains("64 blocks"), "{note}");
+        }
+        assert_eq!(self::findings(&file), findings, "{entries} entries");
+        assert_eq!(Vhd::open_writable(file).is_ok(), findings == 0);
+    }
+    let mut file = file;
+    set_entries(&mut file, u32::MAX);
+    assert_eq!(findings(&file), 2, "past the end and over a block");
+    set_entries(&mut file, 63);
+    assert_eq!(Vhd::open(file).unwrap_err().kind(), ErrorKind::Invalid);
+}
+
 #[test]
 fn a_fixed_layout_is_the_disk_and_a_footer() {
     let mut layout = Layout::new(&Parameters::fixed(5 << 20, ID)).unwrap();

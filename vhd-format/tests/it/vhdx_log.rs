@@ -120,6 +120,107 @@ fn a_log_that_cannot_be_replayed_is_an_error() {
     assert_eq!(kind(&good[..good.len() - 4096]), ErrorKind::Invalid);
 }
 
+/// A disk whose log is named by a GUID, with these sectors from a position in the log on.
+fn with_sectors(position: u64, sectors: &[u8]) -> Vec<u8> {
+    let mut file = filled();
+    file.write_at(MIB + position, sectors).unwrap();
+    set_in_headers(&mut file, 48, &LOG.to_bytes_le());
+    file
+}
+
+const LOG: Uuid = Uuid::from_u128(0x1bad_c0de_5eed_f00d_abcd_ef01_2345_6789);
+
+/// An entry of three sectors that would change the first block, each number otherwise.
+fn change(guid: Uuid, number: u64, position: u32) -> Vec<u8> {
+    let data = |i: u64| Step::Data {
+        offset: 4 * MIB + 4096 * i,
+        page: noise(2 * number + i, 4096),
+    };
+    log_entry(guid, number, position, 4 * MIB, &[data(0), data(1)])
+}
+
+#[test]
+fn a_log_without_an_entry_of_its_own_has_nothing_to_replay() {
+    let clean = content(&Vhdx::open(filled()).unwrap());
+    let entry = change(LOG, 7, 0x3000);
+    let older = change(Uuid::from_u128(77), 6, 0x3000);
+    let cut = |sectors: usize| {
+        // What the rest had before: an entry of an older log.
+        let mut torn = older.clone();
+        torn[..sectors * 4096].copy_from_slice(&entry[..sectors * 4096]);
+        torn
+    };
+    let zeros = |sectors: usize| [&entry[..sectors * 4096], &vec![0; 3 * 4096]].concat();
+    for (what, sectors) in [
+        ("no entry at all", Vec::new()),
+        ("an entry of an older log", older.clone()),
+        ("one sector over an older entry", cut(1)),
+        ("two sectors over an older entry", cut(2)),
+        ("one sector over zeros", zeros(1)),
+        ("two sectors over zeros", zeros(2)),
+        (
+            "the last sector before the second",
+            [&entry[..4096], &[0; 4096], &entry[8192..]].concat(),
+        ),
+    ] {
+        let file = with_sectors(0x3000, &sectors);
+        let disk = Vhdx::open(&file).unwrap_or_else(|e| panic!("{what}: {e}"));
+        assert_eq!(disk.replayed_entries(), 0, "{what}");
+        assert_eq!(disk.notes().len(), 1, "{what}");
+        assert!(content(&disk) == clean, "{what}");
+
+        if oracle("qemu-img") {
+            let dir = tempfile::tempdir().unwrap();
+            let (image, raw) = (dir.path().join("disk.vhdx"), dir.path().join("disk.raw"));
+            std::fs::write(&image, &file).unwrap();
+            std::fs::write(&raw, &clean).unwrap();
+            let compare = ["compare", "-f", "vhdx", "-F", "raw"];
+            run("qemu-img", &compare, &[&image, &raw]);
+        }
+
+        // Who opens it to write leaves it closed, and what was there before cannot come back.
+        let mut disk = Vhdx::open_writable(file).unwrap();
+        disk.write_at(77, b"new").unwrap();
+        let disk = Vhdx::open(disk.close().unwrap()).unwrap();
+        assert!(disk.header().log_guid.is_nil(), "{what}");
+        assert_eq!(disk.notes(), [""; 0], "{what}");
+        let mut expected = clean.clone();
+        expected[77..80].copy_from_slice(b"new");
+        assert!(content(&disk) == expected, "{what}");
+    }
+}
+
+#[test]
+fn a_damaged_log_is_told_from_one_that_was_not_begun() {
+    let entry = change(LOG, 7, 0x3000);
+    let whole = Vhdx::open(with_sectors(0x3000, &entry)).unwrap();
+    assert_eq!(whole.replayed_entries(), 1);
+    // The first sector, marks of the others, and contents.
+    let header = (0..128).filter(|byte| !(16 + 64..20 + 64).contains(byte));
+    let marks = [4096, 4099, 4100, 4107, 8191, 8188, 8192, 8196, 12_287];
+    for byte in header.chain(marks).chain([200, 4095, 5000, 10_000]) {
+        let mut entry = entry.clone();
+        entry[byte] ^= 0x10;
+        let error = Vhdx::open(with_sectors(0x3000, &entry)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "byte {byte}");
+    }
+    // An entry that goes on from one that is gone, and two of which none is whole.
+    let torn = |position: u32, tail: u32| {
+        let mut entry = change(LOG, 7, tail);
+        entry.truncate(2 * 4096);
+        let mut file = with_sectors(0x3000, &[]);
+        let at = MIB + u64::from(position);
+        file.write_at(at, &entry).unwrap();
+        file
+    };
+    Vhdx::open(torn(0x3000, 0x3000)).unwrap();
+    Vhdx::open(torn(0x3000, 0x1000)).unwrap_err();
+    let mut two = torn(0x3000, 0x3000);
+    two.write_at(MIB + 0x8000, &change(LOG, 6, 0x8000)[..8192])
+        .unwrap();
+    Vhdx::open(two).unwrap_err();
+}
+
 #[test]
 fn the_log_wraps_around() {
     // One page of the table for each of these blocks.

@@ -73,6 +73,7 @@ pub(crate) fn json(path: &Path, info: &DiskInfo) -> Map<String, Value> {
     object.insert("virtualSize".to_owned(), json!(info.virtual_size));
     object.insert("vhd".to_owned(), info.vhd.as_ref().map(vhd_json).into());
     object.insert("vhdx".to_owned(), info.vhdx.as_ref().map(vhdx_json).into());
+    object.insert("notes".to_owned(), json!(info.notes));
     object
 }
 
@@ -89,6 +90,7 @@ fn vhd_json(vhd: &VhdInfo) -> Value {
         "uniqueId": id(vhd.unique_id),
         "savedState": vhd.saved_state,
         "blocks": vhd.blocks.as_ref().map(blocks_json),
+        "maxTableEntries": vhd.max_table_entries,
         "parent": vhd.parent.as_ref().map(parent_json),
     })
 }
@@ -148,6 +150,9 @@ pub(crate) fn text(info: &DiskInfo, lines: &mut Lines) {
     }
     if let Some(vhdx) = &info.vhdx {
         vhdx_text(vhdx, lines);
+    }
+    for note in &info.notes {
+        lines.field("note", note);
     }
 }
 
