@@ -123,7 +123,6 @@ impl Checks {
 /// Looks into a disk file of any [`DiskFormat`] that holds an ext4 file system.
 ///
 /// Damage that leaves the file system recognisable is counted in [`Inspection::checks`].
-/// The file is mapped into memory and must not be made shorter meanwhile.
 ///
 /// # Errors
 /// [`ErrorKind::InvalidDisk`] if there is no ext4 file system that could be described,
@@ -131,7 +130,7 @@ impl Checks {
 /// file cannot be read.
 pub fn inspect(path: impl AsRef<Path>) -> Result<Inspection> {
     let path = path.as_ref();
-    Volume::map(path)
+    Volume::open(path)
         .and_then(|volume| inspect_volume(&volume))
         .map_err(|error| error.in_file(path))
 }
@@ -144,15 +143,16 @@ pub fn inspect_bytes(disk: impl AsRef<[u8]> + Send + Sync + 'static) -> Result<I
     inspect_volume(&Volume::from_bytes(disk)?)
 }
 
-fn inspect_volume(volume: &Volume) -> Result<Inspection> {
+pub(crate) fn inspect_volume(volume: &Volume) -> Result<Inspection> {
     let mut findings = Findings::default();
     check_footer(volume, &mut findings);
-    check_structures(volume, &mut findings);
+    check_structures(volume, &mut findings)?;
     let (file_system, superblock) = describe(volume)?;
-    checks::check(volume, &superblock, &file_system, &mut findings);
+    checks::check(volume, &superblock, &file_system, &mut findings)?;
     if checks::root_can_be_read(&superblock, &file_system, &findings) {
         checks::read_root(volume, &mut findings);
     }
+    volume.check_size()?;
     Ok(Inspection {
         disk: volume.info()?,
         file_system,
@@ -223,25 +223,30 @@ fn check_footer(volume: &Volume, findings: &mut Findings) {
 }
 
 /// Looks for what is wrong with the structures of a dynamic disk although it could be opened.
-fn check_structures(volume: &Volume, findings: &mut Findings) {
+fn check_structures(volume: &Volume, findings: &mut Findings) -> Result<()> {
     let structures: fn(&mut Checks) -> &mut Tally = |checks| &mut checks.structures;
     // The copies that there are, and the entries of the table of blocks.
     let all = match volume.disk() {
         Disk::Vhdx(disk) => 2 + 2 + disk.blocks(),
         Disk::Vhd(disk) => match disk.block_size() {
             Some(block_size) => 1 + disk.virtual_size().div_ceil(block_size.into()),
-            None => return,
+            None => return Ok(()),
         },
-        _ => return,
+        _ => return Ok(()),
     };
     let finished = volume.disk().check(|damage| {
         findings.check(structures, false, || format!("{damage:#}"));
     });
     if let Err(e) = finished {
+        let e = volume.failed(&e);
+        if e.kind() == ErrorKind::Input {
+            return Err(e);
+        }
         findings.check(structures, false, || format!("{e:#}"));
     }
     let tally = structures(&mut findings.checks);
     tally.checked = tally.failed.max(all);
+    Ok(())
 }
 
 /// Reads the superblock. What it says of sizes and numbers is true of `volume` after that:

@@ -17,6 +17,8 @@ mod inodes;
 mod layout;
 mod special;
 mod tree;
+#[cfg(test)]
+mod unreadable;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -175,7 +177,7 @@ impl Verification {
 /// cannot be read. Everything else that is wrong is a [`Finding`].
 pub fn verify(path: impl AsRef<Path>, options: &VerifyOptions) -> Result<Verification> {
     let path = path.as_ref();
-    Volume::map(path)
+    Volume::open(path)
         .and_then(|disk| verify_volume(&disk, options))
         .map_err(|error| error.in_file(path))
 }
@@ -232,6 +234,7 @@ fn verify_all(disk: &Volume, options: &VerifyOptions) -> Result<Verification> {
             &mut verification.examined,
         )?,
     };
+    disk.check_size()?;
     verification.findings = findings.kept;
     verification.omitted = findings.omitted;
     verification.is_decided = !unchecked.is_essential;
@@ -277,7 +280,7 @@ fn file_system(
     };
     if let Some(root_hash) = root_hash {
         let end = volume.offset(layout.blocks);
-        check_hashes(disk, end, root_hash, &mut findings);
+        check_hashes(disk, end, root_hash, &mut findings)?;
     }
     let mut claims = Claims::new(layout.blocks);
     let groups = groups::check(volume, &layout, &mut claims, &mut findings)?;
@@ -314,7 +317,12 @@ fn file_system(
 }
 
 /// Checks all blocks against the hash tree that starts where the file system ends.
-fn check_hashes(disk: &Volume, end: u64, root_hash: &Digest, findings: &mut Findings) {
+fn check_hashes(
+    disk: &Volume,
+    end: u64,
+    root_hash: &Digest,
+    findings: &mut Findings,
+) -> Result<()> {
     let read = |offset: u64, buffer: &mut [u8]| {
         disk.read_at(offset, buffer).map_err(std::io::Error::other)
     };
@@ -322,6 +330,7 @@ fn check_hashes(disk: &Volume, end: u64, root_hash: &Digest, findings: &mut Find
         findings.add(FindingKind::Verity, Place::offset(offset), || message);
     };
     match check_verity(&read, &read, end) {
+        Err(e) if e.kind() == ErrorKind::Input => return Err(e),
         Err(e) => wrong(end, format!("{e:#}")),
         Ok(found) => {
             if let Some(bad) = found.first_bad {
@@ -341,6 +350,7 @@ fn check_hashes(disk: &Volume, end: u64, root_hash: &Digest, findings: &mut Find
             }
         }
     }
+    Ok(())
 }
 
 /// No two inodes have a block in common, nor has one a block of the file system's own.

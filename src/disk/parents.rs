@@ -37,7 +37,7 @@ fn find(parent: &Parent<'_>, directory: &Path) -> io::Result<(std::fs::File, Pat
         let path = directory.join(candidate);
         match path.metadata() {
             Ok(_) => {
-                let (file, _) = open_file(&path).map_err(io::Error::other)?;
+                let file = open_file(&path).map_err(io::Error::other)?;
                 return Ok((file, path));
             }
             Err(e) => missing = missing.or(Some((path, e))),

@@ -1,6 +1,6 @@
 //! What differs between operating systems.
 
-pub(super) use holes::{next_data, next_hole};
+pub(super) use holes::extent;
 pub(super) use imp::{copy_attributes, create, mode, open_directory, sync_directory, write_all_at};
 pub(super) use unnamed::{give_name, unnamed_temporary};
 
@@ -169,18 +169,18 @@ mod holes {
     use rustix::fs::{SeekFrom, seek};
     use rustix::io::Errno;
 
-    /// Where the next data of a file is, from `offset` on: there at the latest, where the file
-    /// system cannot tell, and none if only a hole follows. Moves the file's own position.
-    pub(crate) fn next_data(file: &File, offset: u64) -> Option<u64> {
+    /// Whether a file has data at `offset` or a hole, and where that changes: nowhere, if the
+    /// file system cannot tell. Moves the file's own position.
+    pub(crate) fn extent(file: &File, offset: u64) -> (bool, u64) {
         match seek(file, SeekFrom::Data(offset)) {
-            Err(Errno::NXIO) => None,
-            found => Some(found.unwrap_or(offset)),
+            Err(Errno::NXIO) => (false, u64::MAX),
+            Ok(data) if data > offset => (false, data),
+            Ok(_) => {
+                let hole = seek(file, SeekFrom::Hole(offset));
+                (true, hole.unwrap_or(u64::MAX))
+            }
+            Err(_) => (true, u64::MAX),
         }
-    }
-
-    /// Where the data at `offset` ends with a hole or the file, if the file system can tell.
-    pub(crate) fn next_hole(file: &File, offset: u64) -> Option<u64> {
-        seek(file, SeekFrom::Hole(offset)).ok()
     }
 }
 
@@ -189,12 +189,7 @@ mod holes {
     use std::fs::File;
 
     /// A file has data everywhere, as far as is known.
-    pub(crate) fn next_data(_: &File, offset: u64) -> Option<u64> {
-        Some(offset)
-    }
-
-    /// See [`next_data`].
-    pub(crate) fn next_hole(_: &File, _: u64) -> Option<u64> {
-        None
+    pub(crate) fn extent(_: &File, _: u64) -> (bool, u64) {
+        (true, u64::MAX)
     }
 }

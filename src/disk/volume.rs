@@ -10,7 +10,8 @@ use ext4_view::Ext4Read;
 use vhd_format::vhd::{DiskType, Footer};
 use vhd_format::{AnyStorage, Disk, Format, ReadAt};
 
-use super::{FileId, map, parents, platform};
+use super::holes::Holes;
+use super::{FileId, parents, platform};
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::DiskFormat;
 use crate::signature::{self, HEAD, Signature, TAIL, VHD_SET};
@@ -36,8 +37,10 @@ use crate::signature::{self, HEAD, Signature, TAIL, VHD_SET};
 pub struct Volume {
     disk: Arc<Disk<AnyStorage>>,
     file_size: u64,
-    /// The file of a disk whose bytes stand in it as they are, to be asked for its holes.
-    plain: Option<Arc<File>>,
+    /// The file, unless the disk is in memory.
+    file: Option<Arc<File>>,
+    /// The holes of the file, if the disk's bytes stand in it as they are.
+    holes: Option<Arc<Holes>>,
     /// What is wrong with the footer of a fixed VHD that could be opened without it.
     footer_damage: Option<Arc<vhd_format::Error>>,
     files: Vec<FileId>,
@@ -58,32 +61,10 @@ impl Volume {
     /// [`ErrorKind::Unsupported`] if it requires what is not known here, or is of another format.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let (file, _) = open_file(path)?;
-        let plain = Arc::new(file);
-        Self::with_parents(Box::new(Arc::clone(&plain)), Some(plain), path)
-            .map_err(|error| error.in_file(path))
-    }
-
-    /// Opens the disk in a file as [`open`](Self::open) does, for one who looks at it here and
-    /// there. The file is mapped into memory where the system can do that, and must not be
-    /// made shorter meanwhile.
-    pub(crate) fn map(path: &Path) -> Result<Self> {
-        let (file, len) = open_file(path)?;
-        // An address space can be too small, and not everything that is read can be mapped.
-        let mapped = usize::try_from(len).map(|len| map::map(&file, len));
-        let plain = Arc::new(file);
-        let storage: AnyStorage = match mapped {
-            Ok(Ok(map)) if len > 0 => Box::new(Bytes(map)),
-            _ => Box::new(Arc::clone(&plain)),
-        };
-        Self::with_parents(storage, Some(plain), path).map_err(|error| error.in_file(path))
-    }
-
-    fn with_parents(storage: AnyStorage, plain: Option<Arc<File>>, path: &Path) -> Result<Self> {
-        let mut volume = Self::from_storage(storage, plain)?;
-        volume.check_name(path)?;
+        let mut volume = Self::open_alone(path)?;
         if let Some(disk) = Arc::get_mut(&mut volume.disk) {
-            parents::attach(disk, path, &mut volume.files).map_err(|e| unreadable(&e))?;
+            parents::attach(disk, path, &mut volume.files)
+                .map_err(|e| unreadable(&e).in_file(path))?;
         }
         Ok(volume)
     }
@@ -95,11 +76,11 @@ impl Volume {
     /// As [`open`](Self::open).
     pub fn open_alone(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let (file, _) = open_file(path)?;
-        let plain = Arc::new(file);
-        Self::from_storage(Box::new(Arc::clone(&plain)), Some(plain))
-            .and_then(|volume| volume.check_name(path).map(|()| volume))
-            .map_err(|error| error.in_file(path))
+        Self::with_file(open_file(path)?, |storage| {
+            let volume = Self::from_storage(storage)?;
+            volume.check_name(path).map(|()| volume)
+        })
+        .map_err(|error| error.in_file(path))
     }
 
     /// Opens a file as a raw disk, whatever it holds.
@@ -108,18 +89,32 @@ impl Volume {
     /// [`ErrorKind::Input`] if the file cannot be read, is not there or not a file or a block
     /// device.
     pub fn open_raw(path: impl AsRef<Path>) -> Result<Self> {
-        let (file, file_size) = open_file(path.as_ref())?;
-        let files = vec![FileId::of(&file).map_err(Error::input)?];
-        let plain = Arc::new(file);
-        let storage: AnyStorage = Box::new(Arc::clone(&plain));
-        let raw = vhd_format::Raw::open(storage).map_err(|e| unreadable(&e))?;
-        Ok(Self {
-            disk: Arc::new(Disk::Raw(raw)),
-            file_size,
-            plain: Some(plain),
-            footer_damage: None,
-            files,
+        let path = path.as_ref();
+        Self::with_file(open_file(path)?, |storage| {
+            let file_size = storage.size().map_err(Error::input)?;
+            let raw = vhd_format::Raw::open(storage).map_err(|e| unreadable(&e))?;
+            Ok(Self {
+                disk: Arc::new(Disk::Raw(raw)),
+                file_size,
+                file: None,
+                holes: None,
+                footer_damage: None,
+                files: Vec::new(),
+            })
         })
+        .map_err(|error| error.in_file(path))
+    }
+
+    /// The disk that `open` makes of a file.
+    fn with_file(file: File, open: impl FnOnce(AnyStorage) -> Result<Self>) -> Result<Self> {
+        let file = Arc::new(file);
+        let mut volume = open(Box::new(Arc::clone(&file)))?;
+        if matches!(volume.format(), DiskFormat::Raw | DiskFormat::Vhd) {
+            volume.holes = Some(Arc::new(Holes::new(volume.virtual_size())));
+        }
+        volume.files.push(FileId::of(&file).map_err(Error::input)?);
+        volume.file = Some(file);
+        Ok(volume)
     }
 
     /// Opens the disk that these bytes are.
@@ -127,13 +122,11 @@ impl Volume {
     /// # Errors
     /// As [`open`](Self::open). What a differencing disk has of its parent cannot be read.
     pub fn from_bytes(bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> Result<Self> {
-        Self::from_storage(Box::new(Bytes(bytes)), None)
+        Self::from_storage(Box::new(Bytes(bytes)))
     }
 
-    fn from_storage(storage: AnyStorage, plain: Option<Arc<File>>) -> Result<Self> {
+    pub(crate) fn from_storage(storage: AnyStorage) -> Result<Self> {
         let storage = Arc::new(storage);
-        let id = plain.as_deref().map(FileId::of).transpose();
-        let files = id.map_err(Error::input)?.into_iter().collect();
         let file_size = storage.size().map_err(Error::input)?;
         let mut footer_damage = None;
         let opened = Disk::open(Box::new(Arc::clone(&storage)) as AnyStorage);
@@ -152,16 +145,14 @@ impl Volume {
                 Disk::Raw(vhd_format::Raw::open(rest).map_err(|e| unreadable(&e))?)
             }
         };
-        let mut volume = Self {
+        Ok(Self {
             disk: Arc::new(disk),
             file_size,
-            plain: None,
+            file: None,
+            holes: None,
             footer_damage,
-            files,
-        };
-        volume.plain =
-            plain.filter(|_| matches!(volume.format(), DiskFormat::Raw | DiskFormat::Vhd));
-        Ok(volume)
+            files: Vec::new(),
+        })
     }
 
     /// Refuses what only its name tells from a raw disk.
@@ -211,7 +202,7 @@ impl Volume {
             report(damage);
         }
         let checked = self.disk().check(|damage| report(&damage));
-        checked.map_err(|e| unreadable(&e))
+        checked.map_err(|e| self.failed(&e))
     }
 
     /// The format of the file. A differencing disk has that of a dynamic one.
@@ -237,11 +228,37 @@ impl Volume {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidDisk`] if the disk ends first or its file is damaged,
-    /// [`ErrorKind::Input`] if that cannot be read.
+    /// [`ErrorKind::Input`] if that cannot be read, or has become shorter since.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         self.disk()
             .read_at(offset, buffer)
-            .map_err(|e| unreadable(&e))
+            .map_err(|e| self.failed(&e))
+    }
+
+    /// Why the disk cannot be read. A file that is cut short meanwhile looks like a damaged one.
+    pub(crate) fn failed(&self, error: &vhd_format::Error) -> Error {
+        self.check_size().err().unwrap_or_else(|| unreadable(error))
+    }
+
+    /// Makes sure that the file has the size that it had when it was opened: what was read from
+    /// it is of one disk, and no hole was the end of the file.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`] if the size has changed.
+    pub(crate) fn check_size(&self) -> Result<()> {
+        let Some(file) = &self.file else {
+            return Ok(());
+        };
+        let (then, now) = (self.file_size, file.size().map_err(Error::input)?);
+        if then == now {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Input,
+            format!(
+                "the disk's file had {then} bytes and has {now} now: it changed while it was read"
+            ),
+        ))
     }
 
     /// `len` bytes of the disk from `offset` on: as many as the caller has reason to expect.
@@ -254,17 +271,9 @@ impl Volume {
     /// Whether there is data at `offset`, which is in the disk, or zeros for certain, and up to
     /// where that is known.
     pub(crate) fn extent(&self, offset: u64) -> Result<(bool, u64)> {
-        let extent = self.disk.extent(offset).map_err(|e| unreadable(&e))?;
-        if let Some(file) = &self.plain {
-            let end = extent.end;
-            return Ok(match platform::next_data(file, offset) {
-                Some(data) if data > offset => (false, data.min(end)),
-                Some(_) => {
-                    let hole = platform::next_hole(file, offset).unwrap_or(end);
-                    (true, hole.clamp(offset + 1, end))
-                }
-                None => (false, end),
-            });
+        let extent = self.disk.extent(offset).map_err(|e| self.failed(&e))?;
+        if let (Some(holes), Some(file)) = (&self.holes, &self.file) {
+            return Ok(holes.extent(offset, |offset| platform::extent(file, offset)));
         }
         Ok((extent.data, extent.end))
     }
@@ -317,33 +326,36 @@ fn other_format(storage: &AnyStorage, size: u64) -> Result<Option<String>> {
     Ok(found.as_ref().and_then(Signature::instead_of_disk))
 }
 
-/// Opens a file that is to be read as a disk, and tells its size.
-pub(super) fn open_file(path: &Path) -> Result<(File, u64)> {
+/// Opens a file that is to be read as a disk.
+pub(super) fn open_file(path: &Path) -> Result<File> {
     let wrong = |message| Error::new(ErrorKind::Input, message).in_file(path);
     let failed = |e| wrong("cannot be read").with_source(e);
     // Opening a FIFO would wait for a writer.
     let found = path.metadata().map_err(failed)?;
-    if !is_disk(&found) {
-        let what = match found.is_dir() {
-            true => "this is a directory, neither a file nor a disk",
-            false => "this is neither a file nor a disk",
-        };
-        return Err(wrong(what));
+    if let Some(why) = not_a_disk(&found) {
+        return Err(wrong(why));
     }
-    let file = File::open(path).map_err(failed)?;
-    let len = file.size().map_err(failed)?;
-    Ok((file, len))
+    File::open(path).map_err(failed)
+}
+
+/// Why no disk is read from something of this kind: a disk is read here and there.
+fn not_a_disk(found: &Metadata) -> Option<&'static str> {
+    if found.is_dir() {
+        return Some("this is a directory, neither a file nor a disk: name the file of the disk");
+    }
+    (!found.is_file() && !is_block_device(found))
+        .then_some("this is neither a file nor a disk: copy the disk into a file first")
 }
 
 #[cfg(unix)]
-fn is_disk(found: &Metadata) -> bool {
+fn is_block_device(found: &Metadata) -> bool {
     use std::os::unix::fs::FileTypeExt;
-    found.is_file() || found.file_type().is_block_device()
+    found.file_type().is_block_device()
 }
 
 #[cfg(not(unix))]
-fn is_disk(found: &Metadata) -> bool {
-    found.is_file()
+fn is_block_device(_: &Metadata) -> bool {
+    false
 }
 
 /// Why a disk cannot be read.
@@ -353,8 +365,16 @@ pub(crate) fn unreadable(error: &vhd_format::Error) -> Error {
         vhd_format::ErrorKind::Unsupported => ErrorKind::Unsupported,
         _ => ErrorKind::InvalidDisk,
     };
-    // It names its place itself.
-    Error::new(kind, format!("{error:#}"))
+    // It names its source and its place itself.
+    let message = format!("{error:#}");
+    match error.offset() {
+        None => Error::new(kind, message),
+        Some(offset) => {
+            let place = format!(" (at byte {offset})");
+            let message = message.strip_suffix(&place).unwrap_or(&message);
+            Error::new(kind, message).at_offset(offset)
+        }
+    }
 }
 
 /// All but the last 512 bytes, if these were once the footer of a fixed VHD and `error` says

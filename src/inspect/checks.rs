@@ -81,7 +81,7 @@ pub(super) fn check(
     superblock: &Superblock,
     file_system: &FileSystem,
     findings: &mut Findings,
-) {
+) -> Result<()> {
     let seed = check_superblock(superblock, findings);
     // There the descriptors are spread over the groups; it takes a resized or a huge file
     // system to have that.
@@ -95,9 +95,14 @@ pub(super) fn check(
             descriptor_size: descriptor_size(superblock).into(),
             seed,
             budget: Cell::new(2 * volume.file_size() + Checker::LEAST_BUDGET),
+            unread: Cell::new(None),
         };
         checker.check_groups(findings);
+        if let Some(error) = checker.unread.into_inner() {
+            return Err(error);
+        }
     }
+    Ok(())
 }
 
 /// The seed of the other checksums, if there are any.
@@ -170,6 +175,8 @@ struct Checker<'a> {
     /// Bytes that may still be looked at. A sound file system has each of its bytes looked at
     /// once, and has them all in the file.
     budget: Cell<u64>,
+    /// Why the file could not be read somewhere, which says nothing of the file system.
+    unread: Cell<Option<Error>>,
 }
 
 impl Checker<'_> {
@@ -236,7 +243,14 @@ impl Checker<'_> {
             )
         })?;
         self.budget.set(left);
-        self.volume.read(offset, bytes)
+        self.volume.read(offset, bytes).map_err(|e| {
+            if e.kind() != ErrorKind::Input {
+                return e;
+            }
+            let message = format!("{e:#}");
+            self.unread.set(Some(e));
+            Error::new(ErrorKind::Input, message)
+        })
     }
 
     fn group(&self, index: u32, findings: &mut Findings) -> Option<Group> {

@@ -68,7 +68,7 @@ const AT_A_TIME: u64 = 64;
 ///
 /// # Errors
 /// [`ErrorKind::InvalidDisk`] if there is no superblock that is understood, or the devices
-/// are too short.
+/// are too short, [`ErrorKind::Input`] if one of them cannot be read.
 pub fn check_verity(data: ReadAt<'_>, hashes: ReadAt<'_>, hash_offset: u64) -> Result<VerityCheck> {
     threads::shared(|| check(data, hashes, hash_offset))
 }
@@ -220,7 +220,20 @@ fn invalid(message: impl Into<String>) -> Error {
 
 fn read(device: ReadAt<'_>, offset: u64, buffer: &mut [u8]) -> Result<()> {
     device(offset, buffer).map_err(|error| {
+        let inner = error.get_ref().and_then(|e| e.downcast_ref::<Error>());
+        let kind = match (inner, error.kind()) {
+            (Some(inner), _) => inner.kind(),
+            (
+                None,
+                io::ErrorKind::UnexpectedEof
+                | io::ErrorKind::InvalidData
+                | io::ErrorKind::InvalidInput,
+            ) => ErrorKind::InvalidDisk,
+            _ => ErrorKind::Input,
+        };
         let len = buffer.len();
-        invalid(format!("cannot read {len} bytes at byte {offset}")).with_source(error)
+        Error::new(kind, format!("cannot read {len} bytes"))
+            .with_source(error)
+            .at_offset(offset)
     })
 }

@@ -1,46 +1,51 @@
 //! What is on a disk, as a digest that its format has no part in.
 
-use sha2::{Digest as _, Sha256};
 use uuid::Builder;
 
 use super::DiskOptions;
 use crate::disk::DiskIds;
+use crate::options::DiskFormat;
 
-/// The unit in which zeros are left out, and which all formats share.
-pub(super) const PAGE: usize = 4096;
+/// The unit of the digest: large enough that it is made with all of the processor's width.
+pub(super) const UNIT: usize = 64 << 10;
 
-/// All pages of a disk that are not zero, in order.
+/// All units of a disk that are not all zeros, in order.
 pub(super) struct Contents {
-    hash: Sha256,
+    /// None for a disk that has no ids.
+    hash: Option<blake3::Hasher>,
     len: u64,
 }
 
 impl Contents {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(format: DiskFormat) -> Self {
         Self {
-            hash: Sha256::new(),
+            hash: (format != DiskFormat::Raw).then(blake3::Hasher::new),
             len: 0,
         }
     }
 
-    /// Adds pages that follow each other; only the disk's last one may be short.
-    pub(super) fn add(&mut self, offset: u64, pages: &[u8]) {
-        for (page, number) in pages.chunks(PAGE).zip(offset / PAGE as u64..) {
-            self.hash.update(number.to_le_bytes());
-            self.hash.update(page);
+    /// Adds the unit of that number, which is whole: what the disk has not is zero.
+    pub(super) fn add(&mut self, number: u64, unit: &[u8; UNIT]) {
+        if let Some(hash) = &mut self.hash {
+            hash.update(&number.to_le_bytes());
+            hash.update(blake3::hash(unit).as_bytes());
         }
-        self.len += pages.len() as u64;
     }
 
-    /// Bytes of these pages.
+    /// Counts bytes of pages that are not all zeros.
+    pub(super) fn count(&mut self, bytes: usize) {
+        self.len += bytes as u64;
+    }
+
+    /// Bytes of pages that are not all zeros.
     pub(super) fn len(&self) -> u64 {
         self.len
     }
 
     /// The ids of a disk with these contents, unless it is to have another.
     pub(super) fn ids(&self, options: &DiskOptions, virtual_size: u64) -> DiskIds {
-        let mut all = self.hash.clone();
-        all.update(options.format.as_str());
+        let mut all = self.hash.clone().unwrap_or_default();
+        all.update(options.format.as_str().as_bytes());
         for number in [
             virtual_size,
             options.block_size.unwrap_or(0).into(),
@@ -48,16 +53,15 @@ impl Contents {
             options.physical_sector_size.into(),
             options.time,
         ] {
-            all.update(number.to_le_bytes());
+            all.update(&number.to_le_bytes());
         }
-        all.update(options.id.unwrap_or_default());
+        all.update(&options.id.unwrap_or_default());
         let id = |what: &str| {
             let mut hash = all.clone();
-            hash.update("tar2vhd copy ");
-            hash.update(what);
+            hash.update(b"tar2vhd copy ");
+            hash.update(what.as_bytes());
             let mut head = [0; 16];
-            let hash = hash.finalize();
-            head.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
+            hash.finalize_xof().fill(&mut head);
             // Version 8 (RFC 9562, section 5.8).
             Builder::from_custom_bytes(head).into_uuid().into_bytes()
         };

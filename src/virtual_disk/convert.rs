@@ -1,8 +1,9 @@
 use std::ops::Range;
 use std::path::Path;
 
-use super::contents::{Contents, PAGE};
+use super::contents::{Contents, UNIT};
 use super::{DiskOptions, DiskReport, finish};
+use crate::aligned::Aligned;
 use crate::disk::{Container, DiskFile, DiskOutput, Stream, Volume, Wrapped, unreadable};
 use crate::error::Result;
 
@@ -37,7 +38,7 @@ pub fn convert_disk(
         let stream = Stream::threaded(scope, output, 1)?;
         let mut copy = Copy {
             disk: Wrapped::new(stream, container, output),
-            contents: Contents::new(),
+            contents: Contents::new(options.format),
         };
         copy.run(input, options)?;
         finish(
@@ -74,8 +75,12 @@ pub fn convert_disk_file(
     Ok(report)
 }
 
-/// What is read at once.
-const PIECE: usize = 1 << 20;
+/// The unit in which zeros are left out, and which all formats share.
+const PAGE: usize = 4096;
+
+/// Bytes that are read at once: few enough that they are still in the processor's cache when
+/// they are hashed and written.
+const PIECE: usize = 4 * UNIT;
 
 struct Copy<'scope> {
     disk: Wrapped<'scope>,
@@ -84,63 +89,75 @@ struct Copy<'scope> {
 
 impl Copy<'_> {
     fn run(&mut self, input: &Volume, options: &DiskOptions) -> Result<()> {
-        const PAGE_SIZE: u64 = PAGE as u64;
+        const UNIT_SIZE: u64 = UNIT as u64;
         let size = input.virtual_size();
-        let mut buffer = vec![0; PIECE];
-        // Always at the start of a page.
+        let mut buffer = Aligned::zeroed(PIECE);
+        // Always at the start of a unit.
         let mut position = 0;
         while position < size {
             options.cancel.check()?;
             let (data, end) = input.extent(position)?;
-            // A page that is partly data is data.
+            // A unit that is partly data is data.
             let hole_end = match end == size {
                 true => end,
-                false => end / PAGE_SIZE * PAGE_SIZE,
+                false => end / UNIT_SIZE * UNIT_SIZE,
             };
             if !data && hole_end > position {
                 position = hole_end;
             } else {
-                let end = end.next_multiple_of(PAGE_SIZE).min(size);
+                let end = end.next_multiple_of(UNIT_SIZE).min(size);
                 let piece_end = (position / PIECE as u64 + 1) * PIECE as u64;
                 // At most a piece.
                 let len = (end.min(piece_end) - position) as usize;
-                let piece = &mut buffer[..len];
-                input.read_at(position, piece)?;
-                self.write(position, piece)?;
+                input.read_at(position, &mut buffer[..len])?;
+                // The disk may end within a unit.
+                buffer[len..len.next_multiple_of(UNIT)].fill(0);
+                self.write(position, &buffer, len)?;
                 position += len as u64;
             }
             if let Some(progress) = &options.progress {
                 progress(position);
             }
         }
-        Ok(())
+        input.check_size()
     }
 
-    /// Writes what is not zero of these pages.
-    fn write(&mut self, offset: u64, pages: &[u8]) -> Result<()> {
+    /// Writes what is not zero of the first `len` bytes, which zeros fill up to whole units.
+    fn write(&mut self, offset: u64, bytes: &[u8], len: usize) -> Result<()> {
+        let (units, _) = bytes.as_chunks::<UNIT>();
+        let units = &units[..len.div_ceil(UNIT)];
         let mut run = 0..0;
-        for page in pages.chunks(PAGE) {
-            if is_zero(page) {
-                self.write_run(offset, pages, run.clone())?;
-                run = run.end + page.len()..run.end + page.len();
-            } else {
-                run.end += page.len();
+        for (number, unit) in (offset / UNIT as u64..).zip(units) {
+            let mut is_zero = true;
+            for page in unit.chunks(PAGE) {
+                if self::is_zero(page) {
+                    self.write_run(offset, &bytes[..len], run.clone())?;
+                    run = run.end + page.len()..run.end + page.len();
+                } else {
+                    run.end += page.len();
+                    is_zero = false;
+                }
+            }
+            if !is_zero {
+                self.contents.add(number, unit);
             }
         }
-        self.write_run(offset, pages, run)
+        self.write_run(offset, &bytes[..len], run)
     }
 
-    fn write_run(&mut self, offset: u64, pages: &[u8], run: Range<usize>) -> Result<()> {
+    fn write_run(&mut self, offset: u64, bytes: &[u8], run: Range<usize>) -> Result<()> {
+        let run = run.start..run.end.min(bytes.len());
         if run.is_empty() {
             return Ok(());
         }
-        let offset = offset + run.start as u64;
-        self.contents.add(offset, &pages[run.clone()]);
-        self.disk.put(offset, &pages[run])
+        self.contents.count(run.len());
+        self.disk.put(offset + run.start as u64, &bytes[run])
     }
 }
 
 fn is_zero(page: &[u8]) -> bool {
-    // All of it, for that is done many bytes at once.
-    page.iter().fold(0, |sum, byte| sum | byte) == 0
+    // A piece is looked at as a whole, for that is done many bytes at once; most pages that are
+    // not zero are so from their start.
+    let mut pieces = page.chunks(256);
+    pieces.all(|piece| piece.iter().fold(0, |sum, byte| sum | byte) == 0)
 }

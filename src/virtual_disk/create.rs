@@ -23,7 +23,13 @@ pub fn create_disk(
     let disk = Wrapped::new(Stream::inline(output), container, output);
     // As Windows leaves the blocks of a new disk: there is nothing in them to be kept.
     let zero_end = 0;
-    finish(disk, size, zero_end, &Contents::new(), options)
+    finish(
+        disk,
+        size,
+        zero_end,
+        &Contents::new(options.format),
+        options,
+    )
 }
 
 /// Makes an empty disk in a file, which appears whole or not at all.

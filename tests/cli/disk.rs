@@ -222,7 +222,10 @@ fn what_is_wrong_is_said_and_touches_nothing() {
     }
     let errors: &[(&[&str], &str)] = &[
         (&["convert", "absent", "old"], "absent: cannot be read"),
-        (&["convert", ".", "old"], "neither a file nor a disk"),
+        (
+            &["convert", ".", "old"],
+            "is a directory, neither a file nor a disk",
+        ),
         (&["convert", "raw", "absent/x"], "cannot create a file"),
         (&["info", "absent"], "absent: cannot be read"),
     ];

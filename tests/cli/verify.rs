@@ -143,7 +143,11 @@ fn what_is_no_file_system_is_an_error_without_a_report() {
         1,
         "missing: cannot be read: ",
     );
-    assert_fails(&verify(place.0.path(), &[]), 1, "neither a file nor a disk");
+    assert_fails(
+        &verify(place.0.path(), &[]),
+        1,
+        "is a directory, neither a file nor a disk",
+    );
 }
 
 #[test]

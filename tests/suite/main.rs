@@ -16,6 +16,9 @@ mod hcsshim;
 #[cfg(test)]
 mod inspect;
 #[cfg(test)]
+#[cfg(target_os = "linux")]
+mod media;
+#[cfg(test)]
 mod not_layers;
 #[cfg(test)]
 mod overlay;

@@ -96,6 +96,34 @@ fn every_format_becomes_every_other() {
 }
 
 #[test]
+fn ids_follow_from_the_contents_alone() {
+    let len = (3 << 20) + 7 * 512;
+    let raw = contents(len, false);
+    let options = || DiskOptions::new().format(DiskFormat::Vhdx);
+    let (bytes, report) = copied(&open(raw.clone()), &options());
+    // The same with its last sector cut where the zeros begin that fill it up.
+    let mut ends_in_zeros = raw.clone();
+    ends_in_zeros[len - 300..].fill(0);
+    let cut = ends_in_zeros[..len - 300].to_vec();
+    let whole = copied(&open(ends_in_zeros), &options()).0;
+    assert!(copied(&open(cut), &options()).0 == whole);
+    // Each page counts, and so does its place.
+    let mut seen = vec![report.id];
+    let mut others = vec![raw.clone(); 4];
+    others[0][7] ^= 1;
+    others[1][len - 1] ^= 1;
+    others[2][1 << 20] ^= 1;
+    others[3].copy_within(..4096, 2 << 20);
+    others[3][..4096].fill(0);
+    for other in others {
+        let (_, report) = copied(&open(other), &options());
+        assert!(!seen.contains(&report.id));
+        seen.push(report.id);
+    }
+    assert_eq!(copied(&open(bytes), &options()).1.id, seen[0]);
+}
+
+#[test]
 fn disks_that_end_within_a_sector_are_filled_up() {
     for len in [1, 511, 512, 513, 4095, 4097, (1 << 20) - 1, (2 << 20) + 1] {
         let raw = noise(len as u64, len);

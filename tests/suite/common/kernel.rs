@@ -39,6 +39,14 @@ impl Mount {
         Self::new(&["-t", "ext4", "-o", "loop,rw"], image)
     }
 
+    /// An empty file system in memory of that size, as mount takes it.
+    pub(crate) fn tmpfs(size: &str) -> Option<Self> {
+        Self::new(
+            &["-t", "tmpfs", "-o", &format!("size={size}")],
+            Path::new("tmpfs"),
+        )
+    }
+
     /// Layers stacked below a scratch disk's directories `upper` and `work`, the uppermost
     /// first, to write to.
     pub(crate) fn overlay_over(layers: &[&Mount], scratch: &Mount) -> Option<Self> {
