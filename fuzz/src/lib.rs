@@ -1,5 +1,6 @@
 //! What the fuzz targets, the seeds and the check of the corpus share.
 
+pub mod chains;
 pub mod convert;
 pub mod disk;
 pub mod image;

@@ -6,8 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 
-use vhd_format::{Disk, ErrorKind, ReadAt, Result, Storage};
+use vhd_format::{AnyStorage, Disk, ErrorKind, ReadAt, Result, Storage};
 
 const SECTOR: usize = 512;
 const MAX_SIZE: u32 = 32 << 20;
@@ -162,6 +163,78 @@ fn read(disk: &Disk<impl ReadAt>, place: u64) -> Result<Vec<u8>> {
     let len = 70_000.min(disk.virtual_size() - place);
     let mut bytes = vec![0xee; len as usize];
     disk.read_at(place, &mut bytes).map(|()| bytes)
+}
+
+/// The files of a chain at most.
+const MAX_FILES: usize = 4;
+
+/// Files in their short forms, one behind the other, behind a byte that says which file is whose
+/// parent: the length of each comes before it (4 bytes, little-endian).
+pub fn join_chain(order: u8, files: &[Vec<u8>]) -> Vec<u8> {
+    let mut data = vec![order];
+    for short in files {
+        data.extend((short.len() as u32).to_le_bytes());
+        data.extend(short);
+    }
+    data
+}
+
+/// Opens the first file with parents, each of which is one of the files, in any order and also
+/// again and again, and reads here and there.
+pub fn exercise_chain(data: &[u8]) {
+    let Some((order, mut rest)) = data.split_first() else {
+        return;
+    };
+    let mut files = Vec::new();
+    while let Some((len, after)) = rest.split_first_chunk::<4>()
+        && files.len() < MAX_FILES
+    {
+        let len = (u32::from_le_bytes(*len) as usize).min(after.len());
+        let (short, after) = after.split_at(len);
+        files.push(Arc::new(Sparse::from_short(short)));
+        rest = after;
+    }
+    let Some(first) = files.first() else {
+        return;
+    };
+    let mut asked = 0;
+    let found = Disk::open_chain(Arc::clone(first), |parent| {
+        let _ = format!("{parent:?}");
+        let turn = order >> (2 * (asked % 4)) & 3;
+        asked += 1;
+        let file = &files[usize::from(turn) % files.len()];
+        Ok(Box::new(Arc::clone(file)) as AnyStorage)
+    });
+    assert!(asked <= 256, "a chain has an end");
+    let Ok(disk) = found else {
+        return;
+    };
+    let mut damage = 0_u64;
+    let _ = disk.check(|_| damage += 1);
+    let size = disk.virtual_size();
+    let places = [0, size / 3, size.saturating_sub(70_000), 5_000.min(size)];
+    for place in places {
+        let once = read(&disk, place).ok();
+        assert!(once == read(&disk, place).ok(), "other bytes at {place}");
+    }
+    let mut position = 0;
+    for _ in 0..200 {
+        let Ok(extent) = disk.extent(position) else {
+            break;
+        };
+        assert!(extent.end > position && extent.end <= size);
+        let mut bytes = vec![0xee; (extent.end - position).min(5_000) as usize];
+        if !extent.data && disk.read_at(position, &mut bytes).is_ok() {
+            assert!(
+                bytes.iter().all(|byte| *byte == 0),
+                "no zeros at {position}"
+            );
+        }
+        position = extent.end;
+        if position == size {
+            break;
+        }
+    }
 }
 
 /// Opens the file, reads here and there, writes, and finds again what was written.

@@ -1,5 +1,5 @@
-//! Writes the seeds of the fuzz targets into the folder given: `convert/*`, `footer/*`,
-//! `inflate/*`, `verify/*`, `vhd/*` and `vhdx/*`.
+//! Writes the seeds of the fuzz targets into the folder given, those of each target into a folder
+//! of its name.
 
 // The coverage that everything here is compiled with calls into it.
 use libfuzzer_sys as _;
@@ -11,20 +11,24 @@ use std::path::Path;
 use flate2::Compression;
 use flate2::write::{DeflateEncoder, GzEncoder};
 use tar::{Builder, EntryType, Header};
+use tar2vhd::{DiskFormat, MemoryDisk, Options, Verity};
+use tar2vhd_fuzz::chains;
 use tar2vhd_fuzz::convert::Choice;
 use tar2vhd_fuzz::tar_blocks::correct_checksums;
-use tar2vhd_fuzz::virtual_disk::Sparse;
+use tar2vhd_fuzz::virtual_disk::{Sparse, join_chain};
 use uuid::Uuid;
 use vhd_format::vhdx::Identity;
+
+const TARGETS: [&str; 9] = [
+    "chain", "convert", "footer", "image", "inflate", "verify", "verity", "vhd", "vhdx",
+];
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> Result<()> {
     let folder = std::env::args_os().nth(1).ok_or("usage: seeds FOLDER")?;
     let folder = Path::new(&folder);
-    for target in [
-        "convert", "footer", "image", "inflate", "verify", "vhd", "vhdx",
-    ] {
+    for target in TARGETS {
         fs::create_dir_all(folder.join(target))?;
     }
 
@@ -83,6 +87,77 @@ fn main() -> Result<()> {
     for (name, file) in vhdxs()? {
         fs::write(folder.join("vhdx").join(name), Sparse::to_short(&file))?;
     }
+    write_chains(&folder.join("chain"))?;
+    write_verity(&folder.join("verity"), tree)?;
+    Ok(())
+}
+
+/// Disks with their parents, and one that is its own.
+fn write_chains(folder: &Path) -> Result<()> {
+    use vhd_format::vhd::{Parameters, Vhd};
+    use vhd_format::vhdx::{Parameters as VhdxParameters, Vhdx};
+    let short = |file: Vec<u8>| Sparse::to_short(&file);
+    let mut base = Vhd::create(Vec::new(), &Parameters::fixed(10 << 10, [1; 16]))?;
+    base.write_at(0, &[1; 10 << 10])?;
+    let vhds = [
+        short(chains::vhd([3; 16], [2; 16])?),
+        short(chains::vhd([2; 16], [1; 16])?),
+        short(base.close()?),
+    ];
+    let parameters = VhdxParameters::new(4 << 20)
+        .block_size(1 << 20)
+        .identity(chains::identity(1));
+    let mut base = Vhdx::create(Vec::new(), &parameters)?;
+    base.write_at(0, &[1; 9_000])?;
+    let vhdxs = [
+        short(chains::vhdx(3, 2)?),
+        short(chains::vhdx(2, 1)?),
+        short(base.close()?),
+    ];
+    for (name, files) in [("vhd", &vhds), ("vhdx", &vhdxs)] {
+        // The first asks for the second and that for the third; or the second for itself.
+        fs::write(folder.join(name), join_chain(0b1001, files))?;
+        fs::write(
+            folder.join(format!("{name}-one")),
+            join_chain(0, &files[1..]),
+        )?;
+        fs::write(
+            folder.join(format!("{name}-wrong")),
+            join_chain(0b0101, files),
+        )?;
+    }
+    let itself = [
+        short(chains::vhd([7; 16], [7; 16])?),
+        short(chains::vhdx(7, 7)?),
+    ];
+    for (i, file) in itself.into_iter().enumerate() {
+        fs::write(folder.join(format!("loop-{i}")), join_chain(0, &[file]))?;
+    }
+    Ok(())
+}
+
+/// Disks with a hash tree behind their file system, or apart from it.
+fn write_verity(folder: &Path, layer: &[u8]) -> Result<()> {
+    let options = || Options::new().format(DiskFormat::Raw).max_size(1 << 20);
+    let disk = MemoryDisk::new();
+    let options_with = options().verity(Verity::new());
+    let summary = tar2vhd::convert(layer, &disk, &options_with)?;
+    let bytes = disk.into_vec();
+    let verity = summary.verity.ok_or("no hash tree")?;
+    let seed = |place: u64, apart: u8, bytes: &[u8]| {
+        let mut seed = (place as u32).to_le_bytes().to_vec();
+        seed.push(apart);
+        seed.extend(bytes);
+        seed
+    };
+    let start = verity.hash_offset;
+    fs::write(folder.join("behind"), seed(start, 0, &bytes))?;
+    fs::write(folder.join("apart"), seed(start, 1, &bytes))?;
+    let salted = MemoryDisk::new();
+    let salt = options().verity(Verity::new().salt([7; 32]));
+    let verity = tar2vhd::convert(layer, &salted, &salt)?.verity;
+    let start = verity.ok_or("no hash tree")?.hash_offset;
+    fs::write(folder.join("salted"), seed(start, 0, &salted.into_vec()))?;
     Ok(())
 }
 
