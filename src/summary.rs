@@ -158,7 +158,8 @@ pub enum WarningKind {
     ImageArchive,
     /// A global PAX header was ignored.
     GlobalHeader,
-    /// A volume label or an NFSv4 ACL, or another record with no place in ext4, was skipped.
+    /// A volume label, an NFSv4 ACL, file flags or another record with no place in the image, or
+    /// of no known meaning, was skipped.
     Skipped,
     /// A character device 0:0 came from the tar: overlayfs takes it for a whiteout.
     DeviceZero,
@@ -168,6 +169,10 @@ pub enum WarningKind {
     ReplacedTree,
     /// A time outside 1901-12-13 to 2446-05-10 was clamped.
     TimeClamped,
+    /// A time could not be read, and another was taken.
+    TimeUnreadable,
+    /// A path led out of the root, and was cut there.
+    PathClamped,
     /// An extended attribute was left out.
     XattrDropped,
     /// An opaque mark on the root, where overlayfs does not heed it.
@@ -193,6 +198,8 @@ impl WarningKind {
             Self::MissingParent => "missing-parent",
             Self::ReplacedTree => "replaced-tree",
             Self::TimeClamped => "time-clamped",
+            Self::TimeUnreadable => "time-unreadable",
+            Self::PathClamped => "path-clamped",
             Self::XattrDropped => "xattr-dropped",
             Self::OpaqueRoot => "opaque-root",
             Self::Hcsshim => "hcsshim",

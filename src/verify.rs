@@ -2,6 +2,7 @@
 //!
 //! Shares the declarations of structures with the writer, and reads them by code of its own.
 
+mod acl;
 mod attributes;
 mod bitmaps;
 mod block_map;

@@ -4,7 +4,7 @@
 //! `ext4::profile` names.
 
 use super::place::{Placed, Placing, TARGET_MAX, check_name, count};
-use super::walk::{clean, split_last};
+use super::walk::{clean_with_warning, split_last};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ext4::extent::ExtentRoot;
 use crate::ext4::format::{BLOCK_SIZE, EXTENT_MAX_LEN, EXTENT_NODE_MAX, I_BLOCK_SIZE, LINK_MAX};
@@ -97,7 +97,7 @@ impl<S: BlockSink> Hcsshim<S> {
             self.wrong(entry, why)?;
         }
         self.warn_of_ignored(entry);
-        let path = clean(&entry.path);
+        let path = clean_with_warning("path", &entry.path, entry, &mut self.warnings);
         let (parent, name) = split_last(&path);
         let dir = self.parents(parent)?;
         let spelled = entry.path.rsplit(|byte| *byte == b'/').next();
@@ -114,7 +114,7 @@ impl<S: BlockSink> Hcsshim<S> {
             return self.create(entry, dir, hidden, Attributes::default(), whiteout, source);
         }
         let new = match &entry.kind {
-            EntryKind::HardLink(target) => return self.link(dir, name, target),
+            EntryKind::HardLink(target) => return self.link(entry, dir, name, target),
             EntryKind::Directory => New::Directory,
             EntryKind::File { size } => New::File { size: *size },
             EntryKind::Symlink(target) => New::Symlink(target),
@@ -383,7 +383,9 @@ impl<S: BlockSink> Hcsshim<S> {
     }
 
     /// Gives what stands at a path another name.
-    fn link(&mut self, dir: Ino, name: &[u8], target: &[u8]) -> Result<()> {
+    fn link(&mut self, entry: &Entry, dir: Ino, name: &[u8], target: &[u8]) -> Result<()> {
+        let what = "target of the hard link";
+        let target = clean_with_warning(what, target, entry, &mut self.warnings);
         let tree = self.writer.tree();
         let existing = self.existing(dir, name)?;
         let alone = |ino| tree.node(ino).is_dir() || tree.node(ino).links < 2;
@@ -393,7 +395,6 @@ impl<S: BlockSink> Hcsshim<S> {
             ));
         }
         let mut found = Ino::ROOT;
-        let target = clean(target);
         for component in target.split(|byte| *byte == b'/') {
             found = tree.lookup(found, component).ok_or_else(|| {
                 Error::entry(format!(

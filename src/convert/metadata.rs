@@ -1,7 +1,7 @@
 //! Owner, mode, times and extended attributes: from an entry's to an inode's.
 
 use crate::error::{Error, Result};
-use crate::ext4::acl;
+use crate::ext4::acl::{Acl, Text};
 use crate::ext4::inode::{Attributes, Timestamp};
 use crate::ext4::xattr::{
     Attribute, INDEX_ACL_ACCESS, INDEX_ACL_DEFAULT, INDEX_TRUSTED, INDEX_USER, NAME_MAX, Set,
@@ -44,6 +44,24 @@ impl<'a> Raw<'a> {
     }
 }
 
+/// When the file was made, if that is said.
+pub(super) fn created(entry: &Entry, warnings: &mut Warnings) -> Option<Timestamp> {
+    let created = entry.created?;
+    let (timestamp, held) = Timestamp::new(created.seconds, created.nanos);
+    if !held {
+        warn_of_clamping(entry, warnings);
+    }
+    Some(timestamp)
+}
+
+fn warn_of_clamping(entry: &Entry, warnings: &mut Warnings) {
+    warnings.push(
+        WarningKind::TimeClamped,
+        &entry.path,
+        "a time outside 1901-12-13 to 2446-05-10 was moved to the nearest in it",
+    );
+}
+
 /// Mode, owner and times; the mode is the caller's to change.
 pub(super) fn attributes(entry: &Entry, warnings: &mut Warnings) -> Attributes {
     let mut exact = true;
@@ -62,11 +80,7 @@ pub(super) fn attributes(entry: &Entry, warnings: &mut Warnings) -> Attributes {
         mtime,
     };
     if !exact {
-        warnings.push(
-            WarningKind::TimeClamped,
-            &entry.path,
-            "a time outside 1901-12-13 to 2446-05-10 was moved to the nearest in it",
-        );
+        warn_of_clamping(entry, warnings);
     }
     attributes
 }
@@ -84,44 +98,47 @@ pub(super) fn of_lower(lower: &LowerMetadata) -> Attributes {
     }
 }
 
+/// What an entry says of the extended attributes of an inode.
+#[derive(Default)]
+pub(super) struct Described {
+    /// Those that the inode takes; an access ACL is here where there is one to store.
+    pub set: Set,
+    pub access: Access,
+    /// It is said that there is no default ACL.
+    pub no_default: bool,
+}
+
+/// What an entry says of an inode's access ACL.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Nothing: one that is there takes the entry's mode, as after chmod.
+    #[default]
+    Unsaid,
+    /// There is none; the nine bits that the mode has instead of the header's.
+    Absent(Option<u16>),
+    /// There is one that had to be left out; the nine bits that leave owner, owning group and
+    /// others what they have under it, which the header's would not where it has the mask's.
+    Dropped(Option<u16>),
+    /// There is one; the nine bits that it gives the mode, as after setxattr.
+    Present(u16),
+}
+
 /// The attributes that an inode of a kind takes; the others are named in warnings.
 ///
 /// In `whiteouts` mode a layer may not forge the state of overlayfs.
-pub(super) fn xattrs(
+pub(super) fn describe(
     raw: &Raw<'_>,
     kind: InodeKind,
     whiteouts: bool,
     warnings: &mut Warnings,
-) -> Result<Set> {
-    let mut set = Set::default();
+) -> Result<Described> {
+    let mut described = Described::default();
     let mut dropped = |name: &[u8], why: &str| {
         let name = crate::summary::display_path(name);
         let message = format!("the extended attribute {name} was left out: {why}");
         warnings.push(WarningKind::XattrDropped, raw.path, message);
     };
-    let texts = [
-        (
-            raw.acl_access,
-            &b"system.posix_acl_access"[..],
-            INDEX_ACL_ACCESS,
-        ),
-        (
-            raw.acl_default,
-            b"system.posix_acl_default",
-            INDEX_ACL_DEFAULT,
-        ),
-    ];
-    for (text, name, index) in texts {
-        let Some(text) = text else { continue };
-        if let Some(why) = acl_misplaced(index, kind) {
-            dropped(name, why);
-            continue;
-        }
-        match acl::from_text(text).map_err(|why| bad_acl(name, why))? {
-            Some(value) => set.insert(attribute(index, b"", value)),
-            None => dropped(name, "it names a user or group without its number"),
-        }
-    }
+    let mut acls = [AclRecords::default(), AclRecords::default()];
     for (name, value) in raw.xattrs {
         match split_name(name) {
             None => dropped(name, "Linux has no place for its prefix"),
@@ -133,21 +150,91 @@ pub(super) fn xattrs(
             }
             Some((index @ (INDEX_ACL_ACCESS | INDEX_ACL_DEFAULT), _)) => {
                 check_size(name, value)?;
-                if let Some(why) = acl_misplaced(index, kind) {
-                    dropped(name, why);
-                } else if let Some(value) =
-                    acl::from_xattr(value).map_err(|why| bad_acl(name, why))?
-                {
-                    set.insert(attribute(index, b"", value));
-                }
+                acls[usize::from(index == INDEX_ACL_DEFAULT)].raw = Some(value);
             }
             Some((index, rest)) => {
                 check_size(name, value)?;
-                set.insert(attribute(index, rest, value.as_slice().into()));
+                let attribute = attribute(index, rest, value.as_slice().into());
+                described.set.insert(attribute);
             }
         }
     }
-    Ok(set)
+    let [access, default] = &mut acls;
+    (access.text, default.text) = (raw.acl_access, raw.acl_default);
+    for (records, index) in [(access, INDEX_ACL_ACCESS), (default, INDEX_ACL_DEFAULT)] {
+        let name: &[u8] = match index {
+            INDEX_ACL_ACCESS => b"system.posix_acl_access",
+            _ => b"system.posix_acl_default",
+        };
+        if records.raw.is_none() && records.text.is_none() {
+            continue;
+        }
+        if let Some(why) = acl_misplaced(index, kind) {
+            dropped(name, why);
+            continue;
+        }
+        let said = records.read().map_err(|why| bad_acl(name, why))?;
+        if matches!(said, Said::Unresolved(_)) {
+            dropped(name, "it names a user or group without its number");
+        }
+        let is_access = index == INDEX_ACL_ACCESS;
+        match said {
+            Said::Acl(acl) if is_access && acl.is_mode_alone() => {
+                described.access = Access::Absent(Some(acl.mode()));
+            }
+            Said::Acl(acl) => {
+                if is_access {
+                    described.access = Access::Present(acl.mode());
+                }
+                described.set.insert(attribute(index, b"", acl.to_disk()));
+            }
+            Said::Unresolved(mode) if is_access => described.access = Access::Dropped(mode),
+            Said::Empty if is_access => described.access = Access::Absent(None),
+            Said::Unresolved(_) | Said::Empty => described.no_default = true,
+        }
+    }
+    Ok(described)
+}
+
+impl Described {
+    /// Gives the access ACL the mode of a header that came after it.
+    pub(super) fn follow(&mut self, mode: u16) {
+        self.set.change(INDEX_ACL_ACCESS, b"", |value| {
+            let mut acl = Acl::from_disk(value)?;
+            acl.chmod(mode);
+            Some(acl.to_disk())
+        });
+    }
+}
+
+/// The records of one ACL.
+#[derive(Default)]
+struct AclRecords<'a> {
+    /// In the form of the system call.
+    raw: Option<&'a [u8]>,
+    text: Option<&'a [u8]>,
+}
+
+/// What the records of an ACL say together.
+enum Said {
+    /// That there is none.
+    Empty,
+    Acl(Acl),
+    /// See [`Text::Unresolved`].
+    Unresolved(Option<u16>),
+}
+
+impl AclRecords<'_> {
+    /// The raw form wins, which has numbers for all names.
+    fn read(&self) -> std::result::Result<Said, &'static str> {
+        let raw = self.raw.map(Acl::from_xattr).transpose()?;
+        let text = self.text.map(Acl::from_text).transpose()?;
+        Ok(match (raw, text) {
+            (Some(Some(acl)), _) | (_, Some(Text::Acl(acl))) => Said::Acl(acl),
+            (_, Some(Text::Unresolved(mode))) => Said::Unresolved(mode),
+            (_, None) => Said::Empty,
+        })
+    }
 }
 
 /// Refuses what the kernel could not give back.

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 
 use super::links::{Appeared, PendingLinks};
-use super::metadata::{self, InodeKind, Raw};
-use super::walk::{NAME_MAX, Walk, clean, split_last};
+use super::metadata::{self, Access, Described, InodeKind, Raw};
+use super::walk::{NAME_MAX, Walk, clean_with_warning, split_last};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ext4::format::S_IFLNK;
 use crate::ext4::inode::{Attributes, Body, DEVICE_MAJOR_MAX, DEVICE_MINOR_MAX, Node};
@@ -66,6 +66,9 @@ pub(super) struct Place<'a, S> {
     /// Targets of symbolic links that are too long for the inode.
     targets: HashMap<Ino, Arc<[u8]>>,
     targets_size: usize,
+    /// Of inodes whose ACL was left out the permissions that their header told, and those that
+    /// they have instead.
+    dropped_acls: HashMap<Ino, (u16, u16)>,
     /// Everything that the lower layers answered: it shapes the bytes too.
     answers: Sha256,
     entries: u64,
@@ -117,6 +120,7 @@ impl<'a, S: BlockSink> Place<'a, S> {
             hidden: Vec::new(),
             targets: HashMap::new(),
             targets_size: 0,
+            dropped_acls: HashMap::new(),
             answers: Sha256::new(),
             entries: 0,
             implied: 0,
@@ -124,7 +128,7 @@ impl<'a, S: BlockSink> Place<'a, S> {
     }
 
     fn place(&mut self, entry: &Entry, source: &mut Entries<impl ChunkSource>) -> Result<()> {
-        let path = clean(&entry.path);
+        let path = clean_with_warning("path", &entry.path, entry, &mut self.warnings);
         if path.is_empty() {
             return self.place_root(entry);
         }
@@ -167,20 +171,66 @@ impl<'a, S: BlockSink> Place<'a, S> {
 
     /// Gives a directory what its entry says of it.
     fn describe_dir(&mut self, entry: &Entry, ino: Ino) -> Result<()> {
-        let attributes = metadata::attributes(entry, &mut self.warnings);
-        self.writer.set_attributes(ino, attributes);
         self.writer.set_implicit(ino, false);
         self.writer.disinherit(ino);
-        self.unite_xattrs(entry, ino, InodeKind::Directory)
+        self.describe_again(entry, ino, InodeKind::Directory)
     }
 
-    fn unite_xattrs(&mut self, entry: &Entry, ino: Ino, kind: InodeKind) -> Result<()> {
-        let raw = Raw::of(entry);
-        if raw.is_empty() {
-            return Ok(());
+    /// Gives an inode that is there what another entry says of it.
+    fn describe_again(&mut self, entry: &Entry, ino: Ino, kind: InodeKind) -> Result<()> {
+        let attributes = metadata::attributes(entry, &mut self.warnings);
+        let permissions = |place: &Self| place.writer.tree().node(ino).attributes.mode & 0o777;
+        let before = permissions(self);
+        self.writer.set_attributes(ino, attributes);
+        self.set_created(entry, ino);
+        let described = self.described(&Raw::of(entry), kind)?;
+        if described.access == Access::Unsaid && permissions(self) != before {
+            self.writer.acl_follows_mode(ino)?;
         }
-        let set = metadata::xattrs(&raw, kind, self.rules.whiteouts, &mut self.warnings)?;
-        self.writer.unite_xattrs(ino, set)
+        // GNU tar repeats the mode for a hard link, mask and all, and not the ACL.
+        if let Some((told, left)) = self.dropped_acls.get(&ino)
+            && described.access == Access::Unsaid
+            && kind != InodeKind::Directory
+            && permissions(self) == *told
+        {
+            self.writer.set_permissions(ino, *left);
+        }
+        self.give(ino, described)
+    }
+
+    fn set_created(&mut self, entry: &Entry, ino: Ino) {
+        let created = metadata::created(entry, &mut self.warnings);
+        self.writer.set_created(ino, created);
+    }
+
+    fn described(&mut self, raw: &Raw<'_>, kind: InodeKind) -> Result<Described> {
+        if raw.is_empty() {
+            return Ok(Described::default());
+        }
+        metadata::describe(raw, kind, self.rules.whiteouts, &mut self.warnings)
+    }
+
+    /// Gives an inode that has its mode attributes beside those that it has, and the mode that
+    /// an access ACL implies.
+    fn give(&mut self, ino: Ino, described: Described) -> Result<()> {
+        match described.access {
+            Access::Unsaid => {}
+            Access::Absent(mode) | Access::Dropped(mode) => {
+                self.writer.remove_access_acl(ino)?;
+                if let Some(mode) = mode {
+                    if matches!(described.access, Access::Dropped(_)) {
+                        let told = self.writer.tree().node(ino).attributes.mode & 0o777;
+                        self.dropped_acls.insert(ino, (told, mode));
+                    }
+                    self.writer.set_permissions(ino, mode);
+                }
+            }
+            Access::Present(mode) => self.writer.set_permissions(ino, mode),
+        }
+        if described.no_default {
+            self.writer.remove_default_acl(ino)?;
+        }
+        self.writer.unite_xattrs(ino, described.set)
     }
 
     /// Places anything but a whiteout.
@@ -241,7 +291,9 @@ impl<'a, S: BlockSink> Place<'a, S> {
                 InodeKind::Special,
             ),
         };
-        self.unite_xattrs(entry, ino, kind)?;
+        self.set_created(entry, ino);
+        let described = self.described(&Raw::of(entry), kind)?;
+        self.give(ino, described)?;
         self.insert(&entry.path, dir, name, ino)
     }
 
@@ -526,9 +578,8 @@ impl<'a, S: BlockSink> Place<'a, S> {
                 acl_access: None,
                 acl_default: None,
             };
-            let kind = InodeKind::Directory;
-            let set = metadata::xattrs(&raw, kind, self.rules.whiteouts, &mut self.warnings)?;
-            self.writer.unite_xattrs(ino, set)?;
+            let described = self.described(&raw, InodeKind::Directory)?;
+            self.give(ino, described)?;
             self.writer.set_inherited(ino);
         }
         self.insert(&entry.path, dir, name, ino)?;

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::ext4::tree::Ino;
+use crate::layer::Entry;
+use crate::summary::{WarningKind, Warnings, display_path};
 
 /// The most bytes of a name.
 pub(super) const NAME_MAX: usize = 255;
@@ -42,6 +44,41 @@ pub(super) fn clean(path: &[u8]) -> Cow<'_, [u8]> {
         }
     }
     Cow::Owned(clean)
+}
+
+/// Whether a path has more `..` than components before them, and so leads out of the root.
+fn leaves_root(path: &[u8]) -> bool {
+    let mut depth = 0_usize;
+    path.split(|byte| *byte == b'/').any(|component| {
+        match component {
+            b"" | b"." => {}
+            b".." => match depth.checked_sub(1) {
+                Some(above) => depth = above,
+                None => return true,
+            },
+            _ => depth += 1,
+        }
+        false
+    })
+}
+
+/// Cleans a path of an entry, with a warning where it leads out of the root.
+pub(super) fn clean_with_warning<'p>(
+    what: &str,
+    path: &'p [u8],
+    entry: &Entry,
+    warnings: &mut Warnings,
+) -> Cow<'p, [u8]> {
+    let clean = clean(path);
+    // What needs no cleaning has no `..`.
+    if matches!(clean, Cow::Owned(_)) && leaves_root(path) {
+        let message = format!(
+            "the {what} leads out of the root: it was taken for /{}",
+            display_path(&clean)
+        );
+        warnings.push(WarningKind::PathClamped, &entry.path, message);
+    }
+    clean
 }
 
 /// A clean path's parent and last component.
@@ -182,6 +219,26 @@ mod tests {
             ("...", "..."),
         ] {
             assert_eq!(*clean(path.as_bytes()), *want.as_bytes(), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_path_leaves_the_root_when_nothing_is_left_to_leave() {
+        for (path, leaves) in [
+            ("../x", true),
+            ("..", true),
+            ("/../x", true),
+            ("./../x", true),
+            ("a/../../b", true),
+            ("a/b/../../../a/b", true),
+            ("a/..", false),
+            ("a/../b", false),
+            ("a/b/../../c", false),
+            ("...", false),
+            ("..a/..b", false),
+            ("", false),
+        ] {
+            assert_eq!(leaves_root(path.as_bytes()), leaves, "{path}");
         }
     }
 

@@ -283,6 +283,7 @@ impl<S: BlockSink> Writer<S> {
             sets,
             area,
             seed,
+            created,
             ..
         } = self;
         let parts = TablePart::all(geometry, tree.last_ino());
@@ -300,10 +301,11 @@ impl<S: BlockSink> Writer<S> {
                     Body::Directory(index) => Some(&dirs[index as usize]),
                     _ => None,
                 };
-                let finish = match profile.xattrs_come_first {
+                let mut finish = match profile.xattrs_come_first {
                     true => finish_of_hcsshim(sets, node, directory),
                     false => finish_of(tree, sets, ino, node, directory, references, opaque)?,
                 };
+                finish.created = created.get(&ino).copied();
                 slot.copy_from_slice(&encode(profile, *seed, ino.get(), node, &finish));
             }
             Ok(part.start)
@@ -468,6 +470,7 @@ fn finish_of<'a>(
         xattr_block: node.xattr_block,
         xattr_blocks: set.value_blocks() + value_blocks + u32::from(node.xattr_block != 0),
         references,
+        created: None,
     })
 }
 
@@ -483,6 +486,7 @@ fn finish_of_hcsshim<'a>(sets: &Sets, node: &Node, directory: Option<&'a DirBloc
         xattr_block: node.xattr_block,
         xattr_blocks: u32::from(node.xattr_block != 0),
         references: 0,
+        created: None,
     }
 }
 

@@ -205,6 +205,8 @@ pub(crate) struct Finish<'a> {
     pub xattr_blocks: u32,
     /// Of an attribute's value: how many entries name it.
     pub references: u32,
+    /// When it was made, if that is not the time of its contents.
+    pub created: Option<Timestamp>,
 }
 
 impl Finish<'_> {
@@ -215,6 +217,7 @@ impl Finish<'_> {
         xattr_block: 0,
         xattr_blocks: 0,
         references: 0,
+        created: None,
     };
 }
 
@@ -295,6 +298,7 @@ pub(crate) fn encode(
     if profile.counts_blocks {
         flags |= INODE_HUGE_FILE;
     }
+    let created = finish.created.unwrap_or(mtime);
     let mut inode = Inode {
         i_mode: (node.file_type | mode).into(),
         i_uid: (uid as u16).into(),
@@ -324,8 +328,8 @@ pub(crate) fn encode(
         i_ctime_extra: ctime.extra().into(),
         i_mtime_extra: mtime.extra().into(),
         i_atime_extra: atime.extra().into(),
-        i_crtime: mtime.low().into(),
-        i_crtime_extra: mtime.extra().into(),
+        i_crtime: created.low().into(),
+        i_crtime_extra: created.extra().into(),
         i_version_hi: 0.into(),
         i_projid: 0.into(),
         i_xattrs: [0; INODE_XATTR_SIZE],

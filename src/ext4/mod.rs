@@ -17,6 +17,7 @@ pub(crate) mod hcsshim;
 pub(crate) mod inode;
 mod journal;
 pub(crate) mod parts;
+mod permissions;
 pub(crate) mod profile;
 mod sets;
 pub(crate) mod tree;

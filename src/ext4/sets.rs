@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use hashbrown::HashTable;
 use sha2::{Digest as _, Sha256};
 
-use super::xattr::Set;
+use super::xattr::{INDEX_ACL_ACCESS, INDEX_ACL_DEFAULT, Set};
 
 /// A set that went out at once, in a block of its own.
 #[derive(Debug)]
@@ -15,6 +15,10 @@ pub(crate) struct Sealed {
     pub values: Box<[u32]>,
     /// The blocks of those values.
     pub value_blocks: u32,
+    /// It has an access ACL.
+    pub access_acl: bool,
+    /// It has a default ACL.
+    pub default_acl: bool,
     digest: [u8; 32],
 }
 
@@ -105,6 +109,8 @@ impl Sets {
             block,
             values: set.value_inodes().collect(),
             value_blocks: set.value_blocks(),
+            access_acl: set.get(INDEX_ACL_ACCESS, b"").is_some(),
+            default_acl: set.get(INDEX_ACL_DEFAULT, b"").is_some(),
             digest: Sha256::digest(encoded).into(),
         };
         self.push(Stored::Sealed(sealed))

@@ -12,7 +12,7 @@ use super::checksum;
 use super::extent::{Extent, ExtentRoot, ExtentTree};
 use super::format::{BLOCK_SIZE, MAX_BLOCKS, S_IFLNK};
 use super::geometry::reserved_descriptor_blocks;
-use super::inode::{Attributes, Body, FAST_SYMLINK_MAX, Node};
+use super::inode::{Attributes, Body, FAST_SYMLINK_MAX, Node, Timestamp};
 use super::profile::Profile;
 use super::sets::{Sets, Stored};
 use super::tree::{Ino, Linked, Tree};
@@ -170,6 +170,8 @@ pub(crate) struct Writer<S> {
     pub(super) sets: Sets,
     /// Values in inodes of their own, by digest.
     values: HashMap<[u8; 32], Value>,
+    /// When the inodes were made of which that is said.
+    pub(super) created: HashMap<Ino, Timestamp>,
     /// Blocks of contents that nothing uses any more.
     pub(super) freed: Vec<(u32, u32)>,
     /// Blocks of attributes that have a place and are not written yet: the number of the set
@@ -208,6 +210,7 @@ impl<S: BlockSink> Writer<S> {
             tree: Tree::new(),
             sets: Sets::default(),
             values: HashMap::new(),
+            created: HashMap::new(),
             freed: Vec::new(),
             late_blocks: HashMap::new(),
             partial: Box::new([0; BLOCK_SIZE]),
@@ -520,6 +523,16 @@ impl<S: BlockSink> Writer<S> {
         node.attributes = Attributes { mode, ..attributes };
     }
 
+    /// Says when a file was made, which without that is the mtime.
+    pub(crate) fn set_created(&mut self, ino: Ino, created: Option<Timestamp>) {
+        match created {
+            Some(created) => _ = self.created.insert(ino, created),
+            // Few layers say it: most have nothing to forget.
+            None if self.created.is_empty() => {}
+            None => _ = self.created.remove(&ino),
+        }
+    }
+
     /// Marks a directory as opaque.
     pub(crate) fn set_opaque(&mut self, ino: Ino) {
         if let Some(dir) = self.tree.dir_mut(ino) {
@@ -591,8 +604,6 @@ impl<S: BlockSink> Writer<S> {
         }
         let node = self.tree.node(ino);
         let (is_dir, old) = (node.is_dir(), node.xattrs);
-        // The kernel before 4.13 takes blocks of values for blocks of a link's target.
-        let values_allowed = !matches!(node.body, Body::FastSymlink(_));
         let set = match self.sets.get(old) {
             None => incoming,
             Some(Stored::Live(bytes)) => {
@@ -605,13 +616,23 @@ impl<S: BlockSink> Writer<S> {
                 let encoded = set.encode();
                 return match self.sets.get(old) {
                     Some(Stored::Sealed(sealed)) if sealed.equals(&encoded) => Ok(()),
-                    _ => Err(Error::limit(
-                        "extended attributes change that were written out already, because \
-                         those of all entries take too much memory",
-                    )),
+                    _ => Err(written_out()),
                 };
             }
         };
+        self.put_xattrs(ino, set)
+    }
+
+    /// Gives an inode the attributes of a set instead of those that it has.
+    pub(super) fn put_xattrs(&mut self, ino: Ino, set: Set) -> Result<()> {
+        if set.is_empty() {
+            self.tree.node_mut(ino).xattrs = 0;
+            return Ok(());
+        }
+        let node = self.tree.node(ino);
+        let is_dir = node.is_dir();
+        // The kernel before 4.13 takes blocks of values for blocks of a link's target.
+        let values_allowed = !matches!(node.body, Body::FastSymlink(_));
         let set = self.fit(set, is_dir)?;
         if !values_allowed && set.value_inodes().next().is_some() {
             return Err(Error::entry(
@@ -720,6 +741,14 @@ impl<S: BlockSink> Writer<S> {
         self.values.insert(digest, value.clone());
         Ok(value)
     }
+}
+
+/// The error of a change to attributes that are kept no longer.
+pub(super) fn written_out() -> Error {
+    Error::limit(
+        "extended attributes change that were written out already, because those of all entries \
+         take too much memory",
+    )
 }
 
 fn too_many_attributes() -> Error {

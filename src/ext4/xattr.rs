@@ -143,6 +143,39 @@ impl Set {
             .for_each(|attribute| self.insert(attribute));
     }
 
+    /// Removes an attribute; whether there was one.
+    pub(crate) fn remove(&mut self, index: u8, name: &[u8]) -> bool {
+        let found = self.find(index, name);
+        found.map(|i| self.0.remove(i)).is_some()
+    }
+
+    /// An attribute's value.
+    pub(crate) fn get(&self, index: u8, name: &[u8]) -> Option<&Value> {
+        self.find(index, name).map(|i| &self.0[i].value)
+    }
+
+    /// Replaces the value of an attribute, if it is here, by what `change` makes of it.
+    pub(crate) fn change(
+        &mut self,
+        index: u8,
+        name: &[u8],
+        change: impl FnOnce(&[u8]) -> Option<Box<[u8]>>,
+    ) {
+        if let Some(i) = self.find(index, name)
+            && let Value::Bytes(bytes) = &mut self.0[i].value
+            && let Some(changed) = change(bytes)
+        {
+            *bytes = changed;
+        }
+    }
+
+    fn find(&self, index: u8, name: &[u8]) -> Option<usize> {
+        let key = (index, name.len(), name);
+        self.0
+            .binary_search_by(|attribute| attribute.key().cmp(&key))
+            .ok()
+    }
+
     pub(crate) fn iter(&self) -> std::slice::Iter<'_, Attribute> {
         self.0.iter()
     }

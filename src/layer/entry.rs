@@ -1,15 +1,17 @@
 //! The walk over a tar: headers put together to entries, contents handed on in pieces.
 
+mod body;
 mod bounds;
 
 use super::blocks::Blocks;
 use super::header::{BLOCK_SIZE, Header, until_nul};
-use super::pax::{self, Extensions, Records};
+use super::pax::{self, AttributeNames, Extensions, Records};
 use super::shape::Names;
-use super::sparse::{self, MapPlace, MapReader, PaxSparse, Segment};
+use super::sparse::PaxSparse;
 use crate::chunk::Chunk;
 use crate::error::{Error, Result};
 use crate::summary::{WarningKind, Warnings};
+use body::Body;
 
 /// Where uncompressed chunks come from: a decoder, or a queue from another thread.
 pub(crate) trait ChunkSource {
@@ -34,6 +36,8 @@ pub(crate) struct Entry {
     pub(crate) mtime: Time,
     pub(crate) atime: Option<Time>,
     pub(crate) ctime: Option<Time>,
+    /// When the file was made.
+    pub(crate) created: Option<Time>,
     /// Full names, each once, and raw values.
     pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
     /// A POSIX.1e access ACL as text.
@@ -119,6 +123,8 @@ pub(crate) struct Entries<S> {
     /// Extension headers wait for their entry.
     pending: bool,
     body: Body,
+    /// A block that was read before its turn.
+    peeked: Option<[u8; BLOCK_SIZE]>,
     /// Path and offset of the current entry, for errors.
     path: Vec<u8>,
     offset: u64,
@@ -129,37 +135,12 @@ pub(crate) struct Entries<S> {
     warnings: Warnings,
 }
 
-/// What is left of the current entry behind its headers.
-#[derive(Default)]
-struct Body {
-    /// Where data stands in the file.
-    segments: Vec<Segment>,
-    /// The segment being read.
-    next: usize,
-    /// How far the file was read, of how many bytes.
-    position: u64,
-    size: u64,
-    /// Bytes of data left in the archive.
-    stored: u64,
-    /// Bytes behind them that fill their last block.
-    padding: u64,
-}
-
-impl Body {
-    fn begin(&mut self, stored: u64) {
-        self.segments.clear();
-        (self.next, self.position, self.size) = (0, 0, 0);
-        self.stored = stored;
-        self.padding = padding(stored);
-    }
-}
-
 impl Entry {
     /// Empties it for the next entry, keeping its memory.
     fn clear(&mut self) {
         self.path.clear();
         self.xattrs.clear();
-        (self.atime, self.ctime) = (None, None);
+        (self.atime, self.ctime, self.created) = (None, None, None);
         (self.acl_access, self.acl_default) = (None, None);
         self.wrong.clear();
         self.wrong_inode.clear();
@@ -179,6 +160,7 @@ impl<S: ChunkSource> Entries<S> {
             extension_bytes: 0,
             pending: false,
             body: Body::default(),
+            peeked: None,
             path: Vec::new(),
             offset: 0,
             ended: false,
@@ -261,6 +243,13 @@ impl<S: ChunkSource> Entries<S> {
                     if self.reading == Reading::Go {
                         self.forget_records(entry);
                     }
+                    // Names without escapes are the same to all.
+                    if memchr::memchr(b'%', &self.extension).is_some() {
+                        let mut name = Vec::new();
+                        header.read_path(&mut name);
+                        let mode = header.mode().ok();
+                        self.extensions.names = AttributeNames::of_writer(&name, mode);
+                    }
                     for record in Records::new(&self.extension) {
                         let (key, value) = record?;
                         if self.reading == Reading::Full || !pax::is_ignored_by_go(key, entry) {
@@ -290,13 +279,21 @@ impl<S: ChunkSource> Entries<S> {
         self.extension_bytes = 0;
         self.body.begin(0);
         self.path.clear();
-        self.offset = self.blocks.offset();
+        let peeked = self.peeked.map_or(0, |block| block.len() as u64);
+        self.offset = self.blocks.offset() - peeked;
         entry.offset = self.offset;
     }
 
     /// Reads a header's block; false at the end of the archive.
     fn read_header(&mut self, block: &mut [u8; BLOCK_SIZE]) -> Result<bool> {
-        let marked = match self.blocks.read(block)? {
+        let read = match self.peeked.take() {
+            None => self.blocks.read(block)?,
+            Some(peeked) => {
+                *block = peeked;
+                BLOCK_SIZE
+            }
+        };
+        let marked = match read {
             0 => false,
             BLOCK_SIZE if block[0] != 0 || !is_zero(block) => return Ok(true),
             BLOCK_SIZE => match self.blocks.read(block)? {
@@ -367,7 +364,10 @@ impl<S: ChunkSource> Entries<S> {
         self.read_extension_data(header.size()?)?;
         let mut ignored = None;
         for record in Records::new(&self.extension) {
-            let (key, _) = record?;
+            let (key, value) = record?;
+            if let Some(why) = pax::refused_globally(key, value) {
+                return Err(Error::unsupported(why));
+            }
             if key != b"comment" {
                 ignored = ignored.or(Some(key));
             }
@@ -412,16 +412,12 @@ impl<S: ChunkSource> Entries<S> {
         entry.mtime = match self.extensions.mtime {
             Some(time) => time,
             None => Time {
-                seconds: header.mtime()?,
+                seconds: self.header_mtime(header)?,
                 nanos: 0,
             },
         };
         pax::unite_xattrs(&mut entry.xattrs);
-        if self.extensions.nfs4_acl {
-            let message = "an NFSv4 ACL was skipped";
-            self.warnings
-                .push(WarningKind::Skipped, &self.path, message);
-        }
+        self.judge_records()?;
         if self.reading == Reading::Go {
             header.read_times(entry)?;
         }
@@ -434,6 +430,50 @@ impl<S: ChunkSource> Entries<S> {
         {
             entry.path = name;
             self.path.clone_from(&entry.path);
+        }
+        Ok(())
+    }
+
+    /// Seconds since 1970; 0, with a warning, where that cannot be read.
+    fn header_mtime(&mut self, header: &Header<'_>) -> Result<i64> {
+        match header.mtime() {
+            Err(error) if self.reading == Reading::Full => {
+                let message = format!("{error}: it is taken for 1970-01-01");
+                self.warnings
+                    .push(WarningKind::TimeUnreadable, &self.path, message);
+                Ok(0)
+            }
+            mtime => mtime,
+        }
+    }
+
+    /// Tells what of the records of extension headers is lost, and refuses what may not be.
+    fn judge_records(&mut self) -> Result<()> {
+        let extensions = &mut self.extensions;
+        if let Some(why) = extensions.refused {
+            return Err(Error::unsupported(why));
+        }
+        let warnings = &mut self.warnings;
+        let mut warn = |kind, message: String| warnings.push(kind, &self.path, message);
+        if extensions.nfs4_acl {
+            warn(WarningKind::Skipped, "an NFSv4 ACL was skipped".to_owned());
+        }
+        if let Some(flags) = extensions.flags.take() {
+            let flags = pax::shown(&flags);
+            let message = format!("the file flags \"{flags}\" were left out: no layer sets any");
+            warn(WarningKind::Skipped, message);
+        }
+        if let Some(key) = extensions.unknown.take() {
+            let key = pax::shown(&key);
+            let message = format!("the PAX record {key} was skipped: its meaning is not known");
+            warn(WarningKind::Skipped, message);
+        }
+        for (key, unreadable) in pax::TIMES.iter().zip(&mut extensions.unreadable) {
+            if let Some(value) = unreadable.take() {
+                let value = pax::shown(&value);
+                let message = format!("the PAX record {key} was skipped: \"{value}\" is no time");
+                warn(WarningKind::TimeUnreadable, message);
+            }
         }
         Ok(())
     }
@@ -562,8 +602,11 @@ impl<S: ChunkSource> Entries<S> {
                 entry.wrong.push(message);
                 self.begin_file(header)?
             }
-            // Before there was a type for directories.
-            0 if entry.path.ends_with(b"/") => EntryKind::Directory,
+            // Before there was a type for directories, which is what Go knows of it.
+            0 if entry.path.ends_with(b"/") => self.old_directory(header)?,
+            b'0' | b'7' if self.reading == Reading::Full && entry.path.ends_with(b"/") => {
+                self.old_directory(header)?
+            }
             0 | b'0' | b'7' => self.begin_file(header)?,
             b'S' => self.begin_gnu_sparse(header)?,
             b'1' => EntryKind::HardLink(self.link(header)?),
@@ -598,6 +641,36 @@ impl<S: ChunkSource> Entries<S> {
         })
     }
 
+    /// A directory with the type of a file, of whatever size: some old writers put there what it
+    /// takes on disk. What is no header behind it can only be its contents, which are left out.
+    fn old_directory(&mut self, header: &Header<'_>) -> Result<EntryKind> {
+        let size = self.stored(header)?;
+        if self.reading == Reading::Go || size == 0 {
+            return Ok(EntryKind::Directory);
+        }
+        let mut next = [0; BLOCK_SIZE];
+        let read = self.blocks.read(&mut next)?;
+        let lost = match read {
+            0 => "its size",
+            BLOCK_SIZE if is_zero(&next) || Header::parse(&next).is_ok() => {
+                self.peeked = Some(next);
+                "its size"
+            }
+            BLOCK_SIZE => {
+                self.body.begin(size);
+                self.body.consume_block();
+                "its contents"
+            }
+            _ => return Err(truncated("the contents")),
+        };
+        let message = format!(
+            "a file whose name ends in a slash is a directory: {lost} of {size} bytes was left out"
+        );
+        self.warnings
+            .push(WarningKind::Skipped, &self.path, message);
+        Ok(EntryKind::Directory)
+    }
+
     fn link(&mut self, header: &Header<'_>) -> Result<Vec<u8>> {
         let extensions = &mut self.extensions;
         let link = extensions.gnu_link.take();
@@ -626,115 +699,6 @@ impl<S: ChunkSource> Entries<S> {
                 "the device {major}:{minor} has a major number over 12 bits or a minor over 20"
             ))),
         }
-    }
-
-    /// How many bytes the archive holds of the entry's contents.
-    fn stored(&self, header: &Header<'_>) -> Result<u64> {
-        match self.extensions.size {
-            None => header.size(),
-            Some(size) => sparse::check_size(size),
-        }
-    }
-
-    fn begin_file(&mut self, header: &Header<'_>) -> Result<EntryKind> {
-        let mut stored = self.stored(header)?;
-        self.body.begin(stored);
-        match self.extensions.sparse.finish(self.reading)? {
-            None => {
-                self.body.segments.push(Segment {
-                    offset: 0,
-                    length: stored,
-                });
-                self.body.size = stored;
-                return Ok(EntryKind::File { size: stored });
-            }
-            Some((size, MapPlace::Records(segments))) => {
-                self.body.segments = segments;
-                self.body.size = size;
-            }
-            Some((size, MapPlace::Data)) => {
-                let mut map = MapReader::default();
-                let mut block = [0; BLOCK_SIZE];
-                let mut complete = false;
-                while !complete {
-                    self.read_map_block(&mut block)?;
-                    stored = stored.checked_sub(BLOCK_SIZE as u64).ok_or_else(|| {
-                        Error::corrupt("the sparse map is longer than the entry's contents")
-                    })?;
-                    complete = map.read(&block, &mut self.body.segments)?;
-                }
-                self.body.stored = stored;
-                self.body.size = size;
-            }
-        }
-        self.check_sparse()
-    }
-
-    fn begin_gnu_sparse(&mut self, header: &Header<'_>) -> Result<EntryKind> {
-        let stored = self.stored(header)?;
-        self.body.begin(stored);
-        let Some(fields) = header.gnu() else {
-            return Err(Error::unsupported(
-                "sparse files of other formats than GNU's are not supported",
-            ));
-        };
-        self.body.size = header.real_size(fields)?;
-        sparse::read_gnu(&fields.sparse, &mut self.body.segments)?;
-        let mut extended = fields.isextended[0] != 0;
-        let mut block = tar::GnuExtSparseHeader::new();
-        while extended {
-            self.read_map_block(block.as_mut_bytes())?;
-            sparse::read_gnu(&block.sparse, &mut self.body.segments)?;
-            extended = block.isextended[0] != 0;
-        }
-        self.check_sparse()
-    }
-
-    fn read_map_block(&mut self, block: &mut [u8; BLOCK_SIZE]) -> Result<()> {
-        self.count_extension(BLOCK_SIZE as u64)?;
-        if self.blocks.read(block)? < BLOCK_SIZE {
-            return Err(truncated("a sparse map"));
-        }
-        Ok(())
-    }
-
-    fn check_sparse(&self) -> Result<EntryKind> {
-        let Body { size, stored, .. } = self.body;
-        sparse::check(&self.body.segments, size, stored)?;
-        Ok(EntryKind::File { size })
-    }
-
-    fn read_piece(&mut self) -> Result<Option<Piece>> {
-        let body = &mut self.body;
-        while let Some(segment) = body.segments.get(body.next) {
-            if body.position < segment.offset {
-                let hole = segment.offset - body.position;
-                body.position = segment.offset;
-                return Ok(Some(Piece::Hole(hole)));
-            }
-            let left = segment.offset + segment.length - body.position;
-            if left == 0 {
-                body.next += 1;
-                continue;
-            }
-            let part = self.blocks.take(left)?;
-            let part = part.ok_or_else(|| truncated("the contents"))?;
-            body.position += part.len() as u64;
-            body.stored -= part.len() as u64;
-            return Ok(Some(Piece::Data(part)));
-        }
-        let hole = body.size - body.position;
-        body.position = body.size;
-        Ok((hole > 0).then_some(Piece::Hole(hole)))
-    }
-
-    fn skip_body(&mut self) -> Result<()> {
-        // Neither is near the limit of its type.
-        let left = self.body.stored + self.body.padding;
-        if !self.blocks.skip(left)? {
-            return Err(truncated("the contents"));
-        }
-        Ok(())
     }
 }
 

@@ -1,5 +1,7 @@
 //! Extended headers: PAX records, POSIX.1-2001, and the vendors' keys in them.
 
+mod keys;
+
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -8,6 +10,9 @@ use super::entry::{Entry, Reading, Time};
 use super::sparse::PaxSparse;
 use crate::error::{Error, Result};
 use crate::summary::display_path;
+use keys::Meaning;
+
+pub(super) use keys::AttributeNames;
 
 /// Some writers leave the padding out.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -72,7 +77,23 @@ pub(super) struct Extensions {
     pub(super) nfs4_acl: bool,
     /// Attributes or a security descriptor of NTFS.
     pub(super) windows: bool,
+    /// The flags of the file, for which there is a place, but which nothing that unpacks layers
+    /// sets: immutable files of a layer could not be copied up.
+    pub(super) flags: Option<Vec<u8>>,
+    /// The size that star gives a file of which the archive holds another number of bytes.
+    pub(super) star_size: Option<u64>,
+    /// How the header spells names of extended attributes.
+    pub(super) names: AttributeNames,
+    /// Of each kind of time the last that could not be read.
+    pub(super) unreadable: [Option<Vec<u8>>; 4],
+    /// The first key of a meaning that is not known.
+    pub(super) unknown: Option<Vec<u8>>,
+    /// Why the entry is not what it seems to be.
+    pub(super) refused: Option<&'static str>,
 }
+
+/// The keys of times, in the order of [`Extensions::unreadable`].
+pub(super) const TIMES: [&str; 4] = ["mtime", "atime", "ctime", "LIBARCHIVE.creationtime"];
 
 impl Extensions {
     /// Applies a record; `entry` takes what no header field has.
@@ -83,19 +104,15 @@ impl Extensions {
         reading: Reading,
         entry: &mut Entry,
     ) -> Result<()> {
-        let time = match reading {
-            Reading::Full => time,
-            Reading::Go => time_as_go,
-        };
         match key {
             b"path" => self.path = text(key, value)?,
             b"linkpath" => self.link = text(key, value)?,
             b"size" => self.size = parse(key, value, decimal)?,
             b"uid" => self.uid = parse(key, value, decimal)?,
             b"gid" => self.gid = parse(key, value, decimal)?,
-            b"mtime" => self.mtime = parse(key, value, time)?,
-            b"atime" => entry.atime = parse(key, value, time)?,
-            b"ctime" => entry.ctime = parse(key, value, time)?,
+            b"mtime" => self.mtime = self.time(0, value, reading, self.mtime)?,
+            b"atime" => entry.atime = self.time(1, value, reading, entry.atime)?,
+            b"ctime" => entry.ctime = self.time(2, value, reading, entry.ctime)?,
             b"SCHILY.devmajor" => self.device_major = parse(key, value, decimal)?,
             b"SCHILY.devminor" => self.device_minor = parse(key, value, decimal)?,
             b"SCHILY.acl.access" => entry.acl_access = some(value),
@@ -104,7 +121,11 @@ impl Extensions {
             b"RHT.security.selinux" => push_xattr(entry, b"security.selinux".to_vec(), value),
             _ => {
                 if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-                    push_xattr(entry, name.to_vec(), value);
+                    let name = match reading {
+                        Reading::Full => self.names.decode(name),
+                        Reading::Go => name.to_vec(),
+                    };
+                    push_xattr(entry, name, value);
                 } else if let Some(name) = key.strip_prefix(b"LIBARCHIVE.xattr.") {
                     let value = BASE64.decode(value).map_err(|_| invalid(key, value))?;
                     let name = percent_decode(name).ok_or_else(|| invalid(key, name))?;
@@ -114,10 +135,61 @@ impl Extensions {
                     applied.ok_or_else(|| invalid(key, value))?;
                 } else if key.starts_with(b"MSWINDOWS.") {
                     self.windows = true;
+                } else if reading == Reading::Full {
+                    self.apply_rare(key, value, entry)?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Applies a record that Go, and what is built on it, has no meaning for.
+    fn apply_rare(&mut self, key: &[u8], value: &[u8], entry: &mut Entry) -> Result<()> {
+        match key {
+            b"LIBARCHIVE.creationtime" => {
+                entry.created = self.time(3, value, Reading::Full, entry.created)?;
+            }
+            b"SCHILY.fflags" => self.flags = some(value),
+            b"SCHILY.realsize" => self.star_size = parse(key, value, decimal)?,
+            b"SUN.devmajor" => self.device_major = parse(key, value, decimal)?,
+            b"SUN.devminor" => self.device_minor = parse(key, value, decimal)?,
+            _ => match Meaning::of(key, value) {
+                Meaning::Harmless => {}
+                Meaning::Unknown => {
+                    self.unknown.get_or_insert_with(|| key.to_vec());
+                }
+                Meaning::Needed(why) => self.refused = Some(why),
+            },
+        }
+        Ok(())
+    }
+
+    /// A time, by its place in [`TIMES`]; one that cannot be read is noted and leaves what was
+    /// said before, but for Go, to which it is an error.
+    fn time(
+        &mut self,
+        which: usize,
+        value: &[u8],
+        reading: Reading,
+        before: Option<Time>,
+    ) -> Result<Option<Time>> {
+        if reading == Reading::Go {
+            return parse(TIMES[which].as_bytes(), value, time_as_go);
+        }
+        let time = match value {
+            [] => Ok(None),
+            _ => time(value).map(Some).ok_or(before),
+        };
+        self.unreadable[which] = time.is_err().then(|| value.to_vec());
+        Ok(time.unwrap_or_else(|before| before))
+    }
+}
+
+/// Why a global header with a record cannot be passed over.
+pub(super) fn refused_globally(key: &[u8], value: &[u8]) -> Option<&'static str> {
+    match Meaning::of(key, value) {
+        Meaning::Needed(why) => Some(why),
+        Meaning::Harmless | Meaning::Unknown => None,
     }
 }
 
@@ -255,19 +327,16 @@ fn time_as_go(text: &[u8]) -> Option<Time> {
     time(&text[..end])
 }
 
-/// Undoes `%XX`.
+/// Undoes `%XX`; none where a `%` begins no such thing.
 fn percent_decode(text: &[u8]) -> Option<Vec<u8>> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text;
     while let [first, tail @ ..] = rest {
-        (decoded, rest) = match (first, tail) {
-            (b'%', [high, low, tail @ ..]) => {
-                let digit = |byte: &u8| char::from(*byte).to_digit(16);
-                let byte = digit(high)? << 4 | digit(low)?;
-                decoded.push(byte as u8);
-                (decoded, tail)
+        (decoded, rest) = match first {
+            b'%' => {
+                decoded.push(escaped_byte(rest)?);
+                (decoded, &rest[3..])
             }
-            (b'%', _) => return None,
             _ => {
                 decoded.push(*first);
                 (decoded, tail)
@@ -275,6 +344,15 @@ fn percent_decode(text: &[u8]) -> Option<Vec<u8>> {
         };
     }
     Some(decoded)
+}
+
+/// The byte of the `%XX` that a text begins with.
+fn escaped_byte(text: &[u8]) -> Option<u8> {
+    let [b'%', high, low, ..] = text else {
+        return None;
+    };
+    let digit = |byte: &u8| char::from(*byte).to_digit(16);
+    Some((digit(high)? << 4 | digit(low)?) as u8)
 }
 
 #[cfg(test)]
@@ -425,7 +503,6 @@ mod tests {
             (b"SCHILY.xattr.user.empty", b""),
             (b"SCHILY.acl.access", b"u::r"),
             (b"SCHILY.acl.default", b"u::w"),
-            (b"SCHILY.fflags", b"nodump"),
             (b"comment", b"\0"),
         ] {
             extensions
@@ -454,13 +531,62 @@ mod tests {
             (b"size", b"-1"),
             (b"size", b"18446744073709551616"),
             (b"uid", b"1.0"),
-            (b"mtime", b"now"),
+            (b"SCHILY.realsize", b"x"),
         ] {
             let error = extensions.apply(key, value, Reading::Full, &mut entry);
             let error = error.unwrap_err();
             let name = key.escape_ascii().to_string();
             assert!(error.to_string().contains(&name), "{error}");
         }
+    }
+
+    #[test]
+    fn a_time_that_cannot_be_read_leaves_what_was_said_before() {
+        for (which, key) in TIMES.iter().enumerate() {
+            let (mut extensions, mut entry) = (Extensions::default(), Entry::default());
+            let mut said = Vec::new();
+            for value in [&b"7.5"[..], b"now", b"", b"1.2.3", b"9"] {
+                let applied = extensions.apply(key.as_bytes(), value, Reading::Full, &mut entry);
+                applied.unwrap();
+                let times = [extensions.mtime, entry.atime, entry.ctime, entry.created];
+                said.push(times[which].map(|time| time.seconds));
+                let is_noted = extensions.unreadable[which].is_some();
+                assert_eq!(is_noted, time(value).is_none() && !value.is_empty());
+            }
+            assert_eq!(said, [Some(7), Some(7), None, None, Some(9)], "{key}");
+            let mut go = Extensions::default();
+            let applied = go.apply(key.as_bytes(), b"now", Reading::Go, &mut entry);
+            assert_eq!(applied.is_ok(), which == 3, "{key}");
+        }
+    }
+
+    #[test]
+    fn what_is_lost_is_noted() {
+        let (mut extensions, mut entry) = (Extensions::default(), Entry::default());
+        for (key, value) in [
+            ("SCHILY.fflags", "schg,nodump"),
+            ("SCHILY.ino", "7"),
+            ("VENDOR.first", "x"),
+            ("VENDOR.second", "x"),
+            ("SUN.devmajor", "3"),
+            ("SUN.devminor", "4"),
+            ("SCHILY.realsize", "5"),
+        ] {
+            let (key, value) = (key.as_bytes(), value.as_bytes());
+            extensions
+                .apply(key, value, Reading::Full, &mut entry)
+                .unwrap();
+        }
+        assert_eq!(extensions.flags.as_deref(), Some(&b"schg,nodump"[..]));
+        assert_eq!(extensions.unknown.as_deref(), Some(&b"VENDOR.first"[..]));
+        let device = (extensions.device_major, extensions.device_minor);
+        assert_eq!(device, (Some(3), Some(4)));
+        assert_eq!(extensions.star_size, Some(5));
+        assert_eq!(extensions.refused, None);
+        extensions
+            .apply(b"SCHILY.filetype", b"sparse", Reading::Full, &mut entry)
+            .unwrap();
+        assert!(extensions.refused.is_some());
     }
 
     #[test]

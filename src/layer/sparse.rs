@@ -40,6 +40,12 @@ pub(super) fn check(segments: &[Segment], size: u64, stored: u64) -> Result<()> 
     Ok(())
 }
 
+/// How many bytes of data a map tells of; none if they overflow.
+pub(super) fn data(segments: &[Segment]) -> Option<u64> {
+    let mut lengths = segments.iter().map(|segment| segment.length);
+    lengths.try_fold(0, u64::checked_add)
+}
+
 /// Checks a size that a PAX record tells.
 pub(super) fn check_size(size: u64) -> Result<u64> {
     if size > MAX_SIZE {
@@ -480,18 +486,53 @@ mod tests {
             let segments: Vec<_> = (0..count).map(|i| segment(2 * i, 0)).collect();
             (segments, 2 * count, Vec::new())
         };
-        for (format, fits) in [
-            (FORMATS[0], 43_000),
-            (FORMATS[1], 12_000),
-            (FORMATS[2], 100_000),
-            (FORMATS[3], 100_000),
+        let headers = "the extension headers of one entry exceed 1048576 bytes";
+        let map = "the sparse map has more than 1048576 segments";
+        for (format, fits, too_many, why) in [
+            (FORMATS[0], 200_000, 1_100_000, map),
+            (FORMATS[1], 12_000, 200_000, headers),
+            (FORMATS[2], 100_000, 200_000, headers),
+            (FORMATS[3], 1_040_000, 1_100_000, map),
         ] {
             let read = |count| -> Result<(Vec<ReadEntry>, Vec<String>)> {
                 read_all(&format(&many(count)).end(), 1 << 16)
             };
             assert!(read(fits).is_ok());
-            let message = read(200_000).unwrap_err().to_string();
-            assert!(message.contains("exceed 1048576 bytes"), "{message}");
+            let message = read(too_many).unwrap_err().to_string();
+            assert!(message.contains(why), "{message}");
+        }
+    }
+
+    /// In a PAX record, as some writers tell it, while the header has that of the archive's part.
+    #[test]
+    fn the_size_of_the_file_may_be_that_of_the_record() {
+        let good: Sparse = (
+            vec![segment(10, 4), segment(2000, 4)],
+            4000,
+            b"aaaabbbb".to_vec(),
+        );
+        for format in FORMATS {
+            let with_size = |size: u64| {
+                let size = size.to_string();
+                let records = [("size", size.as_bytes())];
+                TarBuilder::new()
+                    .pax(&records)
+                    .data(&format(&good).0)
+                    .entry(b'0', b"next", b"x")
+            };
+            let (entries, _) = read_all(&with_size(4000).end(), 512).unwrap();
+            let [(_, contents, _), (next, ..)] = &entries[..] else {
+                panic!("{} entries", entries.len());
+            };
+            assert_eq!(contents.len(), 4000);
+            assert_eq!(
+                (&contents[10..14], &contents[2000..2004]),
+                (&b"aaaa"[..], &b"bbbb"[..])
+            );
+            assert_eq!(next.path, b"next");
+            // Any other size is that of the archive's part, and a wrong one.
+            let message = error(with_size(3999));
+            assert!(message.contains("the archive has"), "{message}");
         }
     }
 }

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use zerocopy::FromBytes;
 
+use super::acl::{self, Acl, INDEX_ACCESS, INDEX_DEFAULT};
 use super::blocks::{Blocks, u32_at};
 use super::checksum::with_hole;
 use super::claims::{Claims, Owner};
@@ -46,6 +47,26 @@ pub(super) struct Attributes<'a> {
     blocks: BTreeMap<u64, AttributeBlock>,
     references: Vec<Reference>,
     values: BTreeMap<u32, Value>,
+    /// ACLs in inodes of their own.
+    acls: Vec<AclReference>,
+}
+
+/// An ACL whose value is in an inode of its own.
+struct AclReference {
+    owner: u32,
+    ino: u32,
+    index: u8,
+    /// The mode of the inode that has it.
+    mode: u16,
+}
+
+/// The ACL that an inode has to agree with.
+#[derive(Clone, Copy, Debug)]
+enum AccessAcl {
+    /// The bits of the mode that belong to it.
+    Mode(u16),
+    /// It is in an inode of its own.
+    Value(u32),
 }
 
 /// A block of attributes that was read.
@@ -55,6 +76,7 @@ struct AttributeBlock {
     declared: u32,
     found: u32,
     value_blocks: u64,
+    access_acl: Option<AccessAcl>,
 }
 
 /// An attribute whose value is in an inode of its own.
@@ -76,6 +98,8 @@ pub(super) struct Value {
     pub references: u64,
     /// Of the contents, if they could be read.
     pub computed_hash: Option<u32>,
+    /// What they are if an attribute takes them for an ACL.
+    pub acl: Acl,
 }
 
 /// What the attributes of one inode come to.
@@ -85,6 +109,7 @@ pub(super) struct Found {
     pub blocks: u64,
     /// The rest of contents that are inline.
     pub inline_data: Option<Vec<u8>>,
+    access_acl: Option<AccessAcl>,
 }
 
 impl<'a> Attributes<'a> {
@@ -95,6 +120,7 @@ impl<'a> Attributes<'a> {
             blocks: BTreeMap::new(),
             references: Vec::new(),
             values: BTreeMap::new(),
+            acls: Vec::new(),
         }
     }
 
@@ -124,6 +150,7 @@ impl<'a> Attributes<'a> {
             entries: Vec::new(),
         };
         parse.entries();
+        parse.acls();
         for entry in &parse.entries {
             self.note(ino, entry, found);
             if entry.index == INDEX_SYSTEM && entry.name == INLINE_DATA && entry.ino == 0 {
@@ -133,6 +160,21 @@ impl<'a> Attributes<'a> {
     }
 
     fn note(&mut self, owner: u32, entry: &Entry<'_>, found: &mut Found) {
+        if entry.index == INDEX_ACCESS && found.access_acl.is_none() {
+            found.access_acl = match (entry.ino, Acl::read(entry.value)) {
+                (0, Acl::Mode(mode)) => Some(AccessAcl::Mode(mode)),
+                (0, Acl::Empty | Acl::Malformed(_)) => None,
+                (ino, _) => Some(AccessAcl::Value(ino)),
+            };
+        }
+        if entry.index == INDEX_DEFAULT && entry.ino != 0 {
+            self.acls.push(AclReference {
+                owner,
+                ino: entry.ino,
+                index: entry.index,
+                mode: 0,
+            });
+        }
         if entry.ino != 0 {
             found.blocks += u64::from(entry.size).div_ceil(self.layout.block_size as u64);
             self.references.push(Reference {
@@ -168,6 +210,7 @@ impl<'a> Attributes<'a> {
         if let Some(block) = self.blocks.get_mut(&number) {
             block.found += 1;
             found.blocks += block.value_blocks;
+            found.access_acl = found.access_acl.or(block.access_acl);
             return Ok(());
         }
         claims.add(number..number + 1, Owner::Inode(ino));
@@ -180,6 +223,7 @@ impl<'a> Attributes<'a> {
             declared: header.h_refcount.get(),
             found: 1,
             value_blocks: 0,
+            access_acl: None,
         };
         if header.h_magic.get() == XATTR_MAGIC && header.h_blocks.get() == 1 {
             if let Some(seed) = self.layout.checksums.seed() {
@@ -202,12 +246,15 @@ impl<'a> Attributes<'a> {
                 entries: Vec::new(),
             };
             parse.entries();
+            parse.acls();
             let mut of_block = Found::default();
             for entry in &parse.entries {
                 self.note(ino, entry, &mut of_block);
             }
             block.value_blocks = of_block.blocks;
             found.blocks += of_block.blocks;
+            block.access_acl = of_block.access_acl;
+            found.access_acl = found.access_acl.or(block.access_acl);
         } else {
             findings.add(FindingKind::Attribute, place, || {
                 "the block of attributes starts without its magic, or is not alone".into()
@@ -219,8 +266,48 @@ impl<'a> Attributes<'a> {
         Ok(())
     }
 
+    /// Holds the mode of an inode against its access ACL.
+    pub(super) fn check_mode(
+        &mut self,
+        ino: u32,
+        mode: u16,
+        found: &Found,
+        findings: &mut Findings,
+    ) {
+        match found.access_acl {
+            None => {}
+            Some(AccessAcl::Mode(acl)) => disagree(ino, mode, acl, findings),
+            Some(AccessAcl::Value(value)) => self.acls.push(AclReference {
+                owner: ino,
+                ino: value,
+                index: INDEX_ACCESS,
+                mode,
+            }),
+        }
+    }
+
+    fn check_acls(&self, findings: &mut Findings) {
+        for reference in &self.acls {
+            // Where there is no such value, something else is said of it.
+            let Some(value) = self.values.get(&reference.ino) else {
+                continue;
+            };
+            match value.acl {
+                Acl::Mode(acl) if reference.index == INDEX_ACCESS => {
+                    disagree(reference.owner, reference.mode, acl, findings);
+                }
+                Acl::Mode(_) | Acl::Empty => {}
+                Acl::Malformed(why) => {
+                    let place = Place::inode(reference.owner);
+                    findings.add(FindingKind::Acl, place, || malformed(reference.index, why));
+                }
+            }
+        }
+    }
+
     /// Compares the counts, when all inodes were seen.
     pub(super) fn finish(&self, findings: &mut Findings) {
+        self.check_acls(findings);
         for (number, block) in &self.blocks {
             let (declared, found) = (block.declared, block.found);
             if declared != 0 && declared != found || declared == 0 && found > 1 {
@@ -296,6 +383,17 @@ impl<'a> Attributes<'a> {
             });
         }
     }
+}
+
+fn disagree(ino: u32, mode: u16, acl: u16, findings: &mut Findings) {
+    if let Some(message) = acl::disagreement(mode, acl) {
+        findings.add(FindingKind::Acl, Place::inode(ino), || message);
+    }
+}
+
+fn malformed(index: u8, why: &str) -> String {
+    let name = shown(index, b"");
+    format!("the kernel cannot use {name}: {why}")
 }
 
 /// The bytes of a value in an inode; `None` if they are too many.
@@ -429,6 +527,21 @@ impl<'a> Parse<'a, '_> {
                 self.wrong(FindingKind::AttributeHash, || {
                     format!("the hash of {} is wrong", shown(index, name))
                 });
+            }
+        }
+    }
+
+    /// ACLs whose value is here.
+    fn acls(&mut self) {
+        for i in 0..self.entries.len() {
+            let Entry {
+                index, ino, value, ..
+            } = self.entries[i];
+            if matches!(index, INDEX_ACCESS | INDEX_DEFAULT)
+                && ino == 0
+                && let Acl::Malformed(why) = Acl::read(value)
+            {
+                self.wrong(FindingKind::Acl, || malformed(index, why));
             }
         }
     }

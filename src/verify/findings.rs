@@ -50,6 +50,8 @@ pub enum FindingKind {
     AttributeReferences,
     /// The inode with the value of an attribute is none such.
     AttributeInode,
+    /// An ACL is malformed, or the mode of its inode is not the one that it implies.
+    Acl,
     /// A directory block or entry is malformed.
     DirectoryEntry,
     /// A directory has a name twice.
@@ -104,6 +106,7 @@ impl FindingKind {
             Self::AttributeHash => "attribute-hash",
             Self::AttributeReferences => "attribute-references",
             Self::AttributeInode => "attribute-inode",
+            Self::Acl => "acl",
             Self::DirectoryEntry => "directory-entry",
             Self::DuplicateName => "duplicate-name",
             Self::DirectoryIndex => "directory-index",

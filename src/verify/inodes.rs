@@ -4,6 +4,7 @@
 
 use rayon::prelude::*;
 
+use super::acl::Gathered;
 use super::attributes::{self, Attributes, Found, Value};
 use super::block_map::{BlockMaps, Mapping, Owned, Run};
 use super::blocks::{Blocks, u32_at};
@@ -546,6 +547,11 @@ impl<'a> Inodes<'a> {
                 &mut self.findings,
             )?;
         }
+        // No ACL is heeded on a symbolic link, and all may be done with it.
+        if !inode.is(S_IFLNK) {
+            self.attributes
+                .check_mode(inode.ino, inode.mode(), &found, &mut self.findings);
+        }
         let mapping = match self.has_blocks(inode) {
             true => self.map(inode, keep)?,
             false => Mapping::default(),
@@ -663,9 +669,9 @@ impl<'a> Inodes<'a> {
     /// Notes an inode that holds the value of an attribute.
     fn value(&mut self, inode: &Raw<'_>, mapping: &Mapping) -> Result<()> {
         let size = inode.size();
-        let hash = match attributes::value_size(size) {
-            Some(size) => self.hash_of_contents(&mapping.runs, size)?,
-            None => None,
+        let (hash, acl) = match attributes::value_size(size) {
+            Some(size) => self.contents_of_value(&mapping.runs, size)?,
+            None => (None, Gathered::default()),
         };
         if inode.links() != 1 {
             let links = inode.links();
@@ -681,15 +687,18 @@ impl<'a> Inodes<'a> {
                 references: u64::from(inode.fields.i_ctime.get()) << 32
                     | u64::from(inode.fields.i_version_lo.get()),
                 computed_hash: hash,
+                acl: acl.finish(),
             },
         );
         Ok(())
     }
 
-    /// The hash of a value, with or without metadata_csum; `None` if it has holes.
-    fn hash_of_contents(&mut self, runs: &[Run], size: usize) -> Result<Option<u32>> {
+    /// The hash of a value, with or without metadata_csum, `None` if it has holes; and the ACL
+    /// that it may be.
+    fn contents_of_value(&mut self, runs: &[Run], size: usize) -> Result<(Option<u32>, Gathered)> {
         let block_size = self.layout.block_size;
         let mut hash = self.layout.value_seed;
+        let mut acl = Gathered::new(size);
         let (mut rest, mut next) = (size, 0);
         for run in runs {
             for i in 0..run.len {
@@ -697,16 +706,17 @@ impl<'a> Inodes<'a> {
                     break;
                 }
                 if run.logical + i != next || !run.is_initialised || !self.budget.take(1) {
-                    return Ok(None);
+                    return Ok((None, acl));
                 }
                 let block = self.volume.read(run.physical + i, 1)?;
                 let len = rest.min(block_size);
                 hash = crc32c(hash, &block[..len]);
+                acl.push(&block[..len]);
                 rest -= len;
                 next += 1;
             }
         }
-        Ok((rest == 0).then_some(hash))
+        Ok(((rest == 0).then_some(hash), acl))
     }
 }
 

@@ -4,6 +4,8 @@
 //! name so that the lints know that failing loudly is their job.
 
 #[cfg(test)]
+mod acls;
+#[cfg(test)]
 mod common;
 #[cfg(test)]
 mod faults;
@@ -36,6 +38,8 @@ mod semantics_hard_links;
 mod semantics_metadata;
 #[cfg(test)]
 mod semantics_paths;
+#[cfg(test)]
+mod semantics_records;
 #[cfg(test)]
 mod semantics_whiteouts;
 #[cfg(test)]

@@ -45,8 +45,8 @@ fn the_root_without_an_entry_is_0755_0_0_time_0() {
 
 #[test]
 fn the_root_can_be_nothing_but_a_directory() {
+    refused(ErrorKind::Entry, &[file("f", ""), file(".", "")]);
     for kind in [
-        Kind::File(vec![]),
         Kind::Symlink(b"x".to_vec()),
         Kind::Fifo,
         Kind::Link(b"f".to_vec()),
@@ -196,7 +196,7 @@ fn a_lookup_that_fails_ends_the_conversion() {
     }
     let tar = Tar::of(&[file("a/f", "")]);
     let error = refused_tar(ErrorKind::Input, &tar, &options().lower_layers(Broken));
-    assert!(error.to_string().contains("no such snapshot"), "{error}");
+    assert!(format!("{error:#}").contains("no such snapshot"), "{error}");
 }
 
 // //, absolute, trailing slash | normalised; .. is clamped at the root
@@ -218,6 +218,36 @@ fn odd_paths_are_normalised_and_dotdot_is_clamped_at_the_root() {
         ["d", "d/a", "d/b", "d/c", "d/e", "f", "g", "h"]
     );
     image.assert_linked("h", "d/a");
+    image.assert_warnings(&[
+        (WarningKind::Skipped, "g/"),
+        (WarningKind::PathClamped, "../../d/e"),
+        (WarningKind::PathClamped, "d/../../f"),
+        (WarningKind::PathClamped, "h"),
+    ]);
+}
+
+#[test]
+fn a_path_that_leaves_the_root_is_cut_there_with_a_warning() {
+    let image = layer(&[
+        file("../x", "x"),
+        dir("/../d"),
+        symlink("s", "../../x"),
+        link("l", "../x"),
+        dir("d/.."),
+    ]);
+    assert_eq!(image.names(), ["d", "l", "s", "x"]);
+    image.assert_linked("x", "l");
+    image.assert_symlink("s", "../../x");
+    image.assert_warnings(&[
+        (WarningKind::PathClamped, "../x"),
+        (WarningKind::PathClamped, "/../d"),
+        (WarningKind::PathClamped, "l"),
+    ]);
+    let message = &image.summary.warnings[0].message;
+    assert_eq!(
+        message,
+        "the path leads out of the root: it was taken for /x"
+    );
 }
 
 // path component over 255 bytes; empty name | error

@@ -750,7 +750,7 @@ fn an_input_that_fails_is_an_input_error() {
             let disk = MemoryDisk::new();
             let error = tar2vhd::convert(input, &disk, &options()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Input, "{error}");
-            assert!(error.to_string().contains("the cable"), "{error}");
+            assert!(format!("{error:#}").contains("the cable"), "{error}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `verify` beside e2fsck: on what others make, and on what was damaged.
 
+mod acl;
 mod hostile;
 
 use std::collections::BTreeSet;

@@ -1,8 +1,8 @@
 //! Hard links: bound to what stands at their target, now or when something appears there.
 
 use super::super::links::{Halt, Pending, Waiter};
-use super::super::metadata::{self, Raw};
-use super::super::walk::{Walk, clean, split_last};
+use super::super::metadata::{Access, Raw};
+use super::super::walk::{Walk, clean, clean_with_warning, split_last};
 use super::{Found, Place, kind_of};
 use crate::error::{Error, Result};
 use crate::ext4::inode::{Attributes, Body};
@@ -26,7 +26,8 @@ impl<S: BlockSink> Place<'_, S> {
         name: &[u8],
         target: &[u8],
     ) -> Result<()> {
-        let target = clean(target);
+        let what = "target of the hard link";
+        let target = clean_with_warning(what, target, entry, &mut self.warnings);
         let (target_dir, target_name) = split_last(&target);
         if target_name.is_empty() {
             return Err(link_to_directory(&target));
@@ -38,9 +39,8 @@ impl<S: BlockSink> Place<'_, S> {
                 if is_itself {
                     return Ok(());
                 }
-                let attributes = metadata::attributes(entry, &mut self.warnings);
-                self.writer.set_attributes(ino, attributes);
-                self.unite_xattrs(entry, ino, kind_of(self.writer.tree().node(ino)))?;
+                let kind = kind_of(self.writer.tree().node(ino));
+                self.describe_again(entry, ino, kind)?;
                 self.insert(&entry.path, dir, name, ino)
             }
             Search::Halted(halt) => {
@@ -135,9 +135,16 @@ impl<S: BlockSink> Place<'_, S> {
     fn bind_link(&mut self, pending: &Pending, ino: Ino) -> Result<()> {
         let raw = Raw::of(&pending.entry);
         if !raw.is_empty() {
-            let kind = kind_of(self.writer.tree().node(ino));
-            let set = metadata::xattrs(&raw, kind, self.rules.whiteouts, &mut self.warnings)?;
-            self.writer.add_missing_xattrs(ino, set)?;
+            let node = self.writer.tree().node(ino);
+            let (kind, mode) = (kind_of(node), node.attributes.mode);
+            let mut described = self.described(&raw, kind)?;
+            described.follow(mode);
+            if let Access::Dropped(Some(left)) = described.access
+                && (mode ^ pending.entry.mode) & 0o777 == 0
+            {
+                self.writer.set_permissions(ino, left);
+            }
+            self.writer.add_missing_xattrs(ino, described.set)?;
         }
         self.insert(&pending.entry.path, pending.parent, &pending.name, ino)
     }

@@ -46,7 +46,7 @@ fn every_type() {
         .header(&device(b'4', 8, 1))
         .entry(b'5', b"dir/", b"")
         .entry(0, b"old-dir/", b"")
-        .entry(b'0', b"no-dir/", b"x")
+        .entry(b'0', b"new-dir/", b"")
         .entry(b'6', b"fifo", b"")
         .entry(b'D', b"dumped/", b"Yfile\0\0");
     let entries = read(tar);
@@ -66,7 +66,7 @@ fn every_type() {
             &EntryKind::BlockDevice { major: 8, minor: 1 },
             &EntryKind::Directory,
             &EntryKind::Directory,
-            &EntryKind::File { size: 1 },
+            &EntryKind::Directory,
             &EntryKind::Fifo,
             &EntryKind::Directory,
         ]
@@ -86,6 +86,55 @@ fn every_type() {
         (expected, None, None)
     );
     assert_eq!(entries[1].0.offset, 1024);
+}
+
+/// With a size there are contents behind it, unless a header is.
+#[test]
+fn a_file_whose_name_ends_in_a_slash_is_a_directory() {
+    for flag in [0, b'0', b'7'] {
+        for (size, data) in [
+            (1000, 1000),
+            (512, 512),
+            (100_000, 100_000),
+            (7, 7),
+            (1000, 0),
+        ] {
+            let mut directory = header(flag, b"d/", 0);
+            directory.set_size(size);
+            let tar = TarBuilder::new()
+                .header(&directory)
+                .data(&sample(data))
+                .entry(b'0', b"d/f", b"x");
+            let (entries, warnings) = read_all(&tar.end(), 700).unwrap();
+            let kinds: Vec<_> = entries.iter().map(|(entry, ..)| &entry.kind).collect();
+            let file = EntryKind::File { size: 1 };
+            assert_eq!(kinds, [&EntryKind::Directory, &file], "{size} {data}");
+            assert_eq!(
+                (&entries[0].1[..], &entries[1].1[..]),
+                (&b""[..], &b"x"[..])
+            );
+            let offset = 512 + data.next_multiple_of(512) as u64;
+            assert_eq!(entries[1].0.offset, offset);
+            let lost = if data == 0 {
+                "its size"
+            } else {
+                "its contents"
+            };
+            assert_eq!(warnings.len(), 1);
+            assert!(warnings[0].contains(lost), "{warnings:?}");
+        }
+    }
+    // At the end of the archive, with and without its mark.
+    let mut directory = header(b'0', b"d/", 0);
+    directory.set_size(9);
+    for tar in [TarBuilder::new().header(&directory).end(), {
+        TarBuilder::new().header(&directory).0
+    }] {
+        let (entries, _) = read_all(&tar, 512).unwrap();
+        assert_eq!(entries.len(), 1);
+    }
+    let cut = TarBuilder::new().header(&directory).data(b"contents").0;
+    assert!(read_all(&cut[..600], 512).is_err());
 }
 
 /// Some writers store the size of a hard link's file, and none its contents.

@@ -149,6 +149,19 @@ fn names(path: &[u8]) -> Vec<Vec<u8>> {
     names
 }
 
+/// Whether `..` would leave that root.
+fn leaves_root(path: &[u8]) -> bool {
+    let mut depth = 0_i64;
+    path.split(|b| *b == b'/').any(|name| {
+        depth += match name {
+            b"" | b"." => 0,
+            b".." => -1,
+            _ => 1,
+        };
+        depth < 0
+    })
+}
+
 /// Names that aufs kept its own things under.
 fn is_aufs(name: &[u8]) -> bool {
     matches!(name, b".wh..wh.aufs" | b".wh..wh.orph" | b".wh..wh.plnk")
@@ -180,6 +193,9 @@ impl Model<'_> {
     }
 
     fn entry(&mut self, entry: &Entry) -> Result<()> {
+        if leaves_root(&entry.path) {
+            self.warnings.insert(WarningKind::PathClamped);
+        }
         let mut path = names(&entry.path);
         let Some(last) = path.pop() else {
             if entry.kind != Kind::Dir {
@@ -210,6 +226,9 @@ impl Model<'_> {
         };
         let there = self.lookup(parent, &last);
         if let Kind::Link(target) = &entry.kind {
+            if leaves_root(target) {
+                self.warnings.insert(WarningKind::PathClamped);
+            }
             return match self.find(target)? {
                 Some(found) if self.is_dir(found) => refuse("a hard link to a directory"),
                 Some(found) if there == Some(found) && names(&entry.path) == names(target) => {
