@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
-use crate::platform::{DEFAULT_ADDRESS, DEFAULT_CONTAINERD, DEFAULT_ROOT};
+use crate::platform::{DEFAULT_ADDRESS, DEFAULT_CONFIG, DEFAULT_CONTAINERD, DEFAULT_ROOT};
 
 /// The same settings on the command line and, under the same names, in the file.
 #[derive(Args, Debug, Default, Deserialize)]
@@ -18,46 +18,52 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "DIR", global = true)]
     root: Option<PathBuf>,
     /// The socket (on Windows the pipe) that containerd calls.
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", global = true)]
     address: Option<String>,
     /// containerd's socket or pipe, where layers are read from.
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", global = true)]
     containerd_address: Option<String>,
     /// Read layers from this directory of containerd's instead
     /// (ROOT/io.containerd.content.v1.content).
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", global = true)]
     content_root: Option<PathBuf>,
     /// The name of the snapshotter in containerd's configuration.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", global = true)]
     snapshotter: Option<String>,
     /// The name of the differ in containerd's configuration.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", global = true)]
     differ: Option<String>,
     /// How many layers are converted at once; by default as many as there are processors.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", global = true)]
     max_concurrent: Option<usize>,
     /// How many threads a conversion has; 0, the default, for one per processor.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", global = true)]
     threads: Option<usize>,
     /// The most GiB that the disk of a layer may have; default 128.
-    #[arg(long, value_name = "GIB")]
+    #[arg(long, value_name = "GIB", global = true)]
     max_layer_gib: Option<u64>,
     /// A directory below which the label rootfs.location may keep scratch disks; may be
     /// repeated. Without one the label is refused.
-    #[arg(long = "scratch-location", value_name = "DIR")]
+    #[arg(long = "scratch-location", value_name = "DIR", global = true)]
     #[serde(default)]
     scratch_locations: Vec<PathBuf>,
+    /// The most entries of a layer; default 67108864. Each takes about 200 bytes of memory.
+    #[arg(long, value_name = "N", global = true)]
+    max_entries: Option<u64>,
+    /// How long to wait for a MiB of a layer before its conversion fails; default 120.
+    #[arg(long, value_name = "SECONDS", global = true)]
+    stall_seconds: Option<u64>,
     /// How long a shutdown waits for conversions before it cancels them; default 30.
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", global = true)]
     grace_seconds: Option<u64>,
     /// Metrics for Prometheus at http://ADDRESS/metrics; a loopback address.
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", global = true)]
     metrics: Option<SocketAddr>,
     /// How the log is written, to standard error.
-    #[arg(long, value_name = "FORMAT")]
+    #[arg(long, value_name = "FORMAT", global = true)]
     log_format: Option<LogFormat>,
     /// What is logged.
-    #[arg(long, value_name = "LEVEL")]
+    #[arg(long, value_name = "LEVEL", global = true)]
     log_level: Option<LogLevel>,
 }
 
@@ -79,6 +85,16 @@ pub(crate) enum LogLevel {
     Debug,
 }
 
+impl Settings {
+    /// How to log, as far as the command line says.
+    pub(crate) fn log(&self) -> (LogFormat, LogLevel) {
+        (
+            self.log_format.unwrap_or_default(),
+            self.log_level.unwrap_or_default(),
+        )
+    }
+}
+
 /// Everything, with defaults for what is not configured.
 #[derive(Debug)]
 pub(crate) struct Config {
@@ -91,6 +107,8 @@ pub(crate) struct Config {
     pub(crate) max_concurrent: usize,
     pub(crate) threads: usize,
     pub(crate) max_layer_size: u64,
+    pub(crate) max_entries: u64,
+    pub(crate) stall: Duration,
     pub(crate) scratch_locations: Vec<PathBuf>,
     pub(crate) grace: Duration,
     pub(crate) metrics: Option<SocketAddr>,
@@ -102,7 +120,8 @@ impl Config {
     /// Reads the file, if there is one, and puts the command line over it.
     pub(crate) fn load(file: Option<&Path>, over: Settings) -> io::Result<Self> {
         let wrong = |message: String| io::Error::new(io::ErrorKind::InvalidInput, message);
-        let under = match file {
+        let default = Path::new(DEFAULT_CONFIG);
+        let under = match file.or_else(|| default.exists().then_some(default)) {
             None => Settings::default(),
             Some(path) => {
                 let named = |e: &dyn std::fmt::Display| wrong(format!("{}: {e}", path.display()));
@@ -142,6 +161,8 @@ impl Config {
                 .unwrap_or(128)
                 .checked_mul(1 << 30)
                 .ok_or_else(|| wrong("max-layer-gib is too large".into()))?,
+            max_entries: over.max_entries.or(under.max_entries).unwrap_or(1 << 26),
+            stall: Duration::from_secs(over.stall_seconds.or(under.stall_seconds).unwrap_or(120)),
             scratch_locations: match over.scratch_locations.is_empty() {
                 true => under.scratch_locations,
                 false => over.scratch_locations,
@@ -161,6 +182,12 @@ impl Config {
         }
         if self.max_layer_size == 0 || self.max_layer_size > 2040 << 30 {
             return Err("max-layer-gib is from 1 to 2040, what a VHD holds".into());
+        }
+        if self.max_entries == 0 {
+            return Err("max-entries is at least 1".into());
+        }
+        if self.stall.is_zero() {
+            return Err("stall-seconds is at least 1".into());
         }
         if let Some(address) = self.metrics
             && !address.ip().is_loopback()
@@ -222,6 +249,8 @@ mod tests {
             "unknown = 1",
             "max-concurrent = 0",
             "max-layer-gib = 2041",
+            "max-entries = 0",
+            "stall-seconds = 0",
             "metrics = \"0.0.0.0:9\"",
             "differ = \"a b\"",
             "root = 1",

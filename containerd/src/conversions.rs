@@ -7,10 +7,17 @@ use tar2vhd::CancelToken;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 
+/// Descriptors of a conversion beside those of the layers below: blob, disk, directory, and some
+/// to spare.
+const OWN: u32 = 16;
+
 /// The conversions of this process.
 #[derive(Clone, Debug)]
 pub(crate) struct Conversions {
     places: Arc<Semaphore>,
+    /// Descriptors that conversions may have open, one for each layer below and some more.
+    descriptors: Arc<Semaphore>,
+    most: u32,
     running: Arc<Mutex<BTreeMap<u64, Stop>>>,
 }
 
@@ -42,9 +49,11 @@ impl Stop {
 }
 
 impl Conversions {
-    pub(crate) fn new(max_concurrent: usize) -> Self {
+    pub(crate) fn new(max_concurrent: usize, descriptors: u32) -> Self {
         Self {
             places: Arc::new(Semaphore::new(max_concurrent)),
+            descriptors: Arc::new(Semaphore::new(descriptors as usize)),
+            most: descriptors,
             running: Arc::default(),
         }
     }
@@ -91,6 +100,7 @@ impl Conversions {
     /// Cancels all, and lets none start.
     pub(crate) fn cancel_all(&self) -> usize {
         self.places.close();
+        self.descriptors.close();
         let running = self.lock();
         running.values().for_each(Stop::stop);
         running.len()
@@ -115,6 +125,7 @@ impl Conversions {
 pub(crate) struct Conversion {
     claim: Claim,
     _place: OwnedSemaphorePermit,
+    _descriptors: OwnedSemaphorePermit,
 }
 
 impl Conversion {
@@ -132,13 +143,25 @@ pub(crate) struct Claim {
 }
 
 impl Claim {
-    /// Waits for a place to convert.
-    pub(crate) async fn start(self) -> Result<Conversion, Status> {
+    /// Waits for a place to convert, and for the descriptors that layers `below` take.
+    pub(crate) async fn start(self, below: usize) -> Result<Conversion, Status> {
+        let most = self.conversions.most;
+        let needed = u32::try_from(below).unwrap_or(u32::MAX).saturating_add(OWN);
+        if needed > most {
+            return Err(Status::resource_exhausted(format!(
+                "a layer on {below} others takes {needed} file descriptors, and conversions may \
+                 have {most}: raise the limit of this process (LimitNOFILE)"
+            )));
+        }
         let place = Arc::clone(&self.conversions.places).acquire_owned().await;
         let place = place.map_err(|_| shutting_down())?;
+        let descriptors = Arc::clone(&self.conversions.descriptors);
+        let descriptors = descriptors.acquire_many_owned(needed).await;
+        let descriptors = descriptors.map_err(|_| shutting_down())?;
         Ok(Conversion {
             claim: self,
             _place: place,
+            _descriptors: descriptors,
         })
     }
 }
@@ -184,13 +207,13 @@ mod tests {
     #[test]
     fn so_many_run_and_each_snapshot_has_one() {
         run(async {
-            let conversions = Conversions::new(1);
-            let first = conversions.claim(1).unwrap().start().await.unwrap();
+            let conversions = Conversions::new(1, 100);
+            let first = conversions.claim(1).unwrap().start(0).await.unwrap();
             let twice = conversions.claim(1).unwrap_err();
             assert_eq!(twice.code(), Code::FailedPrecondition);
             let wait = Duration::from_millis(20);
             assert!(
-                tokio::time::timeout(wait, conversions.claim(2).unwrap().start())
+                tokio::time::timeout(wait, conversions.claim(2).unwrap().start(0))
                     .await
                     .is_err()
             );
@@ -205,7 +228,7 @@ mod tests {
             let twice = conversions.claim(1).unwrap_err();
             assert_eq!(twice.code(), Code::FailedPrecondition);
             drop(held);
-            let second = conversions.claim(2).unwrap().start().await.unwrap();
+            let second = conversions.claim(2).unwrap().start(0).await.unwrap();
             assert!(!second.handle().is_stopped());
             assert_eq!(conversions.cancel_all(), 1);
             assert!(second.handle().is_stopped());
@@ -214,6 +237,22 @@ mod tests {
             assert_eq!(late.code(), Code::Unavailable);
             // What is under way when the process is to end is committed yet.
             drop(conversions.hold(3).unwrap());
+        });
+    }
+
+    #[test]
+    fn descriptors_are_waited_for() {
+        run(async {
+            let conversions = Conversions::new(9, 100);
+            let deep = conversions.claim(1).unwrap().start(85).await.unwrap_err();
+            assert_eq!(deep.code(), Code::ResourceExhausted);
+            assert!(deep.message().contains("LimitNOFILE"), "{deep}");
+            let first = conversions.claim(1).unwrap().start(84).await.unwrap();
+            let wait = Duration::from_millis(20);
+            let second = conversions.claim(2).unwrap().start(0);
+            assert!(tokio::time::timeout(wait, second).await.is_err());
+            drop(first);
+            conversions.claim(2).unwrap().start(0).await.unwrap();
         });
     }
 }

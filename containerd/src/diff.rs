@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tar2vhd::{Compression, Digest, Error, ErrorKind, LowerDisks, Options, Summary};
+use tar2vhd::{Compression, Error, ErrorKind, LowerDisks, Options, Summary};
 use tokio::sync::oneshot;
 use tonic::{Code, Request, Response, Status};
 use tracing::{Span, info, warn};
@@ -16,6 +16,7 @@ use crate::api::diff::v1::{ApplyRequest, ApplyResponse, DiffRequest, DiffRespons
 use crate::api::types::{Descriptor, Mount};
 use crate::content::{Blob, Content, NAMESPACE};
 use crate::conversions::{Conversion, Conversions, StopOnDrop, shutting_down};
+use crate::digest::BlobDigest;
 use crate::layout::{Layout, failed};
 use crate::metrics::{Call, Metrics};
 use crate::platform;
@@ -25,6 +26,8 @@ use crate::store::{Kind, Snapshot, Store};
 
 /// What an uncompressed layer is called.
 const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar";
+/// What one is called that registries are not to keep.
+const NONDISTRIBUTABLE: &str = "application/vnd.oci.image.layer.nondistributable.v1.tar";
 /// How often a conversion tells how far it is.
 const PROGRESS: Duration = Duration::from_secs(10);
 /// So many warnings of a layer are logged, then their number.
@@ -34,7 +37,10 @@ const WARNINGS: usize = 10;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) max_layer_size: u64,
+    pub(crate) max_entries: u64,
     pub(crate) threads: usize,
+    /// How long a stream of containerd's may stand still.
+    pub(crate) stall: Duration,
 }
 
 /// The service.
@@ -48,18 +54,32 @@ pub(crate) struct DiffService {
     pub(crate) metrics: Arc<Metrics>,
 }
 
-/// The compression a media type speaks of; `None` where the bytes tell.
+/// The compression a media type speaks of; `None` where the bytes tell. The types are those that
+/// containerd's own differs take, also of layers that are not to be distributed.
 fn compression(media_type: &str) -> Result<Option<Compression>, Status> {
-    match media_type {
-        LAYER_TYPE => Ok(Some(Compression::None)),
-        "application/vnd.oci.image.layer.v1.tar+gzip" => Ok(Some(Compression::Gzip)),
-        "application/vnd.oci.image.layer.v1.tar+zstd" => Ok(Some(Compression::Zstd)),
-        "application/vnd.docker.image.rootfs.diff.tar"
-        | "application/vnd.docker.image.rootfs.diff.tar.gzip"
-        | "application/vnd.docker.image.rootfs.diff.tar.zstd" => Ok(None),
+    let (base, suffix) = media_type.split_once('+').unwrap_or((media_type, ""));
+    match (base, suffix) {
+        (LAYER_TYPE | NONDISTRIBUTABLE, "") => Ok(Some(Compression::None)),
+        (LAYER_TYPE | NONDISTRIBUTABLE, "gzip") => Ok(Some(Compression::Gzip)),
+        (LAYER_TYPE | NONDISTRIBUTABLE, "zstd") => Ok(Some(Compression::Zstd)),
+        (
+            "application/vnd.docker.image.rootfs.diff.tar"
+            | "application/vnd.docker.image.rootfs.diff.tar.gzip"
+            | "application/vnd.docker.image.rootfs.diff.tar.zstd"
+            | "application/vnd.docker.image.rootfs.foreign.diff.tar"
+            | "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+            | "application/vnd.docker.image.rootfs.foreign.diff.tar.zstd",
+            "",
+        ) => Ok(None),
+        (_, suffix) if suffix.split('+').any(|suffix| suffix == "encrypted") => {
+            Err(Status::invalid_argument(format!(
+                "a layer of the media type {media_type:?} is encrypted, and containerd gives no \
+                 keys to a plugin: decrypt the image first"
+            )))
+        }
         // Not Unimplemented: the next differ in the list could do nothing with the mount.
-        other => Err(Status::invalid_argument(format!(
-            "a layer of the media type {other:?} cannot be converted"
+        _ => Err(Status::invalid_argument(format!(
+            "a layer of the media type {media_type:?} cannot be converted"
         ))),
     }
 }
@@ -83,7 +103,7 @@ fn lcow_mount(mounts: &[Mount]) -> Result<&Mount, Status> {
 
 /// A layer to convert, all of its description checked.
 struct Job {
-    digest: Digest,
+    digest: BlobDigest,
     size: Option<u64>,
     compression: Option<Compression>,
     layer: PathBuf,
@@ -111,20 +131,21 @@ impl DiffService {
         // First, so that the snapshot is not committed once it was looked at.
         let claim = self.conversions.claim(id)?;
         let (snapshot, job) = self.job(id, mount, &descriptor).await?;
-        let conversion = claim.start().await?;
+        let conversion = claim.start(job.parents.len()).await?;
 
         let namespace = || namespace.map_or_else(|| namespace_of(&snapshot.key), Ok);
-        let blob = self.content.open(job.digest, namespace).await?;
+        let blob = self
+            .content
+            .open(&job.digest, job.size, self.limits.stall, namespace)
+            .await?;
         let started = Instant::now();
         info!(
             digest = %job.digest, size = descriptor.size, media_type = descriptor.media_type,
             key = snapshot.key, id = snapshot.record.id, parents = job.parents.len(),
             "converting a layer"
         );
-        let converted = self.run(job, blob, conversion).await;
+        let summary = self.run(job, blob, conversion).await?;
         let seconds = started.elapsed().as_secs_f64();
-        self.metrics.converted(&converted, seconds);
-        let summary = converted?;
         // The snapshot may have been removed meanwhile.
         let (store, layout) = (Arc::clone(&self.store), self.layout.clone());
         let diff_id = summary.layer.digest.to_string();
@@ -195,15 +216,21 @@ impl DiffService {
         let (sender, mut receiver) = oneshot::channel();
         let span = Span::current();
         let progress = Arc::clone(&read);
+        let metrics = Arc::clone(&self.metrics);
         std::thread::Builder::new()
             .name("convert".into())
             .spawn(move || {
                 let _entered = span.entered();
+                let started = Instant::now();
+                let stopped = conversion.handle();
                 let converted = convert(&job, blob, limits, &conversion, progress);
+                let seconds = started.elapsed().as_secs_f64();
+                metrics.converted(&converted, stopped.is_stopped(), seconds);
                 // The place is free before anybody hears of the end.
                 drop(conversion);
-                // Nobody may be there to hear it.
-                let _ = sender.send(converted);
+                if sender.send(converted).is_err() {
+                    info!(seconds, "a conversion that nobody waits for has ended");
+                }
             })
             .map_err(|e| Status::resource_exhausted(format!("no thread to convert on: {e}")))?;
 
@@ -250,19 +277,23 @@ impl DiffService {
 
 fn convert(
     job: &Job,
-    blob: Blob,
+    mut blob: Blob,
     limits: Limits,
     conversion: &Conversion,
     read: Arc<AtomicU64>,
 ) -> Result<Summary, Status> {
     let mut options = Options::new()
         .max_size(limits.max_layer_size)
+        .max_entries(limits.max_entries)
         .threads(limits.threads)
-        .expect_digest(job.digest)
         .allow_empty(true)
         .bottom_layer(job.parents.is_empty())
         .cancel(conversion.handle().token())
         .progress(move |progress| read.store(progress.input_bytes, Ordering::Relaxed));
+    // The others are held against the bytes where those are read.
+    if let BlobDigest::Sha256(digest) = &job.digest {
+        options = options.expect_digest(*digest);
+    }
     if let Some(size) = job.size {
         options = options.expect_size(size);
     }
@@ -272,17 +303,36 @@ fn convert(
     if !job.parents.is_empty() {
         let parents = LowerDisks::open(&job.parents);
         options = options.lower_layers(parents.map_err(|e| {
-            Status::failed_precondition(format!("a layer below cannot be read: {e:#}"))
+            let message = format!("a layer below cannot be read: {e:#}");
+            match is_out_of_descriptors(&e) {
+                true => Status::unavailable(message),
+                false => Status::failed_precondition(message),
+            }
         })?);
     }
-    let summary = tar2vhd::convert_file(blob, &job.layer, &options).map_err(|e| status_of(&e))?;
-    platform::grant_virtual_machines(&job.layer).map_err(|e| {
-        if let Err(e) = std::fs::remove_file(&job.layer) {
-            warn!(path = %job.layer.display(), error = %e, "a layer cannot be removed");
-        }
-        failed(&job.layer, e)
-    })?;
+    let converted = tar2vhd::convert_file(&mut blob, &job.layer, &options);
+    let summary = converted.map_err(|e| status_of(&e))?;
+    blob.drain()
+        .and_then(|()| platform::grant_virtual_machines(&job.layer))
+        .map_err(|e| {
+            if let Err(e) = std::fs::remove_file(&job.layer) {
+                warn!(path = %job.layer.display(), error = %e, "a layer cannot be removed");
+            }
+            failed(&job.layer, e)
+        })?;
     Ok(summary)
+}
+
+/// Whether what went wrong is that this process or the system has too many files open.
+fn is_out_of_descriptors(error: &Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<std::io::Error>() {
+            return platform::is_out_of_descriptors(error);
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// Keys come from containerd as `namespace/number/key`; some releases do not send the
@@ -312,6 +362,9 @@ fn content_failure(status: &Status) -> Status {
 
 fn status_of(error: &Error) -> Status {
     let message = format!("{error:#}");
+    if is_out_of_descriptors(error) {
+        return Status::unavailable(message);
+    }
     match error.kind() {
         ErrorKind::Corrupt | ErrorKind::Entry | ErrorKind::Unsupported => {
             Status::invalid_argument(message)
@@ -361,14 +414,27 @@ mod tests {
             compression(&format!("{oci}+zstd")).unwrap(),
             Some(Compression::Zstd)
         );
-        for sniffed in ["", ".gzip", ".zstd"] {
-            assert_eq!(compression(&format!("{docker}{sniffed}")).unwrap(), None);
+        let foreign = docker.replace("rootfs", "rootfs.foreign");
+        for base in [docker, &foreign] {
+            for sniffed in ["", ".gzip", ".zstd"] {
+                assert_eq!(compression(&format!("{base}{sniffed}")).unwrap(), None);
+            }
+        }
+        let kept = oci.replace("layer", "layer.nondistributable");
+        for suffix in ["", "+gzip", "+zstd"] {
+            let same = compression(&format!("{oci}{suffix}")).unwrap();
+            assert_eq!(compression(&format!("{kept}{suffix}")).unwrap(), same);
+        }
+        for encrypted in ["+encrypted", "+gzip+encrypted", "+encrypted+zstd"] {
+            let refused = compression(&format!("{oci}{encrypted}")).unwrap_err();
+            assert!(refused.message().contains("encrypted, and"), "{refused}");
         }
         for other in [
             "",
             "text/plain",
             "application/vnd.oci.image.layer.v1.tar+gzip+encrypted",
-            "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+            "application/vnd.oci.image.layer.v1.tar+xz",
+            "application/vnd.docker.image.rootfs.diff.tar.gzip+gzip",
         ] {
             let refused = compression(other).unwrap_err();
             assert_eq!(refused.code(), Code::InvalidArgument, "{other}");

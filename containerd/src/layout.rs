@@ -524,7 +524,11 @@ fn remove(path: &Path) {
 /// A failure of the file system as a status.
 pub(crate) fn failed(path: &Path, error: io::Error) -> Status {
     let message = format!("{}: {error}", path.display());
+    if platform::is_out_of_descriptors(&error) {
+        return Status::unavailable(message);
+    }
     match error.kind() {
+        io::ErrorKind::InvalidData => Status::failed_precondition(message),
         io::ErrorKind::NotFound => Status::not_found(message),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             Status::resource_exhausted(message)

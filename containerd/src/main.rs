@@ -2,10 +2,12 @@
 //! ext4 disks, and a differ that makes them.
 
 mod api;
+mod authority;
 mod config;
 mod content;
 mod conversions;
 mod diff;
+mod digest;
 mod filter;
 mod introspection;
 mod layout;
@@ -27,7 +29,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use config::{Config, Settings};
+use config::{Config, LogFormat, Settings};
 
 /// containerd proxy plugin for Linux containers on Windows: layers become layer.vhd,
 /// containers get sandbox.vhdx, without a virtual machine.
@@ -35,7 +37,8 @@ use config::{Config, Settings};
 #[command(name = "containerd-tar2vhd", version, about, max_term_width = 100)]
 struct Arguments {
     /// A file in TOML with the names of these options, without the dashes in front; what
-    /// the command line says wins.
+    /// the command line says wins. By default /etc/containerd-tar2vhd.toml (on Windows
+    /// C:\\ProgramData\\containerd-tar2vhd\\config.toml), if there is one.
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
     #[command(flatten)]
@@ -51,6 +54,9 @@ enum Verb {
         /// The release of containerd.
         #[arg(long, value_enum, default_value = "2")]
         containerd: snippet::Release,
+        /// The snapshotter that the host's own images go on being unpacked into.
+        #[arg(long, value_name = "NAME", default_value = snippet::HOST_SNAPSHOTTER)]
+        host_snapshotter: String,
     },
     /// Bring back what the directories of snapshots tell after metadata.redb was lost or damaged;
     /// the damaged file and what cannot be brought back are moved aside, nothing is deleted. Stop
@@ -61,33 +67,43 @@ enum Verb {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     platform::keep_private();
-    let ran = run(arguments);
+    let asked = arguments.settings.log();
+    let config = Config::load(arguments.config.as_deref(), arguments.settings);
+    // An error in the file is told in the form that the command line asks for.
+    let (format, level) = config
+        .as_ref()
+        .map_or(asked, |config| (config.log_format, config.log_level));
+    log::start(format, level);
+    let ran = config.and_then(|config| run(config, arguments.verb));
     match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            // There is nowhere else to tell it.
-            let _ = writeln!(io::stderr(), "containerd-tar2vhd: {e}");
+            match format {
+                LogFormat::Json => tracing::error!(error = %e, "the plugin ends"),
+                // There is nowhere else to tell it.
+                LogFormat::Text => drop(writeln!(io::stderr(), "containerd-tar2vhd: {e}")),
+            }
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(arguments: Arguments) -> io::Result<()> {
-    let config = Config::load(arguments.config.as_deref(), arguments.settings)?;
-    match arguments.verb {
-        Some(Verb::Config { containerd }) => {
-            let text = snippet::snippet(containerd, &config);
+fn run(config: Config, verb: Option<Verb>) -> io::Result<()> {
+    match verb {
+        Some(Verb::Config {
+            containerd,
+            host_snapshotter,
+        }) => {
+            let text = snippet::snippet(containerd, &host_snapshotter, &config);
             return io::stdout().write_all(text.as_bytes());
         }
         Some(Verb::Recover) => {
-            log::start(config.log_format, config.log_level);
             let layout = layout::Layout::existing(&config.root)?;
             let report = recovery::recover(&layout).map_err(|e| recovery::as_io(&e))?;
             return write!(io::stdout(), "{report}");
         }
         None => {}
     }
-    log::start(config.log_format, config.log_level);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         // Calls wait for one disk: more threads would only wait beside them.

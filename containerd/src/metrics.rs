@@ -1,5 +1,6 @@
 //! Counts and times, and their text for Prometheus on a loopback address.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
@@ -7,14 +8,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, Response, StatusCode, header};
+use http::{HeaderValue, Method, Response, StatusCode, header};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric, LabelValueEncoder,
+};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use tar2vhd::Summary;
@@ -23,6 +27,7 @@ use tonic::{Code, Status};
 use tracing::warn;
 
 use crate::conversions::Conversions;
+use crate::platform;
 
 /// A call of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -72,12 +77,21 @@ struct CallLabels {
     code: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BuildLabels {
+    version: String,
+}
+
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
+
 /// What is counted.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     calls: Family<CallLabels, Counter>,
     conversions: Counter,
     failures: Counter,
+    cancelled: Counter,
     seconds: Histogram,
     compressed: Counter,
     layer: Counter,
@@ -88,7 +102,17 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     pub(crate) fn new() -> Self {
-        let mut registry = Registry::with_prefix("tar2vhd");
+        let mut whole = Registry::default();
+        whole.register_collector(Box::new(ProcessMetrics));
+        let registry = whole.sub_registry_with_prefix("tar2vhd");
+        let build = Family::<BuildLabels, Gauge>::default();
+        registry.register(
+            "build_info",
+            "1, with the version of the plugin",
+            build.clone(),
+        );
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        build.get_or_create(&BuildLabels { version }).set(1);
         let calls = Family::default();
         registry.register("calls", "Calls by their status code", calls.clone());
         let counter = |registry: &mut Registry, name, help| {
@@ -96,24 +120,21 @@ impl Metrics {
             registry.register(name, help, counter.clone());
             counter
         };
-        let conversions = counter(&mut registry, "conversions", "Layers converted");
-        let failures = counter(&mut registry, "conversion_failures", "Layers not converted");
+        let conversions = counter(registry, "conversions", "Layers converted");
+        let failures = counter(registry, "conversion_failures", "Layers not converted");
+        let cancelled = counter(
+            registry,
+            "conversions_cancelled",
+            "Conversions that were ended because the caller or the snapshot went away",
+        );
         let bytes = |registry: &mut Registry, name, help| {
             let counter = Counter::default();
             registry.register_with_unit(name, help, Unit::Bytes, counter.clone());
             counter
         };
-        let compressed = bytes(
-            &mut registry,
-            "compressed",
-            "Layers converted, as they came",
-        );
-        let layer = bytes(&mut registry, "layer", "Layers converted, uncompressed");
-        let disk = bytes(
-            &mut registry,
-            "disk",
-            "Disks made of layers, holes included",
-        );
+        let compressed = bytes(registry, "compressed", "Layers converted, as they came");
+        let layer = bytes(registry, "layer", "Layers converted, uncompressed");
+        let disk = bytes(registry, "disk", "Disks made of layers, holes included");
         // From 10 ms to a good quarter of an hour.
         let seconds = Histogram::new(exponential_buckets(0.01, 2.0, 17));
         registry.register_with_unit(
@@ -132,12 +153,13 @@ impl Metrics {
             calls,
             conversions,
             failures,
+            cancelled,
             seconds,
             compressed,
             layer,
             disk,
             running,
-            registry,
+            registry: whole,
         }
     }
 
@@ -146,7 +168,8 @@ impl Metrics {
         self.calls.get_or_create(&CallLabels { call, code }).inc();
     }
 
-    pub(crate) fn converted(&self, result: &Result<Summary, Status>, seconds: f64) {
+    /// Counts a conversion that has ended; `stopped` if somebody ended it.
+    pub(crate) fn converted(&self, result: &Result<Summary, Status>, stopped: bool, seconds: f64) {
         match result {
             Ok(summary) => {
                 self.conversions.inc();
@@ -155,12 +178,16 @@ impl Metrics {
                 self.disk.inc_by(summary.disk.size);
                 self.seconds.observe(seconds);
             }
+            Err(_) if stopped => {
+                self.cancelled.inc();
+            }
             Err(_) => {
                 self.failures.inc();
             }
         }
     }
 
+    /// All metrics, as OpenMetrics.
     fn text(&self, conversions: &Conversions) -> Result<String, fmt::Error> {
         self.running
             .set(i64::try_from(conversions.len()).unwrap_or(i64::MAX));
@@ -195,6 +222,8 @@ pub(crate) async fn serve(
             });
             tokio::spawn(async move {
                 let connection = http1::Builder::new()
+                    // hyper panics on a clock before 1970, and nobody needs it here.
+                    .auto_date_header(false)
                     .timer(TokioTimer::new())
                     .header_read_timeout(Duration::from_secs(10))
                     .serve_connection(TokioIo::new(stream), service);
@@ -211,18 +240,114 @@ fn answer(
     metrics: &Metrics,
     conversions: &Conversions,
 ) -> Response<String> {
-    let (status, text) = match (request.method(), request.uri().path()) {
-        (&Method::GET, "/metrics") => match metrics.text(conversions) {
-            Ok(text) => (StatusCode::OK, text),
-            Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, String::new()),
-        },
-        (&Method::GET, _) => (StatusCode::NOT_FOUND, String::new()),
-        _ => (StatusCode::METHOD_NOT_ALLOWED, String::new()),
+    // hyper leaves the body out where HEAD asks.
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    let (status, kind, text) = match request.uri().path() {
+        _ if !is_read => (StatusCode::METHOD_NOT_ALLOWED, PLAIN, String::new()),
+        "/metrics" => {
+            let accepted = request.headers().get_all(header::ACCEPT).iter();
+            let open = accepted
+                .filter_map(|value| value.to_str().ok())
+                .any(|value| value.contains("application/openmetrics-text"));
+            match metrics.text(conversions) {
+                Ok(text) if open => (StatusCode::OK, OPEN_METRICS, text),
+                Ok(text) => (StatusCode::OK, PLAIN, plain(&text)),
+                Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, PLAIN, String::new()),
+            }
+        }
+        _ => (StatusCode::NOT_FOUND, PLAIN, String::new()),
     };
     let mut response = Response::new(text);
     *response.status_mut() = status;
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    let kind = header::HeaderValue::from_static(kind);
-    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    if !is_read {
+        headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+    }
     response
+}
+
+/// The text format of Prometheus, which knows neither units nor an end, and has the whole name of
+/// a counter in front of it.
+fn plain(open: &str) -> String {
+    let mut counters = BTreeSet::new();
+    for line in open.lines() {
+        if let ["#", "TYPE", name, "counter"] = line.split(' ').collect::<Vec<_>>()[..] {
+            counters.insert(name);
+        }
+    }
+    let mut text = String::with_capacity(open.len());
+    for line in open.lines() {
+        let words: Vec<_> = line.splitn(4, ' ').collect();
+        match words[..] {
+            ["#", "UNIT", ..] | ["#", "EOF"] => {}
+            ["#", keyword, name, rest] if counters.contains(name) => {
+                text += &format!("# {keyword} {name}_total {rest}\n");
+            }
+            _ => {
+                text += line;
+                text.push('\n');
+            }
+        }
+    }
+    text
+}
+
+/// What is known of the process, under the names that all exporters use.
+#[derive(Debug)]
+struct ProcessMetrics;
+
+impl Collector for ProcessMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Some(process) = platform::process() else {
+            return Ok(());
+        };
+        let cpu = ConstCounter::new(process.cpu_seconds);
+        let named = encoder.encode_descriptor(
+            "process_cpu",
+            "User and system CPU time",
+            Some(&Unit::Seconds),
+            cpu.metric_type(),
+        )?;
+        cpu.encode(named)?;
+        let gauges = [
+            (
+                "process_open_fds",
+                "Open file descriptors",
+                None,
+                process.open_descriptors,
+            ),
+            (
+                "process_max_fds",
+                "The most file descriptors",
+                None,
+                process.max_descriptors,
+            ),
+            (
+                "process_virtual_memory",
+                "Virtual memory",
+                Some(Unit::Bytes),
+                process.virtual_memory,
+            ),
+            (
+                "process_resident_memory",
+                "Resident memory",
+                Some(Unit::Bytes),
+                process.resident_memory,
+            ),
+            (
+                "process_start_time",
+                "The start, since 1970",
+                Some(Unit::Seconds),
+                process.start_seconds,
+            ),
+        ];
+        for (name, help, unit, value) in gauges {
+            let gauge = ConstGauge::new(value);
+            let named =
+                encoder.encode_descriptor(name, help, unit.as_ref(), gauge.metric_type())?;
+            gauge.encode(named)?;
+        }
+        Ok(())
+    }
 }

@@ -24,7 +24,13 @@ pub(crate) async fn traced<T>(
     work: impl Future<Output = Result<T, Status>>,
 ) -> Result<Response<T>, Status> {
     let started = Instant::now();
+    let unfinished = Unfinished {
+        metrics,
+        call,
+        started,
+    };
     let result = work.await;
+    std::mem::forget(unfinished);
     let milliseconds = started.elapsed().as_secs_f64() * 1e3;
     let code = result.as_ref().map_or_else(Status::code, |_| Code::Ok);
     metrics.called(call, code);
@@ -36,8 +42,8 @@ pub(crate) async fn traced<T>(
                 call = call.as_str(),
                 milliseconds,
                 ?code,
-                "{:?}",
-                status.message()
+                error = status.message(),
+                "failed"
             );
         }
         Err(status) => {
@@ -45,10 +51,29 @@ pub(crate) async fn traced<T>(
                 call = call.as_str(),
                 milliseconds,
                 ?code,
-                "{:?}",
-                status.message()
+                error = status.message(),
+                "failed"
             );
         }
     }
     result.map(Response::new)
+}
+
+/// A call whose caller may go away before it ends.
+struct Unfinished<'a> {
+    metrics: &'a Metrics,
+    call: Call,
+    started: Instant,
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        self.metrics.called(self.call, Code::Cancelled);
+        warn!(
+            call = self.call.as_str(),
+            milliseconds = self.started.elapsed().as_secs_f64() * 1e3,
+            code = ?Code::Cancelled,
+            "the caller went away before the answer"
+        );
+    }
 }

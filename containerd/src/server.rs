@@ -3,10 +3,12 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use http::{HeaderValue, header};
 use tokio::sync::Notify;
 use tonic::transport::Server;
+use tower::util::MapResponseLayer;
 use tracing::{info, info_span, warn};
 
 use crate::api::diff::v1::diff_server::DiffServer;
@@ -19,13 +21,15 @@ use crate::diff::{DiffService, Limits};
 use crate::introspection::IntrospectionService;
 use crate::layout::Layout;
 use crate::metrics::{self, Metrics};
-use crate::platform::{self, Ending, State};
+use crate::platform::{self, Ending, Listening, State};
 use crate::recovery;
 use crate::scratch::Scratches;
 use crate::snapshots::SnapshotService;
 
 /// How long conversions that were cancelled have to end.
 const CANCELLED: Duration = Duration::from_secs(10);
+/// The most descriptors that conversions are given; more than a semaphore of any system needs.
+const MOST_DESCRIPTORS: u32 = 1 << 20;
 /// The most bytes of a request, as containerd's own server has it.
 const MAX_MESSAGE: usize = 16 << 20;
 
@@ -39,10 +43,15 @@ pub(crate) async fn serve(config: Config) -> io::Result<()> {
     layout.keep_reserve();
     let store = Arc::new(store);
     let metrics = Arc::new(Metrics::new());
-    let conversions = Conversions::new(config.max_concurrent);
+    // The rest is for connections, the store, and calls other than Apply.
+    let descriptors = platform::raise_descriptors() / 4 * 3;
+    let descriptors = u32::try_from(descriptors)
+        .unwrap_or(u32::MAX)
+        .min(MOST_DESCRIPTORS);
+    let conversions = Conversions::new(config.max_concurrent, descriptors);
     let scratches = Scratches::new(&config.scratch_locations)?;
     let content = match &config.content_root {
-        Some(root) => Content::Directory(root.clone()),
+        Some(root) => Content::directory(root)?,
         None => Content::containerd(config.containerd_address.clone()),
     };
 
@@ -64,6 +73,8 @@ pub(crate) async fn serve(config: Config) -> io::Result<()> {
         content,
         limits: Limits {
             max_layer_size: config.max_layer_size,
+            max_entries: config.max_entries,
+            stall: config.stall,
             threads: config.threads,
         },
         metrics: Arc::clone(&metrics),
@@ -75,10 +86,16 @@ pub(crate) async fn serve(config: Config) -> io::Result<()> {
     health.set_serving::<DiffServer<DiffService>>().await;
 
     if let Some(address) = config.metrics {
-        let address = metrics::serve(address, metrics, conversions.clone()).await?;
+        let address = metrics::serve(address, metrics, conversions.clone())
+            .await
+            .map_err(|e| io::Error::new(e.kind(), format!("metrics at {address}: {e}")))?;
         info!(%address, "metrics are told");
     }
-    let (incoming, socket) = platform::listen(&config.address)
+    let Listening {
+        incoming,
+        address,
+        socket,
+    } = platform::listen(&config.address)
         .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", config.address)))?;
     let requests = AtomicU64::new(0);
     let stop = Arc::new(Notify::new());
@@ -90,6 +107,7 @@ pub(crate) async fn serve(config: Config) -> io::Result<()> {
             let call = path.rsplit('/').next().unwrap_or_default();
             info_span!("request", id, call)
         })
+        .layer(MapResponseLayer::new(dated))
         .add_service(snapshots)
         .add_service(diff)
         .add_service(IntrospectionServer::new(introspection))
@@ -97,7 +115,7 @@ pub(crate) async fn serve(config: Config) -> io::Result<()> {
         .serve_with_incoming_shutdown(incoming, async move { stopped.notified().await });
     let server = tokio::spawn(server);
     info!(
-        root = %config.root.display(), address = config.address,
+        root = %config.root.display(), address, descriptors,
         max_concurrent = config.max_concurrent, version = env!("CARGO_PKG_VERSION"), "ready"
     );
     platform::notify(State::Ready);
@@ -115,10 +133,8 @@ pub(crate) async fn serve(config: Config) -> io::Result<()> {
     health.set_not_serving::<DiffServer<DiffService>>().await;
     // No new connections and calls; those that run go on.
     stop.notify_one();
-    if let Some(socket) = socket
-        && let Err(e) = std::fs::remove_file(&socket)
-    {
-        warn!(path = %socket.display(), error = %e, "the socket cannot be removed");
+    if let Some(socket) = socket {
+        socket.remove();
     }
     tokio::select! {
         served = &mut server => return ended(served),
@@ -136,6 +152,15 @@ pub(crate) async fn serve(config: Config) -> io::Result<()> {
             Ok(())
         }
     }
+}
+
+/// Dates a response where hyper could not: it panics on a clock before 1970.
+fn dated<B>(mut response: http::Response<B>) -> http::Response<B> {
+    if SystemTime::now() < UNIX_EPOCH {
+        let epoch = HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT");
+        response.headers_mut().insert(header::DATE, epoch);
+    }
+    response
 }
 
 fn ended(

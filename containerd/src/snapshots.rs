@@ -3,7 +3,10 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use tokio_stream::Stream;
+use prost::Message;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt};
 use tonic::{Code, Request, Response, Status};
 use tracing::{info, warn};
 
@@ -22,8 +25,10 @@ use crate::store::{Commit, Kind, Record, Snapshot, Store, Time};
 pub(crate) const LCOW_LAYER: &str = "lcow-layer";
 /// A key with this is a layer's that is being unpacked, and needs no scratch disk.
 const UNPACKING: &str = "extract-";
-/// Snapshots in one message of a list, as many as containerd's own service sends.
+/// Snapshots in one message of a list, as many as containerd's own service sends, and the bytes
+/// from which on there are fewer.
 const LISTED: usize = 100;
+const LISTED_BYTES: usize = 256 << 10;
 
 /// What containerd mounts for a snapshot.
 pub(crate) fn mount(layout: &Layout, snapshot: &Snapshot) -> Mount {
@@ -292,22 +297,62 @@ impl Shared {
         }
     }
 
-    fn list(&self, filters: &[String]) -> Result<Vec<api::ListSnapshotsResponse>, Status> {
-        let filters = Filters::parse(filters)?;
-        let mut infos = Vec::new();
-        self.store.walk(|key, record| {
-            if filters.match_fields(|path| field(key, record, path)) {
-                infos.push(info_of(key, record));
+    /// A message of a list, and the key behind which the next one begins.
+    fn list(
+        &self,
+        filters: &Filters,
+        behind: Option<&str>,
+    ) -> Result<(api::ListSnapshotsResponse, Option<String>), Status> {
+        let mut bytes = 0;
+        let select = |key: &str, record: &Record| {
+            let matches = filters.match_fields(|path| field(key, record, path));
+            matches.then(|| info_of(key, record))
+        };
+        let mut counted = 0;
+        let enough = |infos: &[api::Info]| {
+            bytes += infos[counted..]
+                .iter()
+                .map(Message::encoded_len)
+                .sum::<usize>();
+            counted = infos.len();
+            counted >= LISTED || bytes >= LISTED_BYTES
+        };
+        let (info, next) = self.store.page(behind, select, enough)?;
+        Ok((api::ListSnapshotsResponse { info }, next))
+    }
+
+    /// Sends a list in messages, each made when the one before was taken: a slow reader takes no
+    /// more memory than a quick one.
+    async fn send_list(
+        self: Arc<Self>,
+        filters: Filters,
+        sender: mpsc::Sender<Result<api::ListSnapshotsResponse, Status>>,
+        mut behind: Option<String>,
+    ) {
+        let filters = Arc::new(filters);
+        loop {
+            // Nothing is made before there is room for it.
+            let Ok(place) = sender.reserve().await else {
+                return;
+            };
+            let (shared, filters) = (Arc::clone(&self), Arc::clone(&filters));
+            let page = blocking(move || shared.list(&filters, behind.as_deref())).await;
+            match page {
+                Ok((message, next)) => {
+                    if !message.info.is_empty() {
+                        place.send(Ok(message));
+                    }
+                    match next {
+                        Some(next) => behind = Some(next),
+                        None => return,
+                    }
+                }
+                Err(status) => {
+                    place.send(Err(status));
+                    return;
+                }
             }
-        })?;
-        let mut messages = Vec::with_capacity(infos.len().div_ceil(LISTED));
-        let mut infos = infos.into_iter().peekable();
-        while infos.peek().is_some() {
-            messages.push(api::ListSnapshotsResponse {
-                info: infos.by_ref().take(LISTED).collect(),
-            });
         }
-        Ok(messages)
     }
 }
 
@@ -408,11 +453,22 @@ impl Snapshots for SnapshotService {
         request: Request<api::ListSnapshotsRequest>,
     ) -> Result<Response<Self::ListStream>, Status> {
         let filters = request.into_inner().filters;
-        let messages = self
-            .call(Call::List, move |shared| shared.list(&filters))
-            .await?;
-        let messages = messages.into_inner().into_iter().map(Ok);
-        Ok(Response::new(Box::pin(tokio_stream::iter(messages))))
+        // The first message is made here: what is wrong with the filters or the store is told
+        // and counted as with every call.
+        let first = self.call(Call::List, move |shared| {
+            let filters = Filters::parse(&filters)?;
+            let first = shared.list(&filters, None)?;
+            Ok((filters, first))
+        });
+        let (filters, (message, next)) = first.await?.into_inner();
+        let first = (!message.info.is_empty()).then_some(Ok(message));
+        let (sender, receiver) = mpsc::channel(1);
+        if next.is_some() {
+            let shared = Arc::clone(&self.shared);
+            tokio::spawn(shared.send_list(filters, sender, next));
+        }
+        let messages = tokio_stream::iter(first).chain(ReceiverStream::new(receiver));
+        Ok(Response::new(Box::pin(messages)))
     }
 
     async fn usage(

@@ -1,6 +1,18 @@
 //! What differs between systems, and nothing else does: the socket or pipe, private
 //! directories, links, allocated bytes, access for virtual machines.
 
+/// What the system knows of this process.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(windows, allow(dead_code, reason = "there is no /proc to make one of"))]
+pub(crate) struct Process {
+    pub(crate) cpu_seconds: f64,
+    pub(crate) open_descriptors: f64,
+    pub(crate) max_descriptors: f64,
+    pub(crate) virtual_memory: f64,
+    pub(crate) resident_memory: f64,
+    pub(crate) start_seconds: f64,
+}
+
 #[cfg(unix)]
 mod unix;
 #[cfg(windows)]

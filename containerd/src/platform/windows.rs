@@ -21,6 +21,9 @@ pub(crate) const DEFAULT_CONTAINERD: &str = r"\\.\pipe\containerd-containerd";
 /// The group that all virtual machines belong to.
 const VIRTUAL_MACHINES: &str = "*S-1-5-83-0";
 
+/// Where settings are read from if there is a file, and none is named.
+pub(crate) const DEFAULT_CONFIG: &str = r"C:\ProgramData\containerd-tar2vhd\config.toml";
+
 /// Connections from containerd.
 pub(crate) type Incoming = ReceiverStream<io::Result<PipeConnection>>;
 /// A connection to containerd.
@@ -30,8 +33,25 @@ pub(crate) type Connection = NamedPipeClient;
 /// the system alone, and directories inherit that of `ProgramData`.
 pub(crate) fn keep_private() {}
 
-/// A pipe that is the first of its name: nobody else can have put one there.
-pub(crate) fn listen(address: &str) -> io::Result<(Incoming, Option<PathBuf>)> {
+/// A socket to be removed: a pipe ends with its last handle, so there is none.
+#[derive(Debug)]
+pub(crate) enum Socket {}
+
+impl Socket {
+    pub(crate) fn remove(&self) {
+        match *self {}
+    }
+}
+
+/// Connections, and where they come in.
+pub(crate) struct Listening {
+    pub(crate) incoming: Incoming,
+    pub(crate) address: String,
+    pub(crate) socket: Option<Socket>,
+}
+
+/// Makes a pipe that is the first of its name: nobody else can have put one there.
+pub(crate) fn listen(address: &str) -> io::Result<Listening> {
     let name = address.to_owned();
     let mut server = ServerOptions::new()
         .first_pipe_instance(true)
@@ -56,7 +76,21 @@ pub(crate) fn listen(address: &str) -> io::Result<(Incoming, Option<PathBuf>)> {
             }
         }
     });
-    Ok((ReceiverStream::new(receiver), None))
+    Ok(Listening {
+        incoming: ReceiverStream::new(receiver),
+        address: address.to_owned(),
+        socket: None,
+    })
+}
+
+/// Handles are bounded by memory alone.
+pub(crate) fn raise_descriptors() -> u64 {
+    u64::MAX
+}
+
+/// `ERROR_TOO_MANY_OPEN_FILES`.
+pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(4)
 }
 
 /// A pipe as a connection of the server.
@@ -177,6 +211,11 @@ pub(crate) fn grant_virtual_machines(path: &Path) -> io::Result<()> {
             String::from_utf8_lossy(&output.stderr).trim()
         ))),
     }
+}
+
+/// Nothing: there is no /proc.
+pub(crate) fn process() -> Option<super::Process> {
+    None
 }
 
 pub(crate) fn pid_namespace() -> u64 {

@@ -22,6 +22,7 @@ mod record;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -96,6 +97,9 @@ pub(crate) struct Inventory {
     /// Whether what is committed is yet to be measured.
     pub(crate) unmeasured: bool,
 }
+
+/// A part of a list, and the key behind which the next one begins.
+pub(crate) type Page<T> = (Vec<T>, Option<String>);
 
 /// The store. Every call is one transaction, and blocks.
 #[derive(Debug)]
@@ -315,6 +319,37 @@ impl Store {
                 }
             }
             Ok(())
+        })
+    }
+
+    /// What `select` makes of the snapshots behind a key, in the order of keys and names, until
+    /// `enough` is true of it.
+    ///
+    /// Each part is a transaction of its own: a reader that is slow holds up nothing.
+    pub(crate) fn page<T>(
+        &self,
+        behind: Option<&str>,
+        mut select: impl FnMut(&str, &Record) -> Option<T>,
+        mut enough: impl FnMut(&[T]) -> bool,
+    ) -> Result<Page<T>, Status> {
+        self.read(|transaction| {
+            let snapshots = transaction.open_table(SNAPSHOTS).map_err(failed)?;
+            let from = behind.map_or(Bound::Unbounded, Bound::Excluded);
+            let range = snapshots
+                .range::<&str>((from, Bound::Unbounded))
+                .map_err(failed)?;
+            let mut selected = Vec::new();
+            for entry in range {
+                let (key, bytes) = entry.map_err(failed)?;
+                let record = Record::from_bytes(key.value(), bytes.value())?;
+                if !record.unfinished {
+                    selected.extend(select(key.value(), &record));
+                }
+                if enough(&selected) {
+                    return Ok((selected, Some(key.value().to_owned())));
+                }
+            }
+            Ok((selected, None))
         })
     }
 

@@ -547,3 +547,27 @@ fn an_id_that_was_seen_is_not_given() {
     store.never_again(7);
     assert_eq!(store.active("b", "").record.id, 43);
 }
+
+#[test]
+fn pages_go_on_behind_the_last_key() {
+    let store = populated();
+    let mut behind: Option<String> = None;
+    let mut pages = Vec::new();
+    loop {
+        let select = |key: &str, record: &Record| {
+            let is_wanted = record.kind != Kind::View;
+            is_wanted.then(|| key.to_owned())
+        };
+        let page = store.page(behind.as_deref(), select, |selected| selected.len() == 2);
+        let (page, next) = page.unwrap();
+        pages.push(page);
+        let Some(next) = next else { break };
+        behind = Some(next);
+    }
+    let wanted = [
+        vec!["active-1", "active-2"],
+        vec!["active-3", "committed-1"],
+        vec!["committed-2"],
+    ];
+    assert_eq!(pages, wanted);
+}

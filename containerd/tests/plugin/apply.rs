@@ -85,8 +85,11 @@ fn what_contradicts_its_description_leaves_nothing() {
     case(Code::InvalidArgument, &|d| {
         d.digest = d.digest.to_uppercase()
     });
-    case(Code::InvalidArgument, &|d| {
+    case(Code::NotFound, &|d| {
         d.digest = format!("sha512:{}", "0".repeat(128))
+    });
+    case(Code::InvalidArgument, &|d| {
+        d.digest = format!("sha512:{}", "0".repeat(64))
     });
     case(Code::NotFound, &|d| d.digest = digest(b"absent"));
     // Other bytes under the name of these.
@@ -112,6 +115,56 @@ fn what_contradicts_its_description_leaves_nothing() {
     // And the server lives.
     plugin.apply(&good, &mounts).unwrap();
     assert_eq!(plugin.files(), ["1/layer.vhd"]);
+}
+
+#[test]
+fn media_types_and_digests_are_those_of_containerds_own_differs() {
+    use sha2::Digest as _;
+    let plugin = Plugin::with_content(&[]);
+    let tar = small();
+    for (i, media_type) in [
+        "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+        "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+        "application/vnd.oci.image.layer.v1.tar+gzip",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mounts = plugin.prepare(&format!("extract-{i}"), "").unwrap();
+        let bytes = compress(GZIP, &tar);
+        let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+        let sums = [
+            ("sha256", hex(&sha2::Sha256::digest(&bytes))),
+            ("sha384", hex(&sha2::Sha384::digest(&bytes))),
+            ("sha512", hex(&sha2::Sha512::digest(&bytes))),
+        ];
+        for (algorithm, sum) in sums {
+            let mut blob = plugin.blob(media_type, &bytes);
+            let blobs = std::path::Path::new(&plugin.arguments()[1]).join("blobs");
+            fs::create_dir_all(blobs.join(algorithm)).unwrap();
+            let at = blobs.join(algorithm).join(&sum);
+            fs::write(&at, &bytes).unwrap();
+            blob.digest = format!("{algorithm}:{sum}");
+            let applied = plugin.apply(&blob, &mounts).unwrap();
+            assert_eq!(applied.digest, digest(&tar), "{media_type} {algorithm}");
+            let disk = layer(&plugin, i as u64 + 1);
+            fs::remove_file(&disk).unwrap();
+            // What follows the size is not looked at.
+            fs::write(&at, [&bytes[..], b"more"].concat()).unwrap();
+            plugin.apply(&blob, &mounts).unwrap();
+            fs::remove_file(&disk).unwrap();
+            // Other bytes that convert as well.
+            let other = compress(GZIP, &Layer::new().file("file", "dat_").tar());
+            fs::write(&at, &other).unwrap();
+            blob.size = other.len() as i64;
+            let refused = plugin.apply(&blob, &mounts);
+            assert!(
+                matches!(code(refused), Code::FailedPrecondition | Code::Internal),
+                "{media_type} {algorithm}"
+            );
+            assert!(!disk.exists());
+        }
+    }
 }
 
 #[test]

@@ -57,7 +57,11 @@ impl Containerd {
             .unwrap();
         let is_v1 = String::from_utf8_lossy(&version.stdout).contains(" 1.");
         let release = if is_v1 { "1.7" } else { "2" };
+        // As the README says: a file of its own beside the configuration that containerd has by
+        // default, which imports it.
         let snippet = Command::new(env!("CARGO_BIN_EXE_containerd-tar2vhd"))
+            .arg("--root")
+            .arg(plugin.root())
             .arg("--address")
             .arg(plugin.socket())
             .args(["config", "--containerd", release])
@@ -66,15 +70,32 @@ impl Containerd {
         let snippet = String::from_utf8(snippet.stdout).unwrap();
         let snippet = snippet.replace(r#"["lcowdiff", "walking"]"#, differs);
         assert!(snippet.contains(differs));
-        let (version, rest) = snippet.split_once('\n').unwrap();
+        let imported = directory.join("conf.d");
+        fs::create_dir(&imported).unwrap();
+        fs::write(imported.join("lcow.toml"), snippet).unwrap();
         let path = directory.display();
-        let config = format!(
-            "{version}\nroot = \"{path}/root\"\nstate = \"{path}/state\"\n\
+        let version = if is_v1 { 2 } else { 3 };
+        let own = format!(
+            "version = {version}\nroot = \"{path}/root\"\nstate = \"{path}/state\"\n\
              disabled_plugins = [\"io.containerd.grpc.v1.cri\", \"io.containerd.cri.v1.images\", \
              \"io.containerd.cri.v1.runtime\", \"io.containerd.nri.v1.nri\"]\n\
              [grpc]\naddress = \"{path}/containerd.sock\"\n\
-             [ttrpc]\naddress = \"{path}/containerd.sock.ttrpc\"\n{rest}"
+             [ttrpc]\naddress = \"{path}/containerd.sock.ttrpc\"\n"
         );
+        fs::write(imported.join("test.toml"), own).unwrap();
+        let default = Command::new(bin.join("containerd"))
+            .args(["config", "default"])
+            .output()
+            .unwrap();
+        let default = String::from_utf8(default.stdout).unwrap();
+        let lines = default
+            .lines()
+            .map(|line| match line.starts_with("imports = ") {
+                true => format!("imports = [\"{path}/conf.d/*.toml\"]"),
+                false => line.to_owned(),
+            });
+        let config = lines.collect::<Vec<_>>().join("\n");
+        assert!(config.contains("conf.d"));
         fs::write(directory.join("config.toml"), config).unwrap();
         let mut containerd = Self {
             plugin,
@@ -285,6 +306,46 @@ fn images_are_imported_mounted_and_removed() {
         assert_eq!(containerd.plugin.list(&[]).unwrap(), before);
         assert_eq!(containerd.chain("one").len(), layers.len());
         containerd.check_nothing_leaks(&["one", "two"]);
+    });
+}
+
+#[test]
+fn the_hosts_own_images_are_unpacked_as_before() {
+    with_each(r#"["lcowdiff", "walking"]"#, |containerd| {
+        let dumped = Command::new(containerd.bin.join("containerd"))
+            .arg("--config")
+            .arg(containerd.directory().join("config.toml"))
+            .args(["config", "dump"])
+            .output()
+            .unwrap();
+        let dumped: toml::Table = toml::from_str(&String::from_utf8_lossy(&dumped.stdout)).unwrap();
+        let exports = &dumped["proxy_plugins"]["lcow"]["exports"];
+        let root = containerd.plugin.root();
+        assert_eq!(exports["root"].as_str(), root.to_str());
+        let transfer = &dumped["plugins"]["io.containerd.transfer.v1.local"];
+        let pairs: Vec<_> = transfer["unpack_config"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|pair| pair["snapshotter"].as_str().unwrap())
+            .collect();
+        assert_eq!(pairs, ["overlayfs", "lcow"]);
+
+        let layers = [(GZIP, Layer::new().file("file", "data").tar())];
+        let file = containerd.archive("example.org/image", &layers);
+        // Nothing is said of a snapshotter; whoever unpacks.
+        let overlay = containerd.ctr("plain", &["plugins", "ls", "id==overlayfs"]);
+        if !String::from_utf8_lossy(&overlay.stdout).contains(" ok") {
+            skip::oracle_missing("overlayfs does not work here: not tested as the host's own");
+            return;
+        }
+        for (namespace, way) in [("client", LOCAL), ("transfer", TRANSFER)] {
+            containerd.succeed(namespace, &["images", "import", way, &file]);
+            let listed = ["snapshots", "--snapshotter", "overlayfs", "ls"];
+            let listed = containerd.succeed(namespace, &listed);
+            assert!(listed.contains("Committed"), "{way}: {listed}");
+        }
+        assert_eq!(containerd.plugin.list(&[]).unwrap(), [""; 0]);
     });
 }
 

@@ -7,6 +7,7 @@ use std::process::Command;
 use tonic::Code;
 
 use crate::api::containerd::services::diff::v1::diff_client::DiffClient;
+use crate::api::containerd::services::snapshots::v1::ListSnapshotsRequest;
 use crate::api::containerd::services::snapshots::v1::snapshots_client::SnapshotsClient;
 use crate::image::{GZIP, Layer, PLAIN, ZSTD, compress, noise};
 use crate::process::{Labels, Plugin, apply_request, code, prepare_request};
@@ -181,4 +182,209 @@ fn conversions_at_once_are_bounded_and_so_is_their_memory() {
         .unwrap();
     // Twice the library's 64 MiB, and 64 MiB for the process itself.
     assert!(peak < 192 << 10, "{peak} KiB");
+}
+
+#[test]
+fn a_layer_of_more_entries_than_are_allowed_is_told() {
+    let plugin = Plugin::with_content(&["--max-entries", "10"]);
+    let mounts = plugin.prepare("extract-1", "").unwrap();
+    let files = |count: usize| {
+        let layer = (0..count).fold(Layer::new(), |layer, i| layer.file(&format!("f{i}"), ""));
+        plugin.blob(PLAIN, &layer.tar())
+    };
+    let refused = plugin.apply(&files(11), &mounts);
+    assert_eq!(code(refused), Code::ResourceExhausted);
+    plugin.apply(&files(10), &mounts).unwrap();
+}
+
+/// Starts the plugin anew with another limit of open files.
+fn with_descriptors(plugin: &mut Plugin, soft: u32, hard: u32) {
+    plugin.limit_descriptors(soft, hard);
+    plugin.restart();
+}
+
+#[test]
+fn descriptors_bound_conversions_and_never_fail_them() {
+    const DEPTH: usize = 60;
+    let mut plugin = Plugin::with_content(&["--max-concurrent", "64", "--threads", "1"]);
+    let blob = plugin.blob(PLAIN, &Layer::new().file("d/f", "x").tar());
+    let mut parent = String::new();
+    for i in 0..DEPTH {
+        let key = format!("extract-{i}");
+        let mounts = plugin.prepare(&key, &parent).unwrap();
+        plugin.apply(&blob, &mounts).unwrap();
+        parent = format!("layer-{i}");
+        plugin.commit(&parent, &key).unwrap();
+    }
+    // The soft limit is raised; the hard one is for some at a time.
+    with_descriptors(&mut plugin, 64, 300);
+    let jobs: Vec<_> = (0..16)
+        .map(|i| {
+            plugin
+                .prepare(&format!("extract-top-{i}"), &parent)
+                .unwrap()
+        })
+        .collect();
+    let client = DiffClient::new(plugin.channel());
+    plugin.block_on(async {
+        let calls: Vec<_> = jobs
+            .iter()
+            .map(|mounts| {
+                let (mut client, request) = (client.clone(), apply_request(&blob, mounts));
+                tokio::spawn(async move { client.apply(request).await })
+            })
+            .collect();
+        for call in calls {
+            call.await.unwrap().unwrap();
+        }
+    });
+    // One that can never have enough is told so.
+    with_descriptors(&mut plugin, 64, 90);
+    let mounts = plugin.mounts("extract-top-0").unwrap();
+    let refused = plugin.apply(&blob, &mounts).unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert!(refused.message().contains("LimitNOFILE"), "{refused}");
+}
+
+#[test]
+fn without_descriptors_connections_wait_and_no_processor_is_kept_busy() {
+    let mut plugin = Plugin::start(&[]);
+    with_descriptors(&mut plugin, 64, 64);
+    let mut clients = Vec::new();
+    for _ in 0..100 {
+        clients.push(std::os::unix::net::UnixStream::connect(plugin.socket()).unwrap());
+    }
+    crate::process::wait_for("line", || {
+        plugin.log().contains("no connection can be taken")
+    });
+    let pid = plugin.process().0.id();
+    let ticks = || {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let fields: Vec<_> = stat
+            .rsplit(')')
+            .next()
+            .unwrap()
+            .split_whitespace()
+            .collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    };
+    let before = ticks();
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    // Of a hundred in a second.
+    assert!(ticks() - before < 20);
+    // One line for all of it, and whoever waits is served when there is room.
+    assert_eq!(
+        plugin.log().matches("no connection can be taken").count(),
+        1
+    );
+    drop(clients);
+    plugin.reconnect();
+    plugin.prepare("extract-1", "").unwrap();
+}
+
+#[test]
+fn slow_readers_of_a_list_take_little_memory() {
+    let mut plugin = Plugin::start(&[]);
+    let labels: Labels = (0..40)
+        .map(|i| (format!("label-{i}"), "v".repeat(2000)))
+        .collect();
+    for i in 0..100 {
+        plugin
+            .prepare_with(&format!("extract-{i}"), "", labels.clone())
+            .unwrap();
+    }
+    // Of 8 MB each, of which nobody reads more than the first message.
+    // Each on a connection of its own, whose window it may fill.
+    let address = format!("unix://{}", plugin.socket().display());
+    let streams = plugin.block_on(async {
+        let mut streams = Vec::new();
+        for _ in 0..40 {
+            let endpoint = tonic::transport::Endpoint::from_shared(address.clone()).unwrap();
+            let mut client = SnapshotsClient::new(endpoint.connect().await.unwrap());
+            let request = ListSnapshotsRequest::default();
+            let mut stream = client.list(request).await.unwrap().into_inner();
+            stream.message().await.unwrap().unwrap();
+            streams.push(stream);
+        }
+        streams
+    });
+    let status = fs::read_to_string(format!("/proc/{}/status", plugin.process().0.id())).unwrap();
+    let peak = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .unwrap();
+    let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(peak < 128 << 10, "{peak} KiB");
+    // They all come to their end.
+    plugin.block_on(async {
+        for mut stream in streams {
+            let mut count = 0;
+            while let Some(message) = stream.message().await.unwrap() {
+                count += message.info.len();
+            }
+            assert!(count >= 90, "{count}");
+        }
+    });
+}
+
+#[test]
+fn an_escaped_path_as_authority_is_served() {
+    use std::io::Read;
+    let plugin = Plugin::start(&[]);
+    let string = |text: &str| [&[u8::try_from(text.len()).unwrap()][..], text.as_bytes()].concat();
+    let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
+        let len = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        let head = [len[1], len[2], len[3], kind, flags, 0, 0, 0, stream];
+        [&head[..], payload].concat()
+    };
+    // As the clients in Python and C++ call: POST, http, path, authority, two more.
+    let block = [
+        vec![0x83, 0x86, 0x44],
+        string("/containerd.services.snapshots.v1.Snapshots/Stat"),
+        vec![0x41],
+        string("%2Frun%2Fcontainerd-tar2vhd.sock"),
+        vec![0x40],
+        string("content-type"),
+        string("application/grpc"),
+        vec![0x40],
+        string("te"),
+        string("trailers"),
+    ]
+    .concat();
+    // The second call names them by the table that both ends have filled.
+    let again = [
+        &[0x83, 0x86, 0x44][..],
+        &string("/grpc.health.v1.Health/Check"),
+        &[0xc1, 0xc0, 0xbf],
+    ]
+    .concat();
+    let mut stream = std::os::unix::net::UnixStream::connect(plugin.socket()).unwrap();
+    stream
+        .set_read_timeout(Some(std::time::Duration::from_secs(30)))
+        .unwrap();
+    let sent = [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+        frame(4, 0, 0, b""),
+        frame(1, 4, 1, &block),
+        frame(0, 1, 1, &[0, 0, 0, 0, 0]),
+        frame(1, 4, 3, &again),
+        frame(0, 1, 3, &[0, 0, 0, 0, 0]),
+    ]
+    .concat();
+    stream.write_all(&sent).unwrap();
+    let mut answered = std::collections::BTreeSet::new();
+    while answered.len() < 2 {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).unwrap();
+        let len = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        let mut payload = vec![0; len];
+        stream.read_exact(&mut payload).unwrap();
+        // Neither RST_STREAM nor GOAWAY.
+        assert!(head[3] != 3 && head[3] != 7, "{head:?} {payload:?}");
+        if head[3] == 1 {
+            answered.insert(head[8]);
+        }
+    }
+    assert_eq!(answered.into_iter().collect::<Vec<_>>(), [1, 3]);
+    assert!(plugin.log().contains("call=\"Stat\""));
 }

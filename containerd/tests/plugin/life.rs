@@ -18,6 +18,8 @@ use crate::api::containerd::services::introspection::v1::{PluginInfoRequest, Plu
 use crate::image::{GZIP, Layer, compress, digest, noise};
 use crate::process::{Plugin, apply_request, code, wait_for};
 
+/// An address of no other test's.
+const METRICS: &str = "127.0.0.1:19571";
 const BINARY: &str = env!("CARGO_BIN_EXE_containerd-tar2vhd");
 
 #[test]
@@ -121,7 +123,70 @@ fn metrics_count_calls_and_conversions() {
             "no {line} in\n{text}"
         );
     }
-    assert!(text.starts_with("HTTP/1.1 200") && text.ends_with("# EOF\n"));
+    assert!(text.starts_with("HTTP/1.1 200"));
+    let ask = |request: &str| {
+        let mut stream = std::net::TcpStream::connect(&address).unwrap();
+        let request = format!("{request}\r\nhost: x\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    };
+    // The format is the one that is asked for; without a word it is the older one.
+    let plain = ask("GET /metrics HTTP/1.1");
+    assert!(plain.contains("content-type: text/plain; version=0.0.4"));
+    assert!(
+        !plain.contains("# EOF") && !plain.contains("# UNIT"),
+        "{plain}"
+    );
+    for line in [
+        "# HELP tar2vhd_calls_total Calls by their status code.",
+        "# TYPE tar2vhd_calls_total counter",
+        "# TYPE tar2vhd_conversion_seconds histogram",
+        "# TYPE process_cpu_seconds_total counter",
+        "# TYPE process_open_fds gauge",
+        "# TYPE tar2vhd_build_info gauge",
+    ] {
+        assert!(
+            plain.lines().any(|found| found == line),
+            "no {line} in\n{plain}"
+        );
+    }
+    for name in [
+        "tar2vhd_build_info{version=\"",
+        "process_cpu_seconds_total ",
+        "process_open_fds ",
+        "process_max_fds ",
+        "process_resident_memory_bytes ",
+        "process_virtual_memory_bytes ",
+        "process_start_time_seconds ",
+    ] {
+        assert!(
+            plain.lines().any(|line| line.starts_with(name)),
+            "no {name} in\n{plain}"
+        );
+    }
+    // Every sample follows the type and help of its family.
+    let mut family = String::new();
+    for line in plain.split("\r\n\r\n").nth(1).unwrap().lines() {
+        match line.split(' ').collect::<Vec<_>>()[..] {
+            ["#", "HELP", name, ..] => family = name.to_owned(),
+            ["#", "TYPE", name, _] => assert_eq!(name, family),
+            _ => assert!(line.starts_with(&family), "{line} is not of {family}"),
+        }
+    }
+    let open = ask(
+        "GET /metrics HTTP/1.1\r\naccept: application/openmetrics-text;version=1.0.0,text/plain;q=0.5",
+    );
+    assert!(open.contains("content-type: application/openmetrics-text"));
+    assert!(open.contains("# TYPE tar2vhd_calls counter\n") && open.ends_with("# EOF\n"));
+    let head = ask("HEAD /metrics HTTP/1.1");
+    assert!(
+        head.starts_with("HTTP/1.1 200") && head.ends_with("\r\n\r\n"),
+        "{head}"
+    );
+    assert!(ask("POST /metrics HTTP/1.1").contains("405"));
+    assert!(ask("GET / HTTP/1.1").contains("404"));
 }
 
 #[test]
@@ -140,12 +205,120 @@ fn the_log_is_json_when_asked_and_numbers_requests() {
     let made = made.unwrap();
     assert_eq!(made["key"], "extract-1");
     assert_eq!(made["span"]["call"], "Prepare");
+    // A text is a string, and not the text of one.
+    let failed = lines.iter().find(|line| line["message"] == "failed");
+    assert_eq!(
+        failed.unwrap()["error"],
+        "the snapshot \"extract-1\" exists"
+    );
     assert!(made["span"]["id"].as_u64().unwrap() > 0);
     let ids: std::collections::BTreeSet<_> = lines
         .iter()
         .filter_map(|line| line["span"]["id"].as_u64())
         .collect();
     assert_eq!(ids.len(), 2);
+}
+
+#[test]
+fn errors_at_the_start_have_a_path_and_the_form_of_the_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    fs::write(path("file"), "").unwrap();
+    fs::write(path("bad.toml"), "nonsense = 1").unwrap();
+    let root = path("root");
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = port.local_addr().unwrap().to_string();
+    for (arguments, named) in [
+        (vec!["--root", &path("file")], path("file")),
+        (vec!["--config", &path("bad.toml")], path("bad.toml")),
+        (vec!["--config", &path("none.toml")], path("none.toml")),
+        (
+            vec!["--root", &root, "--content-root", &path("none")],
+            path("none"),
+        ),
+        (
+            vec!["--root", &root, "--scratch-location", &path("none")],
+            path("none"),
+        ),
+        (
+            vec!["--root", &root, "--address", &path("file")],
+            path("file"),
+        ),
+        (
+            vec![
+                "--root",
+                &root,
+                "--metrics",
+                &taken,
+                "--address",
+                &path("s"),
+            ],
+            taken.clone(),
+        ),
+    ] {
+        for format in ["text", "json"] {
+            let output = Command::new(BINARY)
+                .args(&arguments)
+                .args(["--log-format", format])
+                .output()
+                .unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert!(!output.status.success() && said.contains(&named), "{said}");
+            if format == "json" {
+                let last = said.lines().last().unwrap();
+                let last: serde_json::Value = serde_json::from_str(last).unwrap();
+                assert_eq!(last["level"], "ERROR");
+                assert!(last["error"].as_str().unwrap().contains(&named));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_hang_up_ends_nothing_and_the_socket_of_another_stays() {
+    let mut plugin = Plugin::start(&[]);
+    plugin.process().signal("-HUP");
+    wait_for("line", || plugin.log().contains("SIGHUP"));
+    plugin.prepare("extract-1", "").unwrap();
+    let socket = plugin.socket();
+    fs::remove_file(&socket).unwrap();
+    let other = UnixListener::bind(&socket).unwrap();
+    plugin.process().signal("-TERM");
+    assert!(plugin.process().0.wait().unwrap().success());
+    assert!(socket.exists());
+    drop(other);
+}
+
+#[test]
+fn a_clock_before_1970_breaks_no_call() {
+    let directory = tempfile::tempdir().unwrap();
+    let (source, library) = (
+        directory.path().join("clock.c"),
+        directory.path().join("clock.so"),
+    );
+    let text = "#define _GNU_SOURCE\n#include <time.h>\n#include <unistd.h>\n\
+                #include <sys/syscall.h>\n\
+                int clock_gettime(clockid_t id, struct timespec *ts) {\n\
+                int result = syscall(SYS_clock_gettime, id, ts);\n\
+                if (result == 0 && id == CLOCK_REALTIME) ts->tv_sec -= 3000000000L;\n\
+                return result; }\n";
+    fs::write(&source, text).unwrap();
+    let made = Command::new("cc")
+        .args(["-shared", "-fPIC", "-o"])
+        .arg(&library)
+        .arg(&source)
+        .status();
+    if !made.is_ok_and(|made| made.success()) {
+        crate::skip::oracle_missing("no C compiler: no clock before 1970");
+        return;
+    }
+    let mut plugin = Plugin::start(&[]);
+    plugin.preload(&library);
+    plugin.restart();
+    plugin.prepare("extract-1", "").unwrap();
+    plugin.commit("c", "extract-1").unwrap();
+    assert_eq!(plugin.list(&[]).unwrap(), ["c"]);
+    assert!(!plugin.log().contains("a fault of this program"));
 }
 
 #[test]
@@ -233,9 +406,24 @@ fn a_shutdown_cancels_conversions_that_take_too_long() {
 
 #[test]
 fn a_conversion_nobody_waits_for_is_cancelled() {
-    let slow = Slow::start(&[]);
+    let slow = Slow::start(&["--metrics", METRICS]);
     let applied = slow.apply();
     applied.abort();
+    wait_for("line", || {
+        let log = slow.plugin.log();
+        log.contains("the caller went away") && log.contains("nobody waits for has ended")
+    });
+    let text = slow.plugin.metrics(METRICS);
+    for line in [
+        "tar2vhd_calls_total{call=\"Apply\",code=\"Cancelled\"} 1",
+        "tar2vhd_conversions_cancelled_total 1",
+        "tar2vhd_conversion_failures_total 0",
+    ] {
+        assert!(
+            text.lines().any(|found| found == line),
+            "no {line} in\n{text}"
+        );
+    }
     // The place is free again, and nothing is left.
     let mounts = slow.plugin.mounts("extract-1").unwrap();
     wait_for("free snapshot", || {
@@ -248,6 +436,41 @@ fn a_conversion_nobody_waits_for_is_cancelled() {
     });
     assert_eq!(mounts.len(), 1);
     assert_eq!(slow.plugin.files(), [""; 0]);
+}
+
+#[test]
+fn a_stream_that_stands_still_gives_up_its_place() {
+    let slow = Slow::start(&["--stall-seconds", "1"]);
+    let applied = slow.apply();
+    let refused = slow.plugin.block_on(applied).unwrap().unwrap_err();
+    assert_eq!(refused.code(), Code::DeadlineExceeded);
+    assert!(refused.message().contains("stall-seconds"), "{refused}");
+    assert_eq!(slow.plugin.files(), [""; 0]);
+    slow.plugin.commit("c", "extract-1").unwrap();
+}
+
+#[test]
+fn a_stream_ends_at_the_size_of_the_layer() {
+    let slow = Slow::start(&[]);
+    let bytes = layer();
+    // The half that comes before the stream stands still.
+    let half = &bytes[..bytes.len() / 2];
+    let mounts = slow.plugin.mounts("extract-1").unwrap();
+    let descriptor = crate::api::containerd::types::Descriptor {
+        media_type: GZIP.into(),
+        digest: digest(half),
+        size: half.len() as i64,
+        annotations: Default::default(),
+    };
+    let mut request = tonic::Request::new(apply_request(&descriptor, &mounts));
+    let namespace = "given".parse().unwrap();
+    request
+        .metadata_mut()
+        .insert("containerd-namespace", namespace);
+    let mut client = DiffClient::new(slow.plugin.channel());
+    // It is half of a layer, and nobody waits for more.
+    let refused = slow.plugin.block_on(client.apply(request));
+    assert_eq!(code(refused), Code::InvalidArgument);
 }
 
 #[test]
@@ -307,6 +530,14 @@ fn systemd_hands_over_a_socket() {
     assert_eq!(head[3], 4);
     drop(stream);
     process.signal("-TERM");
+    let mut said = String::new();
+    let stderr = process.0.stderr.take();
+    stderr.unwrap().read_to_string(&mut said).unwrap();
+    // Where it listens, and not where it would have.
+    assert!(
+        said.contains("activated.sock") && !said.contains("/nowhere"),
+        "{said}"
+    );
     assert!(process.0.wait().unwrap().success());
     // It is systemd's, and stays.
     assert!(socket.exists());
@@ -339,8 +570,15 @@ fn the_config_verb_prints_what_containerd_needs() {
         let plugins = &table["plugins"];
         let order = &plugins["io.containerd.service.v1.diff-service"]["default"];
         assert_eq!(order.as_array().unwrap().len(), 2);
-        let unpack = &plugins["io.containerd.transfer.v1.local"]["unpack_config"][0];
-        assert_eq!(unpack["snapshotter"].as_str(), Some("mine"));
+        let unpack = &plugins["io.containerd.transfer.v1.local"]["unpack_config"];
+        assert_eq!(unpack[0]["snapshotter"].as_str(), Some("overlayfs"));
+        assert_eq!(unpack[1]["snapshotter"].as_str(), Some("mine"));
+        assert_eq!(unpack[1]["differ"].as_str(), Some("lcowdiff"));
+        let exports = &proxies["mine"]["exports"];
+        assert_eq!(
+            exports["root"].as_str(),
+            Some("/var/lib/containerd-tar2vhd")
+        );
     }
 }
 

@@ -59,6 +59,8 @@ pub(crate) struct Plugin {
     pub(crate) directory: tempfile::TempDir,
     arguments: Vec<String>,
     process: Option<Process>,
+    preload: Option<PathBuf>,
+    descriptors: Option<(u32, u32)>,
     runtime: tokio::runtime::Runtime,
     channel: Option<Channel>,
 }
@@ -69,6 +71,8 @@ impl Plugin {
             directory: tempfile::tempdir().unwrap(),
             arguments: arguments.iter().map(|a| (*a).to_owned()).collect(),
             process: None,
+            preload: None,
+            descriptors: None,
             runtime: tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(1)
                 .enable_all()
@@ -109,6 +113,16 @@ impl Plugin {
         self.process.as_mut().unwrap()
     }
 
+    /// The limits of open files that the process is started with from now on.
+    pub(crate) fn limit_descriptors(&mut self, soft: u32, hard: u32) {
+        self.descriptors = Some((soft, hard));
+    }
+
+    /// A library that the process is started with from now on.
+    pub(crate) fn preload(&mut self, library: &Path) {
+        self.preload = Some(library.to_owned());
+    }
+
     /// The command that starts it.
     pub(crate) fn command(&self) -> Command {
         let log = fs::File::options()
@@ -116,7 +130,16 @@ impl Plugin {
             .append(true)
             .open(self.directory.path().join("log"))
             .unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_containerd-tar2vhd"));
+        let binary = env!("CARGO_BIN_EXE_containerd-tar2vhd");
+        let mut command = match self.descriptors {
+            None => Command::new(binary),
+            Some((soft, hard)) => {
+                let mut command = Command::new("sh");
+                let script = format!("ulimit -Sn {soft}; ulimit -Hn {hard}; exec \"$@\"");
+                command.args(["-c", &script, "sh", binary]);
+                command
+            }
+        };
         command
             .arg("--root")
             .arg(self.root())
@@ -127,6 +150,9 @@ impl Plugin {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
+        if let Some(library) = &self.preload {
+            command.env("LD_PRELOAD", library);
+        }
         command
     }
 
@@ -135,6 +161,11 @@ impl Plugin {
         self.kill();
         let child = self.command().spawn().unwrap();
         self.process = Some(Process(child));
+        self.reconnect();
+    }
+
+    /// Connects anew to the process that runs.
+    pub(crate) fn reconnect(&mut self) {
         let socket = self.socket();
         wait_for("plugin", || UnixStream::connect(&socket).is_ok());
         let address = format!("unix://{}", socket.display());
