@@ -74,15 +74,15 @@ impl<S: ChunkSource> Blocks<S> {
         Ok(true)
     }
 
-    /// Appends what follows to `bytes`, up to a length of `most`, as far as the layer goes or can
-    /// be read: for one who has found something wrong already.
-    pub(super) fn append(&mut self, bytes: &mut Vec<u8>, most: usize) {
+    /// Appends what follows to `bytes`, up to a length of `most`, as far as the layer goes.
+    pub(super) fn append(&mut self, bytes: &mut Vec<u8>, most: usize) -> Result<()> {
         while bytes.len() < most {
-            let Ok(Some(part)) = self.take((most - bytes.len()) as u64) else {
-                return;
+            let Some(part) = self.take((most - bytes.len()) as u64)? else {
+                break;
             };
             bytes.extend_from_slice(&part);
         }
+        Ok(())
     }
 
     /// Steps over zeros; false if there is nothing else up to the end of the layer.

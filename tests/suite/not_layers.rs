@@ -107,6 +107,25 @@ fn bytes_after_the_marker_are_told_of_and_never_parsed() {
 }
 
 #[test]
+fn damage_behind_the_end_is_no_warning() {
+    let tar = Tar::of(&[file("f", "x")]);
+    for rest in [7, 5000, 300_000] {
+        let whole = [&tar[..], &noise(rest)].concat();
+        let (single, parts) = (gzip(&whole), members(&whole, 100_000));
+        for stream in [&single[..single.len() - 4], &parts[..parts.len() - 9], &{
+            let mut wrong = single.clone();
+            let checksum = wrong.len() - 8;
+            wrong[checksum] ^= 1;
+            wrong
+        }] {
+            for threads in [1, 2, 4] {
+                refused_tar(ErrorKind::Corrupt, stream, &options().threads(threads));
+            }
+        }
+    }
+}
+
+#[test]
 fn hcsshim_reads_no_further_either() {
     let hcsshim = || options().profile(Profile::Hcsshim);
     let tar = Tar::of(&[file("f", "x")]);
@@ -147,6 +166,22 @@ fn a_disk_is_not_an_empty_layer() {
                     assert!(error.to_string().contains(what), "{what}: {error}");
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn an_empty_disk_is_not_an_empty_layer() {
+    for (format, what) in [
+        (DiskFormat::Vhd, "a VHD"),
+        (DiskFormat::VhdDynamic, "a VHD"),
+    ] {
+        let disk = MemoryDisk::new();
+        let of = tar2vhd::DiskOptions::new().format(format);
+        tar2vhd::create_disk(1 << 20, &disk, &of).unwrap();
+        for stream in streams(&disk.into_vec()) {
+            let error = refused_tar(ErrorKind::Unsupported, &stream, &options());
+            assert!(error.to_string().contains(what), "{what}: {error}");
         }
     }
 }

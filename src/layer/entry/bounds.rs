@@ -4,7 +4,7 @@ use super::{ChunkSource, Entries};
 use crate::error::{Error, Result};
 use crate::layer::header::{self, BLOCK_SIZE};
 use crate::layer::shape::Shape;
-use crate::signature::{self, HEAD};
+use crate::signature::{self, Class, HEAD};
 use crate::summary::{WarningKind, Warnings};
 
 impl<S: ChunkSource> Entries<S> {
@@ -33,7 +33,8 @@ impl<S: ChunkSource> Entries<S> {
             return otherwise;
         }
         let mut head = start.to_vec();
-        self.blocks.append(&mut head, HEAD);
+        // What can be read is enough: there is an error to tell of already.
+        let _ = self.blocks.append(&mut head, HEAD);
         let found = signature::identify(&head).and_then(|found| found.instead_of_layer());
         found.map_or(otherwise, Error::unsupported)
     }
@@ -42,11 +43,15 @@ impl<S: ChunkSource> Entries<S> {
     fn judge_rest(&mut self, marker_end: u64) -> Result<()> {
         let start = self.blocks.offset();
         let mut rest = Vec::new();
+        self.blocks.append(&mut rest, HEAD)?;
         if marker_end == MARKER && !self.accept_all {
             // All that was seen before are zeros.
-            rest.resize(start.min(HEAD as u64) as usize, 0);
-            self.blocks.append(&mut rest, HEAD);
-            let found = signature::identify(&rest).and_then(|found| found.instead_of_layer());
+            let mut head = vec![0; start.min(HEAD as u64) as usize];
+            head.extend_from_slice(&rest[..rest.len().min(HEAD - head.len())]);
+            // A fixed VHD of zeros has nothing but its footer.
+            let footer = || signature::identify(&rest).filter(|f| f.class == Class::VirtualDisk);
+            let found = signature::identify(&head).or_else(footer);
+            let found = found.and_then(|found| found.instead_of_layer());
             let error = match found {
                 Some(message) => Error::unsupported(message),
                 None => Error::corrupt(
@@ -56,7 +61,6 @@ impl<S: ChunkSource> Entries<S> {
             };
             return Err(error.at_offset(start));
         }
-        self.blocks.append(&mut rest, HEAD);
         self.blocks.skip_all()?;
         let length = self.blocks.offset() - start;
         let is_header =
