@@ -28,11 +28,10 @@ pub use disk::{
 };
 pub use error::{Error, ErrorKind, Result};
 pub use inspect::{Checks, FileSystem, Inspection, Tally, inspect, inspect_bytes};
-pub use lower::LowerDisks;
-pub use options::{
-    CancelToken, DiskFormat, Inflater, LowerEntry, LowerLayers, LowerMetadata, Options, Profile,
-    Progress, ScratchOptions,
+pub use lower::{
+    LowerContents, LowerDisks, LowerEntry, LowerKind, LowerLayers, LowerMetadata, LowerPiece,
 };
+pub use options::{CancelToken, DiskFormat, Inflater, Options, Profile, Progress, ScratchOptions};
 pub use scratch::{scratch, scratch_file};
 pub use summary::{
     Blob, Compression, Digest, DiskSummary, EntryCounts, ParseDigestError, Summary, VeritySummary,

@@ -1,5 +1,4 @@
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -8,6 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ext4::format::{BLOCK_SIZE, MAX_BLOCKS};
 use crate::ext4::writable::{SIZE_MAX, Writable};
 use crate::layer::Reading;
+use crate::lower::LowerLayers;
 use crate::summary::{Compression, Digest};
 use crate::timings::Timings;
 use crate::verity::Verity;
@@ -149,45 +149,6 @@ impl CancelToken {
         let is_over = |deadline| Instant::now() >= deadline;
         self.cancelled.load(Ordering::Relaxed) || self.deadline.is_some_and(is_over)
     }
-}
-
-/// Owner, mode, times and extended attributes of a directory of a lower layer.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LowerMetadata {
-    /// The 12 permission bits.
-    pub mode: u16,
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-    /// Modification time: seconds since 1970 and nanoseconds.
-    pub mtime: (i64, u32),
-    /// Extended attributes as (full name, value), ACLs in the form of the system call.
-    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
-}
-
-/// What the layers below hold at a path.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LowerEntry {
-    /// A directory: a missing parent takes its metadata.
-    Directory(LowerMetadata),
-    /// A symbolic link: entries below the path go where it leads.
-    Symlink(Vec<u8>),
-    /// Anything else: entries cannot stand below it.
-    Other,
-}
-
-/// Answers for parents that the layer does not describe, from the layers below.
-///
-/// Without it such directories are made 0755, 0:0: merged by overlayfs, a `/tmp` of 1777
-/// would turn 0755.
-pub trait LowerLayers: Send + Sync {
-    /// What the merged lower layers hold at `path`, relative to the root and without `.`,
-    /// `..`, doubled or outer slashes; symbolic links in it are not followed.
-    ///
-    /// # Errors
-    /// Any error ends the conversion.
-    fn lookup(&self, path: &[u8]) -> io::Result<Option<LowerEntry>>;
 }
 
 type ProgressCallback = Arc<dyn Fn(Progress) + Send + Sync>;
@@ -463,7 +424,8 @@ impl Options {
         self
     }
 
-    /// Asks the layers below about parents that the layer does not describe.
+    /// Asks the layers below about parents that the layer does not describe, and about targets
+    /// of hard links that it has not.
     pub fn lower_layers(mut self, lower: impl LowerLayers + 'static) -> Self {
         self.lower = Some(Arc::new(lower));
         self
@@ -497,6 +459,9 @@ impl Options {
             && let Some((_, what)) = contradicts.iter().find(|(given, _)| *given)
         {
             return wrong(format!("hcsshim's profile has no option for {what}"));
+        }
+        if self.bottom_layer && self.lower.is_some() {
+            return wrong("a bottom layer has no layers below".into());
         }
         let most = self.format.most_bytes();
         if self.max_size > most {

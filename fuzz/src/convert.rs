@@ -2,7 +2,10 @@
 
 use std::io::{self, Read};
 
-use tar2vhd::{DiskFormat, LowerEntry, LowerLayers, LowerMetadata, MemoryDisk, Options, Summary};
+use tar2vhd::{
+    DiskFormat, LowerContents, LowerEntry, LowerKind, LowerLayers, LowerMetadata, LowerPiece,
+    MemoryDisk, Options, Summary,
+};
 
 /// What [`Choice::convert`]'s lower layers say when they fail.
 pub const LOWER_FAILS: &str = "the layers below are gone";
@@ -125,18 +128,27 @@ impl LowerLayers for Lower {
         }
         let entry = match path.last().unwrap_or(&0) % 8 {
             0 => return Err(io::Error::other(LOWER_FAILS)),
-            1 => LowerEntry::Symlink(path.to_vec()),
-            2 => LowerEntry::Symlink(b"../x/./y//".to_vec()),
-            3 => LowerEntry::Other,
+            1 => other(LowerKind::Symlink(path.to_vec())),
+            2 => other(LowerKind::Symlink(b"../x/./y//".to_vec())),
+            3 => other(LowerKind::Other),
             4 => return Ok(None),
-            last => LowerEntry::Directory(LowerMetadata {
-                mode: 0o1777,
-                uid: u32::from(last),
-                mtime: (i64::MAX, 999_999_999),
-                xattrs: vec![(b"user.lower".to_vec(), path.to_vec())],
-                ..LowerMetadata::default()
-            }),
+            5 => LowerEntry::new(LowerKind::File(5000), LowerMetadata::new(0o644, 1, 2)).with_id(7),
+            last => LowerEntry::new(
+                LowerKind::Directory,
+                LowerMetadata::new(0o1777, last.into(), 0)
+                    .mtime(i64::MAX, 999_999_999)
+                    .xattr("user.lower", path),
+            ),
         };
         Ok(Some(entry))
     }
+
+    fn contents(&self, _: &[u8]) -> io::Result<LowerContents<'_>> {
+        let pieces = [LowerPiece::Data(vec![7; 900]), LowerPiece::Hole(4100)];
+        Ok(Box::new(pieces.into_iter().map(Ok)))
+    }
+}
+
+fn other(kind: LowerKind) -> LowerEntry {
+    LowerEntry::new(kind, LowerMetadata::default())
 }

@@ -8,7 +8,7 @@ use crate::ext4::xattr::{
     VALUE_MAX, Value, split_name,
 };
 use crate::layer::{Entry, Time};
-use crate::options::LowerMetadata;
+use crate::lower::LowerMetadata;
 use crate::summary::{WarningKind, Warnings};
 
 /// What kind of inode attributes are for.
@@ -85,7 +85,7 @@ pub(super) fn attributes(entry: &Entry, warnings: &mut Warnings) -> Attributes {
     attributes
 }
 
-/// What a directory that no entry describes takes from the layers below.
+/// What is taken from the layers below.
 pub(super) fn of_lower(lower: &LowerMetadata) -> Attributes {
     let (mtime, _) = Timestamp::new(lower.mtime.0, lower.mtime.1);
     Attributes {

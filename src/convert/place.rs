@@ -1,24 +1,28 @@
 //! Entries to names and inodes: the only place that knows both what a layer means and how
 //! overlayfs spells it.
 
+mod copy_up;
 mod hard_links;
+mod resolve;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
-use super::links::{Appeared, PendingLinks};
+use super::links::WaitingLinks;
 use super::metadata::{self, Access, Described, InodeKind, Raw};
-use super::walk::{NAME_MAX, Walk, clean_with_warning, split_last};
+use super::walk::{NAME_MAX, clean_with_warning, split_last};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ext4::format::S_IFLNK;
 use crate::ext4::inode::{Attributes, Body, DEVICE_MAJOR_MAX, DEVICE_MINOR_MAX, Node};
 use crate::ext4::tree::{Ino, Linked, Replaced, Tree};
 use crate::ext4::writer::{BlockSink, Writer};
 use crate::layer::{ChunkSource, Entries, Entry, EntryKind, Piece, Whiteout, classify};
-use crate::options::{LowerEntry, LowerLayers, LowerMetadata};
+use crate::lower::LowerLayers;
 use crate::summary::{EntryCounts, WarningKind, Warnings};
+use copy_up::Copies;
+use resolve::{Effort, LastParent, Ways};
 
 /// How entries are read.
 #[derive(Clone, Copy)]
@@ -33,34 +37,15 @@ pub(super) struct Rules<'a> {
     pub lower: Option<&'a dyn LowerLayers>,
 }
 
-/// The parent directory of the entry before: most entries share it with the next, or are near.
-struct LastParent {
-    /// As the tar spells it.
-    spelled: Vec<u8>,
-    ino: Ino,
-    /// How much of it leads to which directory, as far as no symbolic link is on the way.
-    steps: Vec<(usize, Ino)>,
-}
-
-impl LastParent {
-    /// What of a path leads to a directory that is known, and to which.
-    fn shared_with(&self, path: &[u8]) -> (usize, Ino) {
-        let is_shared = |(end, _): &&(usize, Ino)| {
-            path.get(..*end) == Some(&self.spelled[..*end])
-                && path.get(*end).is_none_or(|byte| *byte == b'/')
-        };
-        let shared = self.steps.iter().rev().find(is_shared);
-        shared.copied().unwrap_or((0, Ino::ROOT))
-    }
-}
-
 /// Places entries, one after the other, in a file system.
 pub(super) struct Place<'a, S> {
     writer: Writer<S>,
     rules: Rules<'a>,
     warnings: Warnings,
-    links: PendingLinks,
+    links: WaitingLinks,
     last_parent: Option<LastParent>,
+    ways: Ways,
+    effort: Effort,
     /// Names of aufs's own, which go in the end.
     hidden: Vec<(Ino, Vec<u8>)>,
     /// Targets of symbolic links that are too long for the inode.
@@ -71,6 +56,7 @@ pub(super) struct Place<'a, S> {
     dropped_acls: HashMap<Ino, (u16, u16)>,
     /// Everything that the lower layers answered: it shapes the bytes too.
     answers: Sha256,
+    copies: Copies,
     entries: u64,
     /// Directories made for want of an entry.
     implied: u64,
@@ -99,29 +85,22 @@ pub(super) struct Placed<S> {
 /// Long link targets are remembered up to so many bytes.
 const TARGETS_MAX: usize = 16 << 20;
 
-/// What is found under a name on the way.
-enum Found {
-    Directory(Ino),
-    Symlink(Arc<[u8]>),
-    /// Nothing; the lower layers may have a directory there.
-    Nothing(Option<LowerMetadata>),
-    /// Something that nothing can stand below.
-    Other,
-}
-
 impl<'a, S: BlockSink> Place<'a, S> {
     pub(super) fn new(writer: Writer<S>, rules: Rules<'a>) -> Self {
         Self {
             writer,
             rules,
             warnings: Warnings::default(),
-            links: PendingLinks::default(),
+            links: WaitingLinks::default(),
             last_parent: None,
+            ways: Ways::default(),
+            effort: Effort::new(),
             hidden: Vec::new(),
             targets: HashMap::new(),
             targets_size: 0,
             dropped_acls: HashMap::new(),
             answers: Sha256::new(),
+            copies: Copies::default(),
             entries: 0,
             implied: 0,
         }
@@ -153,10 +132,7 @@ impl<'a, S: BlockSink> Place<'a, S> {
                 None => Ok(()),
             },
             Whiteout::Opaque => match self.parent_dir(entry, parent)? {
-                Some(dir) => {
-                    self.make_opaque(entry, dir);
-                    Ok(())
-                }
+                Some(dir) => self.make_opaque(entry, dir),
                 None => Ok(()),
             },
         }
@@ -294,7 +270,8 @@ impl<'a, S: BlockSink> Place<'a, S> {
         self.set_created(entry, ino);
         let described = self.described(&Raw::of(entry), kind)?;
         self.give(ino, described)?;
-        self.insert(&entry.path, dir, name, ino)
+        self.insert(&entry.path, dir, name, ino)?;
+        Ok(())
     }
 
     fn make_symlink(&mut self, attributes: Attributes, target: &[u8]) -> Result<Ino> {
@@ -313,18 +290,23 @@ impl<'a, S: BlockSink> Place<'a, S> {
         Ok(ino)
     }
 
-    /// Gives an inode a name.
-    fn insert(&mut self, path: &[u8], dir: Ino, name: &[u8], ino: Ino) -> Result<()> {
-        let Linked { replaced, hides } = self.writer.link(dir, name, ino)?;
+    /// Gives an inode a name, and says the number of that.
+    fn insert(&mut self, path: &[u8], dir: Ino, name: &[u8], ino: Ino) -> Result<u32> {
+        let Linked {
+            replaced,
+            hides,
+            dirent,
+        } = self.writer.link(dir, name, ino)?;
         match replaced {
             Replaced::Nothing => {
                 if self.rules.whiteouts && classify(name) == Whiteout::Hidden {
                     self.hidden.push((dir, name.to_vec()));
                 }
             }
-            Replaced::File => self.last_parent = None,
+            Replaced::File => {}
+            Replaced::Symlink => self.forget_ways()?,
             Replaced::Tree => {
-                self.last_parent = None;
+                self.forget_ways()?;
                 self.warnings.push(
                     WarningKind::ReplacedTree,
                     path,
@@ -332,19 +314,11 @@ impl<'a, S: BlockSink> Place<'a, S> {
                 );
             }
         }
-        let node = self.writer.tree().node(ino);
-        let what = match node.body {
-            Body::Directory(_) if hides => {
-                self.writer.set_opaque(ino);
-                Appeared::Directory
-            }
-            Body::Directory(_) => Appeared::Directory,
-            Body::PendingLink | Body::Whiteout => return Ok(()),
-            _ if node.file_type == S_IFLNK => Appeared::Symlink,
-            _ => Appeared::Other,
-        };
-        self.links.appear(dir, name, what);
-        Ok(())
+        if hides && self.writer.tree().node(ino).is_dir() {
+            self.writer.set_opaque(ino);
+        }
+        self.note_change(dir, name)?;
+        Ok(dirent)
     }
 
     fn place_whiteout(&mut self, entry: &Entry, dir: Ino, name: &[u8]) -> Result<()> {
@@ -352,10 +326,15 @@ impl<'a, S: BlockSink> Place<'a, S> {
         if self.rules.bottom_layer {
             return Ok(());
         }
+        self.drop_copies_at(dir, name)?;
         let old = self.writer.tree().lookup(dir, name);
         match old.map(|old| (old, &self.writer.tree().node(old).body)) {
             // What the layer has under the name hides the rest, a directory if it is opaque.
-            Some((old, Body::Directory(_))) => self.writer.set_opaque(old),
+            Some((old, Body::Directory(_))) => {
+                self.writer.set_opaque(old);
+                self.drop_copies_below(old)?;
+                self.hide_below()?;
+            }
             Some((_, body)) if !matches!(body, Body::Whiteout) => {}
             _ => {
                 let mut attributes = metadata::attributes(entry, &mut self.warnings);
@@ -368,15 +347,24 @@ impl<'a, S: BlockSink> Place<'a, S> {
                 };
                 let ino = self.writer.make(attributes, Body::Whiteout)?;
                 self.insert(&entry.path, dir, name, ino)?;
+                self.hide_below()?;
             }
         }
         self.writer.set_hides(dir, name);
         Ok(())
     }
 
-    fn make_opaque(&mut self, entry: &Entry, dir: Ino) {
+    /// The layer hides more of those below.
+    fn hide_below(&mut self) -> Result<()> {
+        match self.rules.lower {
+            Some(_) => self.forget_ways(),
+            None => Ok(()),
+        }
+    }
+
+    fn make_opaque(&mut self, entry: &Entry, dir: Ino) -> Result<()> {
         if self.rules.bottom_layer {
-            return;
+            return Ok(());
         }
         if dir == Ino::ROOT {
             self.warnings.push(
@@ -387,203 +375,10 @@ impl<'a, S: BlockSink> Place<'a, S> {
         }
         self.writer.set_opaque(dir);
         self.writer.set_dir_hides(dir);
-    }
-
-    /// The directory at a clean path, made where it is missing; `None` when something else
-    /// stands in the way.
-    fn parent_dir(&mut self, entry: &Entry, path: &[u8]) -> Result<Option<Ino>> {
-        if let Some(last) = &self.last_parent
-            && last.spelled == path
-        {
-            return Ok(Some(last.ino));
+        if dir != Ino::ROOT {
+            self.drop_copies_below(dir)?;
         }
-        let last = self.last_parent.take();
-        let (shared, at) = last
-            .as_ref()
-            .map_or((0, Ino::ROOT), |last| last.shared_with(path));
-        let rest = &path[shared..];
-        if self.rules.whiteouts {
-            let mut components = rest.split(|byte| *byte == b'/').map(classify);
-            if components.any(|kind| !matches!(kind, Whiteout::No | Whiteout::Hidden)) {
-                return Err(Error::entry("a whiteout has nothing below it"));
-            }
-        }
-        let mut steps = last.map_or_else(Vec::new, |last| last.steps);
-        steps.retain(|(end, _)| *end <= shared);
-        let mut walk = Walk::starting(at, rest);
-        let mut lasting = true;
-        while let Some(name) = walk.next() {
-            match self.look(walk.at, &name, &mut lasting)? {
-                Found::Directory(ino) => walk.at = ino,
-                Found::Symlink(target) => walk.follow(&target)?,
-                Found::Nothing(lower) => {
-                    walk.at = self.make_parent(entry, walk.at, &name, lower)?
-                }
-                Found::Other => return Ok(None),
-            }
-            steps.extend(walk.end().map(|end| (shared + end, walk.at)));
-        }
-        if lasting {
-            self.last_parent = Some(LastParent {
-                spelled: path.to_vec(),
-                ino: walk.at,
-                steps,
-            });
-        }
-        Ok(Some(walk.at))
-    }
-
-    /// What stands under a name; `lasting` is unset when the answer may change without a
-    /// name being replaced.
-    fn look(&mut self, dir: Ino, name: &[u8], lasting: &mut bool) -> Result<Found> {
-        let tree = self.writer.tree();
-        if name == b".." {
-            return Ok(Found::Directory(
-                tree.dir(dir).map_or(dir, |dir| dir.parent),
-            ));
-        }
-        let Some(ino) = tree.lookup(dir, name) else {
-            return self.look_below(dir, name, lasting);
-        };
-        let Node {
-            body, file_type, ..
-        } = tree.node(ino);
-        Ok(match body {
-            Body::Directory(_) => Found::Directory(ino),
-            Body::FastSymlink(target) => Found::Symlink(target[..].into()),
-            Body::Blocks { .. } if *file_type == S_IFLNK => {
-                let target = self.targets.get(&ino).ok_or_else(|| {
-                    Error::limit(format!(
-                        "the path goes through a symbolic link whose long target is not \
-                         remembered: those of the layer take more than {TARGETS_MAX} bytes"
-                    ))
-                })?;
-                Found::Symlink(Arc::clone(target))
-            }
-            Body::Whiteout => Found::Nothing(None),
-            _ => Found::Other,
-        })
-    }
-
-    /// What the layers below have under a name that this one has not.
-    fn look_below(&mut self, dir: Ino, name: &[u8], lasting: &mut bool) -> Result<Found> {
-        let tree = self.writer.tree();
-        let hidden = tree.shows_nothing_below(dir);
-        let Some(lower) = self.rules.lower.filter(|_| !hidden) else {
-            return Ok(Found::Nothing(None));
-        };
-        let mut path = tree.path_of(dir);
-        if !path.is_empty() {
-            path.push(b'/');
-        }
-        path.extend_from_slice(name);
-        let answer = lower.lookup(&path).map_err(|error| {
-            Error::new(ErrorKind::Input, "cannot look into the layers below").with_source(error)
-        })?;
-        self.note_answer(&path, &answer);
-        Ok(match answer {
-            None => Found::Nothing(None),
-            Some(LowerEntry::Directory(metadata)) => Found::Nothing(Some(metadata)),
-            Some(LowerEntry::Symlink(target)) => {
-                *lasting = false;
-                Found::Symlink(target.into())
-            }
-            Some(LowerEntry::Other) => Found::Other,
-        })
-    }
-
-    fn note_answer(&mut self, path: &[u8], answer: &Option<LowerEntry>) {
-        let mut field = |bytes: &[u8]| {
-            self.answers.update((bytes.len() as u64).to_le_bytes());
-            self.answers.update(bytes);
-        };
-        field(path);
-        match answer {
-            None => field(b"none"),
-            Some(LowerEntry::Other) => field(b"other"),
-            Some(LowerEntry::Symlink(target)) => {
-                field(b"symlink");
-                field(target);
-            }
-            Some(LowerEntry::Directory(LowerMetadata {
-                mode,
-                uid,
-                gid,
-                mtime,
-                xattrs,
-            })) => {
-                field(b"directory");
-                field(&mode.to_le_bytes());
-                field(&uid.to_le_bytes());
-                field(&gid.to_le_bytes());
-                field(&mtime.0.to_le_bytes());
-                field(&mtime.1.to_le_bytes());
-                field(&(xattrs.len() as u64).to_le_bytes());
-                for (name, value) in xattrs {
-                    field(name);
-                    field(value);
-                }
-            }
-        }
-    }
-
-    /// Makes a directory that no entry has described yet.
-    fn make_parent(
-        &mut self,
-        entry: &Entry,
-        dir: Ino,
-        name: &[u8],
-        lower: Option<LowerMetadata>,
-    ) -> Result<Ino> {
-        check_name(name)?;
-        self.implied += 1;
-        if self.entries + self.implied > self.rules.max_entries {
-            return Err(Error::limit(format!(
-                "more than {} entries, those for missing parents included",
-                self.rules.max_entries
-            ))
-            .allowed_by("max-entries"));
-        }
-        let attributes = match &lower {
-            Some(lower) => metadata::of_lower(lower),
-            None => {
-                let mtime = metadata::attributes(entry, &mut Warnings::default()).mtime;
-                Attributes {
-                    mode: 0o755,
-                    mtime,
-                    atime: mtime,
-                    ctime: mtime,
-                    ..Default::default()
-                }
-            }
-        };
-        let ino = self.writer.make_dir(dir, attributes)?;
-        self.writer.set_implicit(ino, lower.is_none());
-        if lower.is_none() {
-            // Nothing stands there in the lower layers, or it is hidden: no need to ask
-            // them about what is below, whose path may be long.
-            self.writer.set_alone(ino);
-        }
-        if let Some(lower) = &lower {
-            // As containerd does: what overlayfs trusts is never handed up.
-            let handed: Vec<_> = lower
-                .xattrs
-                .iter()
-                .filter(|(name, _)| !name.starts_with(b"trusted."))
-                .cloned()
-                .collect();
-            let raw = Raw {
-                path: &entry.path,
-                xattrs: &handed,
-                acl_access: None,
-                acl_default: None,
-            };
-            let described = self.described(&raw, InodeKind::Directory)?;
-            self.give(ino, described)?;
-            self.writer.set_inherited(ino);
-        }
-        self.insert(&entry.path, dir, name, ino)?;
-        Ok(ino)
+        self.hide_below()
     }
 
     /// Below an opaque directory nothing shows through that a whiteout could hide; the kernel
@@ -640,6 +435,7 @@ impl<S: BlockSink> Placing for Place<'_, S> {
 
     fn entry(&mut self, entry: &Entry, source: &mut Entries<impl ChunkSource>) -> Result<()> {
         self.entries += 1;
+        self.effort.earn(entry);
         self.place(entry, source)
             .and_then(|()| self.settle_links())
             .map_err(|error| match error.kind() {

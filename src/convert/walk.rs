@@ -90,20 +90,52 @@ pub(super) fn split_last(path: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// A path that is being followed, with the targets of the links it went through.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Walk {
     /// Where it is.
     pub at: Ino,
-    /// Paths and how much of each is done; the innermost link's last.
-    rest: Vec<(Arc<[u8]>, usize)>,
-    hops: u8,
-    /// Components of the targets so far.
-    steps: usize,
+    /// The path and the targets of the links that it is in; the innermost link's last.
+    levels: Vec<Level>,
+    way: Way,
+}
+
+#[derive(Debug)]
+struct Level {
+    path: Arc<[u8]>,
+    /// How much of the path is done.
+    done: usize,
+    /// The link whose target this is, and the way up to it.
+    link: Option<(Link, Way)>,
+}
+
+/// A symbolic link in a directory: an inode of the layer, or a name in the layers below.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Link {
+    Here(Ino, Ino),
+    Below(Ino, Arc<[u8]>),
+}
+
+/// What following links took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Way {
+    hops: u16,
+    /// Components of the targets.
+    steps: u32,
+}
+
+/// What comes next on a path.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// A component, `..` included.
+    Name(Component),
+    /// The target of a link was followed to its end, and took this.
+    Through(Link, Way),
 }
 
 /// The most components that the targets of links on one path may have together: without a
 /// bound a short entry could take as long as half a million look-ups.
-const STEPS_MAX: usize = 16 << 10;
+const STEPS_MAX: u32 = 16 << 10;
+const HOPS_MAX: u16 = 255;
 
 /// A component of a path.
 #[derive(Clone, Debug)]
@@ -122,40 +154,42 @@ impl std::ops::Deref for Component {
 }
 
 impl Walk {
-    /// The start of a path at the root.
-    pub(super) fn new(path: &[u8]) -> Self {
-        Self::starting(Ino::ROOT, path)
-    }
-
     /// The start of a path at a directory.
     pub(super) fn starting(at: Ino, path: &[u8]) -> Self {
+        let level = Level {
+            path: path.into(),
+            done: 0,
+            link: None,
+        };
         Self {
             at,
-            rest: vec![(path.into(), 0)],
-            hops: 0,
-            steps: 0,
+            levels: vec![level],
+            way: Way::default(),
         }
     }
 
-    /// The next component, `..` included.
-    pub(super) fn next(&mut self) -> Option<Component> {
-        while let Some((path, done)) = self.rest.last_mut() {
+    /// The next component, or the end of a link's target.
+    pub(super) fn next(&mut self) -> Option<Step> {
+        while let Some(Level { path, done, .. }) = self.levels.last_mut() {
             let start = *done;
             let Some(tail) = path.get(start..).filter(|tail| !tail.is_empty()) else {
-                self.rest.pop();
+                if let Some((link, before)) = self.levels.pop().and_then(|level| level.link) {
+                    let took = Way {
+                        hops: self.way.hops - before.hops,
+                        steps: self.way.steps - before.steps,
+                    };
+                    return Some(Step::Through(link, took));
+                }
                 continue;
             };
-            let end = tail
-                .iter()
-                .position(|byte| *byte == b'/')
-                .map_or(path.len(), |n| start + n);
+            let end = memchr::memchr(b'/', tail).map_or(path.len(), |n| start + n);
             *done = end + 1;
             if !matches!(&path[start..end], b"" | b".") {
-                return Some(Component {
+                return Some(Step::Name(Component {
                     path: Arc::clone(path),
                     start,
                     end,
-                });
+                }));
             }
         }
         None
@@ -164,36 +198,48 @@ impl Walk {
     /// Where the component ends that [`next`](Self::next) gave last, unless a symbolic link was
     /// on the way.
     pub(super) fn end(&self) -> Option<usize> {
-        match &self.rest[..] {
-            [(_, done)] if self.hops == 0 => done.checked_sub(1),
+        match &self.levels[..] {
+            [level] if self.way.hops == 0 => level.done.checked_sub(1),
             _ => None,
         }
     }
 
-    /// Goes through a symbolic link.
-    pub(super) fn follow(&mut self, target: &[u8]) -> Result<()> {
-        self.hops = self
-            .hops
-            .checked_add(1)
-            .ok_or_else(|| Error::entry("the path goes through more than 255 symbolic links"))?;
-        self.steps += target.split(|byte| *byte == b'/').count();
-        if self.steps > STEPS_MAX {
+    fn go(&mut self, way: Way) -> Result<()> {
+        self.way.hops += way.hops;
+        self.way.steps += way.steps;
+        if self.way.hops > HOPS_MAX {
+            return Err(Error::entry(format!(
+                "the path goes through more than {HOPS_MAX} symbolic links"
+            )));
+        }
+        if self.way.steps > STEPS_MAX {
             return Err(Error::entry(format!(
                 "the path goes through symbolic links of more than {STEPS_MAX} components"
             )));
         }
-        if target.starts_with(b"/") {
-            self.at = Ino::ROOT;
-        }
-        // A path that is done must not wait under the next one: chains of links stay flat.
-        self.rest.retain(|(path, done)| *done < path.len());
-        self.rest.push((target.into(), 0));
         Ok(())
     }
 
-    /// Takes the component that [`next`](Self::next) gave last back.
-    pub(super) fn put_back(&mut self, component: &Component) {
-        self.rest.push((component[..].into(), 0));
+    /// Goes through a symbolic link, and says how many components its target has.
+    pub(super) fn follow(&mut self, link: Link, target: &[u8]) -> Result<u32> {
+        let before = self.way;
+        let steps = 1 + memchr::memchr_iter(b'/', target).count() as u32;
+        self.go(Way { hops: 1, steps })?;
+        if target.starts_with(b"/") {
+            self.at = Ino::ROOT;
+        }
+        self.levels.push(Level {
+            path: target.into(),
+            done: 0,
+            link: Some((link, before)),
+        });
+        Ok(steps)
+    }
+
+    /// Goes through a symbolic link whose target was followed before, to where that led.
+    pub(super) fn jump(&mut self, at: Ino, way: Way) -> Result<()> {
+        self.at = at;
+        self.go(way)
     }
 }
 
@@ -259,31 +305,55 @@ mod tests {
         }
     }
 
+    const LINK: Link = Link::Here(Ino::ROOT, Ino::ROOT);
+
+    fn name(walk: &mut Walk) -> Option<Vec<u8>> {
+        loop {
+            match walk.next()? {
+                Step::Name(name) => return Some(name.to_vec()),
+                Step::Through(..) => {}
+            }
+        }
+    }
+
     #[test]
     fn links_are_walked_before_the_rest() {
-        let mut walk = Walk::new(b"a/b/c");
-        assert_eq!(&*walk.next().unwrap(), b"a");
-        walk.follow(b"x/../y").unwrap();
-        let mut rest = Vec::new();
-        while let Some(component) = walk.next() {
-            if &*component == b"y" && rest.len() == 2 {
-                walk.put_back(&component);
-                rest.push(b"again".to_vec());
-                continue;
+        let mut walk = Walk::starting(Ino::ROOT, b"a/b/c");
+        assert_eq!(name(&mut walk).unwrap(), b"a");
+        walk.follow(LINK, b"x/../y").unwrap();
+        let rest: Vec<_> = std::iter::from_fn(|| name(&mut walk)).collect();
+        assert_eq!(rest, [&b"x"[..], b"..", b"y", b"b", b"c"]);
+    }
+
+    #[test]
+    fn what_a_link_took_is_told_at_its_end() {
+        let mut walk = Walk::starting(Ino::ROOT, b"a/b");
+        name(&mut walk);
+        walk.follow(LINK, b"x/y").unwrap();
+        name(&mut walk);
+        walk.follow(LINK, b"./z").unwrap();
+        let mut took = Vec::new();
+        while let Some(step) = walk.next() {
+            if let Step::Through(_, way) = step {
+                took.push((way.hops, way.steps));
             }
-            rest.push(component.to_vec());
         }
-        assert_eq!(rest, [&b"x"[..], b"..", b"again", b"y", b"b", b"c"]);
+        assert_eq!(took, [(1, 2), (2, 4)]);
     }
 
     #[test]
     fn links_end_after_255() {
-        let mut walk = Walk::new(b"a/b");
+        let mut walk = Walk::starting(Ino::ROOT, b"a/b");
         for _ in 0..255 {
-            walk.next();
-            walk.follow(b"a").unwrap();
+            name(&mut walk);
+            walk.follow(LINK, b"a").unwrap();
         }
-        assert!(walk.rest.len() <= 2);
-        assert!(walk.follow(b"a").is_err());
+        assert!(walk.follow(LINK, b"a").is_err());
+        let way = Way { hops: 1, steps: 1 };
+        let mut walk = Walk::starting(Ino::ROOT, b"a/b");
+        for _ in 0..255 {
+            walk.jump(Ino::ROOT, way).unwrap();
+        }
+        assert!(walk.jump(Ino::ROOT, way).is_err());
     }
 }

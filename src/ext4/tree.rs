@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
 
-use super::format::{FIRST_INO, LINK_MAX, ROOT_INO};
+use super::format::{FIRST_INO, LINK_MAX, ROOT_INO, S_IFLNK};
 use super::inode::{Attributes, Body, Node};
 use crate::error::{Error, Result};
 
@@ -161,6 +161,8 @@ pub(crate) struct Linked {
     pub replaced: Replaced,
     /// [`set_hides`](Tree::set_hides) was called of the name, whatever it stood for.
     pub hides: bool,
+    /// The number of the name, for [`named`](Tree::named).
+    pub dirent: u32,
 }
 
 /// What stood at a name before another inode took it.
@@ -168,6 +170,7 @@ pub(crate) struct Linked {
 pub(crate) enum Replaced {
     Nothing,
     File,
+    Symlink,
     /// A directory with all below it.
     Tree,
 }
@@ -296,6 +299,11 @@ impl Tree {
             .map(|i| self.dirents[i as usize].ino)
     }
 
+    /// How many names a directory was given, those that went again included.
+    pub(crate) fn names_given(&self, dir: Ino) -> u32 {
+        self.dir(dir).map_or(0, |dir| dir.names)
+    }
+
     /// The names of a directory in the order in which they came.
     pub(crate) fn children(&self, dir: Ino) -> Vec<(&[u8], Ino)> {
         self.children_as(dir, |name, ino| (name, ino))
@@ -317,6 +325,33 @@ impl Tree {
         }
         list.reverse();
         list
+    }
+
+    /// The name and the inode of what [`link`](Self::link) numbered; the root where the name
+    /// was removed.
+    pub(crate) fn named(&self, dirent: u32) -> (&[u8], Ino) {
+        let Dirent { ino, name, .. } = &self.dirents[dirent as usize];
+        (self.names.get(*name), *ino)
+    }
+
+    /// The number and the inode of a name.
+    pub(crate) fn numbered(&self, parent: Ino, name: &[u8]) -> Option<(u32, Ino)> {
+        let found = self.find(parent, name);
+        found.map(|i| (i, self.dirents[i as usize].ino))
+    }
+
+    /// The numbers and inodes of the names of a directory.
+    pub(crate) fn numbered_children(&self, dir: Ino) -> Vec<(u32, Ino)> {
+        let names = self.dir(dir).map(|dir| self.dirents_of(dir));
+        let numbered = names.into_iter().flatten().map(|(i, name)| (i, name.ino));
+        numbered.filter(|(_, ino)| *ino != Ino::ROOT).collect()
+    }
+
+    /// The directory that a directory is in, and its name there; none of the root.
+    pub(crate) fn name_of_dir(&self, dir: Ino) -> Option<(Ino, &[u8])> {
+        let dir = self.dir(dir)?;
+        let dirent = self.dirents.get(dir.dirent as usize)?;
+        Some((dir.parent, self.names.get(dirent.name)))
     }
 
     /// The path of a directory.
@@ -353,6 +388,17 @@ impl Tree {
     pub(crate) fn shows_nothing_below(&self, ino: Ino) -> bool {
         self.dir(ino)
             .is_none_or(|dir| dir.alone || (dir.opaque && ino != Ino::ROOT))
+    }
+
+    /// The same of a directory or one that it is in.
+    pub(crate) fn is_hidden_below(&self, mut ino: Ino) -> bool {
+        while ino != Ino::ROOT {
+            if self.shows_nothing_below(ino) {
+                return true;
+            }
+            ino = self.dir(ino).map_or(Ino::ROOT, |dir| dir.parent);
+        }
+        self.shows_nothing_below(Ino::ROOT)
     }
 
     /// Makes an inode without a name.
@@ -396,9 +442,18 @@ impl Tree {
         };
         let standing = found.map(|i| &self.dirents[i as usize]);
         let hides = standing.is_some_and(|dirent| dirent.name.hides());
-        let linked = |replaced| Ok(Linked { replaced, hides });
-        if !self.node(ino).is_dir() && standing.is_some_and(|dirent| dirent.ino == ino) {
-            return linked(Replaced::Nothing);
+        let linked = |replaced, dirent| {
+            Ok(Linked {
+                replaced,
+                hides,
+                dirent,
+            })
+        };
+        if let Some(i) = found
+            && !self.node(ino).is_dir()
+            && self.dirents[i as usize].ino == ino
+        {
+            return linked(Replaced::Nothing, i);
         }
         // Before the old one goes: the inode may stand inside the tree that is replaced.
         if self.node(ino).is_dir() {
@@ -414,7 +469,7 @@ impl Tree {
         if let Some(i) = found {
             self.name_dir(ino, i);
             let old = std::mem::replace(&mut self.dirents[i as usize].ino, ino);
-            return linked(self.drop_name(parent, old));
+            return linked(self.drop_name(parent, old), i);
         }
         let i = self.dirents.len() as u32;
         if i == NONE {
@@ -435,7 +490,7 @@ impl Tree {
             Some(hash) => self.insert(parent, hash, i),
             None => self.index_if_many(parent),
         }
-        linked(Replaced::Nothing)
+        linked(Replaced::Nothing, i)
     }
 
     /// Gives a directory an index once it has more names than are quickly compared.
@@ -495,8 +550,12 @@ impl Tree {
     /// An inode lost a name: without any left it goes, a directory with all below it.
     fn drop_name(&mut self, parent: Ino, ino: Ino) -> Replaced {
         if !self.node(ino).is_dir() {
+            let was_symlink = self.node(ino).file_type == S_IFLNK;
             self.drop_link(ino);
-            return Replaced::File;
+            return match was_symlink {
+                true => Replaced::Symlink,
+                false => Replaced::File,
+            };
         }
         self.node_mut(parent).links -= 1;
         // Not recursive: a tree can be deeper than any stack.

@@ -21,7 +21,7 @@ pub(crate) const INDEX_TRUSTED: u8 = 4;
 /// e_name_index of `security.`.
 const INDEX_SECURITY: u8 = 6;
 /// e_name_index of `system.`, used for inline data alone.
-pub(super) const INDEX_SYSTEM: u8 = 7;
+pub(crate) const INDEX_SYSTEM: u8 = 7;
 
 /// The most bytes of a full attribute name (the kernel's XATTR_NAME_MAX).
 pub(crate) const NAME_MAX: usize = 255;

@@ -2,25 +2,24 @@
 //!
 //! Numbers on the disk are checked before they are used: a damaged disk gives an error.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::io;
 
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
+use super::entry::{LowerKind, LowerMetadata};
 use super::xattr;
+use crate::disk::Volume;
 use crate::error::{Error, Result};
 use crate::ext4::format::{
     BLOCK_SIZE, DESCRIPTOR_SIZE, DIR_ENTRY_SIZE, DX_ENTRY_SIZE, DX_NODE_OFFSET, DX_ROOT_OFFSET,
     DirEntry, DxEntry, DxRootInfo, EXTENT_ENTRY_SIZE, EXTENT_MAGIC, EXTENT_MAX_LEN, ExtentHeader,
-    ExtentIndex, ExtentLeaf, GroupDescriptor, HASH_HALF_MD4, INCOMPAT_CSUM_SEED, INCOMPAT_EA_INODE,
-    INCOMPAT_EXTENTS, INCOMPAT_FILETYPE, INCOMPAT_FLEX_BG, INCOMPAT_INLINE_DATA, INCOMPAT_LARGEDIR,
-    INODE_EXTENTS, INODE_INDEX, INODE_INLINE_DATA, INODE_SIZE, Inode, S_IFCHR, S_IFDIR, S_IFLNK,
-    S_IFMT, SUPER_MAGIC, SUPERBLOCK_OFFSET, Superblock,
+    ExtentIndex, ExtentLeaf, GroupDescriptor, HASH_HALF_MD4, INCOMPAT_64BIT, INCOMPAT_CSUM_SEED,
+    INCOMPAT_EA_INODE, INCOMPAT_EXTENTS, INCOMPAT_FILETYPE, INCOMPAT_FLEX_BG, INCOMPAT_INLINE_DATA,
+    INCOMPAT_LARGEDIR, INODE_EXTENTS, INODE_INDEX, INODE_INLINE_DATA, INODE_SIZE, Inode, S_IFBLK,
+    S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, SUPER_MAGIC, SUPERBLOCK_OFFSET,
+    Superblock,
 };
 use crate::ext4::hash::half_md4;
-use crate::options::LowerMetadata;
 
 /// What is understood of a file system; another feature may change what the rest means.
 const INCOMPAT_KNOWN: u32 = INCOMPAT_FILETYPE
@@ -29,7 +28,8 @@ const INCOMPAT_KNOWN: u32 = INCOMPAT_FILETYPE
     | INCOMPAT_EA_INODE
     | INCOMPAT_CSUM_SEED
     | INCOMPAT_LARGEDIR
-    | INCOMPAT_INLINE_DATA;
+    | INCOMPAT_INLINE_DATA
+    | INCOMPAT_64BIT;
 /// The kernel's bound on the depth of an extent tree.
 const MAX_DEPTH: u16 = 5;
 /// The kernel's bound on the levels between a hash tree's root and its leaves.
@@ -41,20 +41,24 @@ const TARGET_MAX: u64 = 4095;
 
 pub(super) type Block = [u8; BLOCK_SIZE];
 
+/// The most blocks of a directory in which one name is looked for. A hash leads to one leaf, or
+/// a few where names share it.
+const LEAVES_MAX: u32 = 4096;
+
 /// One layer.
 #[derive(Debug)]
 pub(super) struct Disk {
-    file: Mutex<File>,
+    volume: Volume,
     blocks: u32,
     inodes: u32,
     inodes_per_group: u32,
+    descriptor_size: u64,
     hash_seed: [u32; 4],
 }
 
 /// What an inode is, as far as a path that leads there asks.
 pub(super) enum Kind {
     Directory,
-    Symlink(Vec<u8>),
     /// A character device 0:0.
     Whiteout,
     Other,
@@ -68,53 +72,65 @@ pub(super) fn damaged(what: &str) -> io::Error {
 }
 
 impl Disk {
-    pub(super) fn open(path: &Path) -> Result<Self> {
-        let failed = |e| {
-            Error::new(
-                crate::ErrorKind::Input,
-                format!("cannot read the layer {}", path.display()),
-            )
-            .with_source(e)
+    /// Reads the superblock of a disk; `name` is for errors.
+    pub(super) fn open(volume: Volume, name: &str) -> Result<Self> {
+        let foreign = || {
+            Error::unsupported(format!(
+                "{name} does not hold a layer of the form that is written here"
+            ))
         };
-        let mut file = File::open(path).map_err(failed)?;
+        if volume.virtual_size() < BLOCK_SIZE as u64 {
+            return Err(foreign());
+        }
         let mut superblock = Superblock::new_zeroed();
-        file.seek(SeekFrom::Start(SUPERBLOCK_OFFSET as u64))
-            .and_then(|_| file.read_exact(superblock.as_mut_bytes()))
-            .map_err(failed)?;
+        volume.read_at(SUPERBLOCK_OFFSET as u64, superblock.as_mut_bytes())?;
         let incompatible = superblock.s_feature_incompat.get();
+        let descriptor_size = match incompatible & INCOMPAT_64BIT {
+            0 => DESCRIPTOR_SIZE as u64,
+            _ => u64::from(superblock.s_desc_size.get()),
+        };
         let known = superblock.s_magic.get() == SUPER_MAGIC
             && superblock.s_log_block_size.get() == BLOCK_SIZE.trailing_zeros() - 10
             && superblock.s_inode_size.get() == INODE_SIZE as u16
             && superblock.s_inodes_per_group.get() != 0
             && incompatible & INCOMPAT_EXTENTS != 0
-            && incompatible & !INCOMPAT_KNOWN == 0;
+            && incompatible & !INCOMPAT_KNOWN == 0
+            && superblock.s_blocks_count_hi.get() == 0
+            && (DESCRIPTOR_SIZE as u64..=BLOCK_SIZE as u64).contains(&descriptor_size);
         if !known {
-            return Err(Error::unsupported(format!(
-                "{} does not hold a layer of the form that is written here",
-                path.display()
-            )));
+            return Err(foreign());
         }
         Ok(Self {
-            file: Mutex::new(file),
+            volume,
             blocks: superblock.s_blocks_count_lo.get(),
             inodes: superblock.s_inodes_count.get(),
             inodes_per_group: superblock.s_inodes_per_group.get(),
+            descriptor_size,
             hash_seed: superblock.s_hash_seed.map(|word| word.get()),
         })
     }
 
+    /// How many blocks there are.
+    pub(super) fn blocks(&self) -> u32 {
+        self.blocks
+    }
+
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.seek(SeekFrom::Start(offset))?;
-        file.read_exact(bytes)
+        self.volume.read_at(offset, bytes).map_err(io::Error::other)
+    }
+
+    /// Reads blocks from a number on.
+    pub(super) fn blocks_at(&self, number: u32, bytes: &mut [u8]) -> io::Result<()> {
+        let count = bytes.len().div_ceil(BLOCK_SIZE) as u64;
+        if number == 0 || u64::from(number) + count > u64::from(self.blocks) {
+            return Err(damaged("a block number out of range"));
+        }
+        self.read_at(u64::from(number) * BLOCK_SIZE as u64, bytes)
     }
 
     pub(super) fn block(&self, number: u32) -> io::Result<Block> {
-        if number == 0 || number >= self.blocks {
-            return Err(damaged("a block number out of range"));
-        }
         let mut block = [0; BLOCK_SIZE];
-        self.read_at(u64::from(number) * BLOCK_SIZE as u64, &mut block)?;
+        self.blocks_at(number, &mut block)?;
         Ok(block)
     }
 
@@ -125,7 +141,7 @@ impl Disk {
         let group = (ino - 1) / self.inodes_per_group;
         let index = (ino - 1) % self.inodes_per_group;
         let mut descriptor = GroupDescriptor::new_zeroed();
-        let offset = BLOCK_SIZE as u64 + u64::from(group) * DESCRIPTOR_SIZE as u64;
+        let offset = BLOCK_SIZE as u64 + u64::from(group) * self.descriptor_size;
         self.read_at(offset, descriptor.as_mut_bytes())?;
         let table = descriptor.bg_inode_table_lo.get();
         if table == 0 || table >= self.blocks {
@@ -137,13 +153,12 @@ impl Disk {
         Ok(inode)
     }
 
-    pub(super) fn kind(&self, inode: &Inode) -> io::Result<Kind> {
-        Ok(match inode.i_mode.get() & S_IFMT {
+    pub(super) fn kind(&self, inode: &Inode) -> Kind {
+        match inode.i_mode.get() & S_IFMT {
             S_IFDIR => Kind::Directory,
-            S_IFLNK => Kind::Symlink(self.target(inode)?),
             S_IFCHR if inode.i_block[..8] == [0; 8] => Kind::Whiteout,
             _ => Kind::Other,
-        })
+        }
     }
 
     fn target(&self, inode: &Inode) -> io::Result<Vec<u8>> {
@@ -191,8 +206,26 @@ impl Disk {
 
     /// A block of a file's or a directory's contents; zeros where there is a hole.
     pub(super) fn file_block(&self, inode: &Inode, logical: u32) -> io::Result<Block> {
+        match self.run(inode, logical)? {
+            (Some(physical), _) => self.block(physical),
+            (None, _) => Ok([0; BLOCK_SIZE]),
+        }
+    }
+
+    /// Where a block of a file is, if it is no hole, and how many blocks from there on are one
+    /// behind the other, or holes.
+    pub(super) fn run(&self, inode: &Inode, logical: u32) -> io::Result<(Option<u32>, u32)> {
+        if inode.i_flags.get() & INODE_EXTENTS == 0 {
+            // A file of nothing but holes has no tree.
+            return match inode.i_block.iter().all(|byte| *byte == 0) {
+                true => Ok((None, (u32::MAX - logical).max(1))),
+                false => Err(damaged("blocks that are not in extents")),
+            };
+        }
         let mut node = inode.i_block.to_vec();
         let mut above = MAX_DEPTH + 1;
+        // Where what is known of the tree ends.
+        let mut end = u32::MAX;
         loop {
             let (header, entries) = ExtentHeader::read_from_prefix(&node)
                 .map_err(|_| damaged("an extent tree cut short"))?;
@@ -207,29 +240,38 @@ impl Disk {
                 .ok_or_else(|| damaged("an extent node with too many entries"))?
                 .chunks_exact(EXTENT_ENTRY_SIZE);
             if depth == 0 {
-                let physical = entries
-                    .filter_map(|bytes| ExtentLeaf::read_from_bytes(bytes).ok())
-                    .find_map(|leaf| {
-                        let within = logical.checked_sub(leaf.ee_block.get())?;
-                        let len = u32::from(leaf.ee_len.get());
-                        // A longer one is allocated but not written: it reads as zeros.
-                        (within < len && len <= EXTENT_MAX_LEN)
-                            .then(|| leaf.ee_start_lo.get().checked_add(within))
-                    });
-                return match physical {
-                    None => Ok([0; BLOCK_SIZE]),
-                    Some(physical) => {
-                        self.block(physical.ok_or_else(|| damaged("an extent out of range"))?)
+                for leaf in entries.filter_map(|bytes| ExtentLeaf::read_from_bytes(bytes).ok()) {
+                    let (first, len) = (leaf.ee_block.get(), u32::from(leaf.ee_len.get()));
+                    if first > logical {
+                        end = end.min(first);
+                        continue;
                     }
-                };
+                    let within = logical - first;
+                    // A longer one is allocated but not written: it reads as zeros.
+                    let written = len <= EXTENT_MAX_LEN;
+                    let len = if written { len } else { len - EXTENT_MAX_LEN };
+                    if within >= len {
+                        continue;
+                    }
+                    let physical = leaf.ee_start_lo.get().checked_add(within);
+                    let physical = physical.ok_or_else(|| damaged("an extent out of range"))?;
+                    return Ok((written.then_some(physical), len - within));
+                }
+                return Ok((None, (end - logical).max(1)));
             }
-            let child = entries
-                .filter_map(|bytes| ExtentIndex::read_from_bytes(bytes).ok())
-                .take_while(|index| index.ei_block.get() <= logical)
-                .last();
+            let mut child = None;
+            for index in entries.filter_map(|bytes| ExtentIndex::read_from_bytes(bytes).ok()) {
+                match index.ei_block.get() <= logical {
+                    true => child = Some(index.ei_leaf_lo.get()),
+                    false => {
+                        end = end.min(index.ei_block.get());
+                        break;
+                    }
+                }
+            }
             match child {
-                None => return Ok([0; BLOCK_SIZE]),
-                Some(index) => node = self.block(index.ei_leaf_lo.get())?.to_vec(),
+                None => return Ok((None, (end - logical).max(1))),
+                Some(child) => node = self.block(child)?.to_vec(),
             }
         }
     }
@@ -251,10 +293,14 @@ impl Disk {
             }
             let (hash, _) = half_md4(&self.hash_seed, name);
             let node = (&root, DX_ROOT_OFFSET);
-            return self.find_hashed(dir, node, info.indirect_levels, name, hash);
+            let mut left = LEAVES_MAX;
+            return self.find_hashed(dir, node, info.indirect_levels, (name, hash), &mut left);
         }
         let blocks = size(dir).div_ceil(BLOCK_SIZE as u64);
         let blocks = u32::try_from(blocks).map_err(|_| damaged("a directory's size"))?;
+        if blocks > self.blocks {
+            return Err(damaged("a directory larger than the disk"));
+        }
         for logical in 0..blocks {
             if let Some(ino) = find_in_block(&self.file_block(dir, logical)?, name)? {
                 return Ok(Some(ino));
@@ -270,8 +316,8 @@ impl Disk {
         dir: &Inode,
         (block, offset): (&Block, usize),
         levels: u8,
-        name: &[u8],
-        hash: u32,
+        (name, hash): (&[u8], u32),
+        left: &mut u32,
     ) -> io::Result<Option<u32>> {
         // In the place of the first hash stand the limit of entries and their count.
         let count = usize::from(u16::from_le_bytes([block[offset + 2], block[offset + 3]]));
@@ -288,10 +334,14 @@ impl Disk {
             if starts > hash || next.is_some_and(|next| next <= hash) {
                 continue;
             }
+            *left = left
+                .checked_sub(1)
+                .ok_or_else(|| damaged("a hash tree that leads to too many blocks"))?;
             let child = self.file_block(dir, entry.block.get())?;
             let found = match levels.checked_sub(1) {
                 Some(levels) => {
-                    self.find_hashed(dir, (&child, DX_NODE_OFFSET), levels, name, hash)?
+                    let node = (&child, DX_NODE_OFFSET);
+                    self.find_hashed(dir, node, levels, (name, hash), left)?
                 }
                 None => find_in_block(&child, name)?,
             };
@@ -301,6 +351,31 @@ impl Disk {
         }
         Ok(None)
     }
+}
+
+/// What an inode is.
+pub(super) fn kind_of(disk: &Disk, inode: &Inode) -> io::Result<LowerKind> {
+    let word = |at: usize| {
+        let bytes = inode.i_block[at..].first_chunk();
+        bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes))
+    };
+    // The old form is of 8 bits each, where it reaches.
+    let (major, minor) = match word(0) {
+        0 => {
+            let new = word(4);
+            (new >> 8 & 0xfff, new & 0xff | new >> 12 & 0xf_ff00)
+        }
+        old => (old >> 8 & 0xff, old & 0xff),
+    };
+    Ok(match inode.i_mode.get() & S_IFMT {
+        S_IFDIR => LowerKind::Directory,
+        S_IFREG => LowerKind::File(size(inode)),
+        S_IFLNK => LowerKind::Symlink(disk.target(inode)?),
+        S_IFCHR => LowerKind::CharDevice { major, minor },
+        S_IFBLK => LowerKind::BlockDevice { major, minor },
+        S_IFIFO => LowerKind::Fifo,
+        _ => LowerKind::Other,
+    })
 }
 
 fn find_in_block(block: &Block, name: &[u8]) -> io::Result<Option<u32>> {

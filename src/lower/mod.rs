@@ -1,15 +1,21 @@
 //! The layers below, read from their disks: what overlayfs would show of them.
 
+mod contents;
 mod disk;
+mod entry;
+mod merged;
 mod xattr;
 
 use std::io;
 use std::path::Path;
 
+use crate::disk::Volume;
 use crate::error::Result;
-use crate::ext4::format::ROOT_INO;
-use crate::options::{LowerEntry, LowerLayers};
-use disk::{Disk, Kind};
+use contents::Contents;
+use disk::{Disk, kind_of};
+use merged::{Merged, Shown};
+
+pub use entry::{LowerContents, LowerEntry, LowerKind, LowerLayers, LowerMetadata, LowerPiece};
 
 /// Layers that were converted before, to convert the one above them with.
 ///
@@ -24,78 +30,51 @@ use disk::{Disk, Kind};
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct LowerDisks(Vec<Disk>);
+pub struct LowerDisks(Merged);
 
 impl LowerDisks {
-    /// Opens disks that this crate has written, raw or fixed VHDs, the nearest layer first.
+    /// Opens disks that this crate has written, of any [`DiskFormat`](crate::DiskFormat), the
+    /// nearest layer first.
     ///
     /// # Errors
-    /// [`ErrorKind::Input`](crate::ErrorKind::Input) if a file cannot be read,
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if it holds no file system
-    /// of the form that is written here.
+    /// As [`Volume::open`], and [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if a
+    /// disk holds no file system of the form that is written here.
     pub fn open<P: AsRef<Path>>(nearest_first: impl IntoIterator<Item = P>) -> Result<Self> {
+        let open = |path: P| {
+            let path = path.as_ref();
+            Disk::open(Volume::open(path)?, &path.display().to_string())
+        };
+        let disks: Result<Vec<_>> = nearest_first.into_iter().map(open).collect();
+        Merged::new(disks?).map(Self)
+    }
+
+    /// Reads disks that are open, of layers that this crate has written, the nearest first.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn new(nearest_first: impl IntoIterator<Item = Volume>) -> Result<Self> {
         let disks = nearest_first.into_iter();
-        disks
-            .map(|path| Disk::open(path.as_ref()))
-            .collect::<Result<_>>()
-            .map(Self)
+        let disks: Result<Vec<_>> = disks.map(|volume| Disk::open(volume, "the disk")).collect();
+        Merged::new(disks?).map(Self)
     }
 }
 
 impl LowerLayers for LowerDisks {
     fn lookup(&self, path: &[u8]) -> io::Result<Option<LowerEntry>> {
-        for disk in &self.0 {
-            match look(disk, path)? {
-                Look::Found(entry) => return Ok(Some(entry)),
-                Look::Hidden => return Ok(None),
-                Look::Below => {}
-            }
-        }
-        Ok(None)
-    }
-}
-
-/// What one layer says of a path.
-enum Look {
-    Found(LowerEntry),
-    /// Nothing stands there, whatever is further down.
-    Hidden,
-    /// The layers further down decide.
-    Below,
-}
-
-fn look(disk: &Disk, path: &[u8]) -> io::Result<Look> {
-    let mut dir = disk.inode(ROOT_INO)?;
-    let mut opaque = false;
-    let mut names = path
-        .split(|b| *b == b'/')
-        .filter(|n| !n.is_empty())
-        .peekable();
-    if names.peek().is_none() {
-        return Ok(Look::Found(LowerEntry::Directory(disk.metadata(&dir)?)));
-    }
-    while let Some(name) = names.next() {
-        let Some(ino) = disk.find(&dir, name)? else {
-            return Ok(match opaque {
-                true => Look::Hidden,
-                false => Look::Below,
-            });
+        let Some(Shown { number, ino, inode }) = self.0.find(path)? else {
+            return Ok(None);
         };
-        let inode = disk.inode(ino)?;
-        let last = names.peek().is_none();
-        match disk.kind(&inode)? {
-            Kind::Whiteout => return Ok(Look::Hidden),
-            Kind::Directory if last => {
-                return Ok(Look::Found(LowerEntry::Directory(disk.metadata(&inode)?)));
+        let disk = self.0.disk(number);
+        let entry = LowerEntry::new(kind_of(disk, &inode)?, disk.metadata(&inode)?);
+        Ok(Some(entry.with_id((number as u64) << 32 | u64::from(ino))))
+    }
+
+    fn contents(&self, path: &[u8]) -> io::Result<LowerContents<'_>> {
+        match self.0.find(path)? {
+            Some(Shown { number, inode, .. }) => {
+                Ok(Box::new(Contents::new(self.0.disk(number), inode)?))
             }
-            Kind::Directory => {
-                opaque |= disk.is_opaque(&inode)?;
-                dir = inode;
-            }
-            Kind::Symlink(target) if last => return Ok(Look::Found(LowerEntry::Symlink(target))),
-            Kind::Other if last => return Ok(Look::Found(LowerEntry::Other)),
-            Kind::Symlink(_) | Kind::Other => return Ok(Look::Hidden),
+            None => Err(io::ErrorKind::NotFound.into()),
         }
     }
-    Ok(Look::Hidden)
 }

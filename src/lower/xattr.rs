@@ -11,7 +11,7 @@ use crate::ext4::acl;
 use crate::ext4::format::{
     BLOCK_SIZE, EXTRA_ISIZE, Inode, XATTR_ENTRY_SIZE, XATTR_HEADER_SIZE, XATTR_MAGIC, XattrEntry,
 };
-use crate::ext4::xattr::{VALUE_MAX, full_name};
+use crate::ext4::xattr::{INDEX_SYSTEM, VALUE_MAX, full_name};
 
 type Attribute = (Vec<u8>, Vec<u8>);
 
@@ -34,6 +34,37 @@ pub(super) fn all(disk: &Disk, inode: &Inode) -> io::Result<Vec<Attribute>> {
         }
     }
     Ok(found)
+}
+
+/// The contents of a file that are in its inode: in i_block, and behind that in an attribute.
+pub(super) fn inline_data(inode: &Inode, size: u64) -> io::Result<Vec<u8>> {
+    let short = || damaged("inline data cut short");
+    let len = usize::try_from(size).map_err(|_| short())?;
+    let mut data = inode.i_block.to_vec();
+    if len > data.len() {
+        let values = inode
+            .i_xattrs
+            .strip_prefix(&XATTR_MAGIC.to_le_bytes())
+            .ok_or_else(short)?;
+        let mut entries = values;
+        while entries.get(..4).is_some_and(|head| head != [0; 4]) {
+            let (entry, rest) = XattrEntry::read_from_prefix(entries).map_err(|_| short())?;
+            let name_len = usize::from(entry.e_name_len);
+            let name = rest.get(..name_len).ok_or_else(short)?;
+            if entry.e_name_index == INDEX_SYSTEM && name == b"data" {
+                let start = usize::from(entry.e_value_offs.get());
+                let end = start + entry.e_value_size.get() as usize;
+                data.extend_from_slice(values.get(start..end).ok_or_else(short)?);
+            }
+            let next = XATTR_ENTRY_SIZE + name_len.next_multiple_of(4);
+            entries = entries.get(next..).ok_or_else(short)?;
+        }
+    }
+    if data.len() < len {
+        return Err(short());
+    }
+    data.truncate(len);
+    Ok(data)
 }
 
 /// Reads entries up to the four zero bytes that end them; values lie at their offset in

@@ -11,6 +11,8 @@ mod errors;
 #[cfg(test)]
 mod flags;
 #[cfg(test)]
+mod lower;
+#[cfg(test)]
 mod reports;
 #[cfg(test)]
 mod roothash;

@@ -550,3 +550,41 @@ fn json_is_that_of_convert() {
     }
     assert!(hashed["hashOffset"].as_u64().unwrap() > 0);
 }
+
+#[test]
+fn a_layer_that_leaves_parents_to_those_below_is_hashed_with_them() {
+    let base = Layer::new()
+        .add(tar::EntryType::Directory, "etc/", b"")
+        .finish();
+    let top = Layer::new()
+        .add(tar::EntryType::Regular, "etc/file", b"x")
+        .finish();
+    let place = Place::new();
+    let image = place.path("image");
+    fs::create_dir(&image).unwrap();
+    let layout = Layout(&image);
+    let linux = layout.manifest("linux", "amd64", &[&base, &top]);
+    layout.index(&[linux]);
+    place.write("base", &base);
+    let to_disk = tar2vhd()
+        .current_dir(place.0.path())
+        .args(["convert", "base", "-o", "base.vhdx", "--format", "vhdx"])
+        .output()
+        .unwrap();
+    assert_eq!(code(&to_disk), 0);
+    let lower = place.path("base.vhdx");
+    let alone = converted(&top, &[]);
+    let with = converted(&top, &["--lower", lower.to_str().unwrap()]);
+    assert_ne!(alone, with);
+    let output = roothash(&place, &["--json", "--platform", "linux/amd64", "image"]);
+    assert_eq!(code(&output), 0, "{output:?}");
+    let object: Value = serde_json::from_str(stdout(&output)).unwrap();
+    let hash = |n: usize| {
+        let layer = &object["layers"][n];
+        let verity = &layer["verity"]["rootHash"];
+        let hash = verity.as_str().or_else(|| layer["rootHash"].as_str());
+        hash.unwrap().to_owned()
+    };
+    assert_eq!(hash(0), converted(&base, &[]));
+    assert_eq!(hash(1), with);
+}

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use tar2vhd::{LowerEntry, LowerLayers, LowerMetadata, WarningKind};
+use tar2vhd::{LowerEntry, LowerKind, LowerLayers, LowerMetadata, WarningKind};
 
 use crate::common::entry::{Entry, block_device, char_device, dir, fifo, file, link, symlink};
 use crate::common::layer::{Image, layer, layer_with, options};
@@ -368,13 +368,9 @@ struct Lower(Vec<(Vec<u8>, Vec<u8>)>);
 impl LowerLayers for Lower {
     fn lookup(&self, path: &[u8]) -> io::Result<Option<LowerEntry>> {
         Ok((path == b"d").then(|| {
-            LowerEntry::Directory(LowerMetadata {
-                mode: 0o1707,
-                uid: 0,
-                gid: 0,
-                mtime: (0, 0),
-                xattrs: self.0.clone(),
-            })
+            let mut metadata = LowerMetadata::new(0o1707, 0, 0);
+            metadata.xattrs = self.0.clone();
+            LowerEntry::new(LowerKind::Directory, metadata)
         }))
     }
 }

@@ -35,6 +35,8 @@ mod semantics_entries;
 #[cfg(test)]
 mod semantics_hard_links;
 #[cfg(test)]
+mod semantics_lower;
+#[cfg(test)]
 mod semantics_metadata;
 #[cfg(test)]
 mod semantics_paths;

@@ -139,6 +139,95 @@ fn a_hard_link_that_led_into_a_circle_for_a_while_binds() {
 }
 
 #[test]
+fn a_target_is_looked_up_anew_where_its_directory_was_replaced() {
+    let image = layer(&[
+        dir("d"),
+        link("l", "d/t"),
+        file("d", "in between"),
+        dir("d"),
+        file("d/t", "first"),
+        file("d/t", "second"),
+    ]);
+    image.assert_file("l", "first");
+    image.assert_file("d/t", "second");
+    image.assert_separate("l", "d/t");
+}
+
+#[test]
+fn a_target_is_looked_up_anew_where_a_symbolic_link_was_replaced() {
+    let image = layer(&[
+        dir("one"),
+        dir("two"),
+        symlink("s", "one"),
+        symlink("via", "s"),
+        link("l", "via/t"),
+        symlink("s", "two"),
+        file("one/t", "wrong"),
+        file("two/t", "right"),
+        link("late", "s/u"),
+        file("two/u", "late"),
+        symlink("s", "one"),
+        link("m", "via/t"),
+    ]);
+    image.assert_file("l", "right");
+    image.assert_linked("l", "two/t");
+    image.assert_linked("late", "two/u");
+    image.assert_linked("m", "one/t");
+    // What a link newly leads to may hold the target already.
+    let image = layer(&[
+        dir("full"),
+        file("full/t", "x"),
+        link("l", "s/t"),
+        symlink("s", "full"),
+    ]);
+    image.assert_linked("l", "full/t");
+}
+
+#[test]
+fn the_target_of_one_link_may_be_on_the_way_of_another() {
+    let image = layer(&[
+        link("l", "p/t"),
+        link("m", "p"),
+        symlink("q", "d"),
+        symlink("p", "d"),
+        file("d/t", "x"),
+    ]);
+    image.assert_symlink("m", "d");
+    image.assert_linked("m", "p");
+    image.assert_linked("l", "d/t");
+}
+
+#[test]
+fn of_links_that_waited_the_last_attributes_count() {
+    let image = layer(&[
+        link("l", "t").xattr("security.x", "first"),
+        link("m", "t").xattr("security.x", "last"),
+        file("t", ""),
+    ]);
+    let xattrs = image.at("t").xattrs.clone();
+    let value = xattrs.and_then(|xattrs| xattrs.get(&b"security.x"[..]).cloned());
+    assert_eq!(value, Some(b"last".to_vec()));
+}
+
+#[test]
+fn links_that_wait_take_time_in_proportion_to_their_number() {
+    const LINKS: usize = 40_000;
+    let waiting = (0..LINKS).map(|i| link(format!("l/{i}"), format!("d/{i}/t")));
+    // Each replaces the directory below which all targets are waited for.
+    let replacing = (0..LINKS).map(|i| match i % 2 {
+        0 => dir("d"),
+        _ => file("d", ""),
+    });
+    let start = std::time::Instant::now();
+    let mut entries: Vec<_> = waiting.chain(replacing).collect();
+    entries.push(dir("d"));
+    entries.extend((0..LINKS).map(|i| file(format!("d/{i}/t"), "")));
+    let image = layer(&entries);
+    assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
+    assert_eq!(image.summary.entries.hard_links, LINKS as u64);
+}
+
+#[test]
 fn a_hard_link_to_a_directory_is_refused() {
     refused(ErrorKind::Entry, &[dir("d"), link("l", "d")]);
     refused(ErrorKind::Entry, &[link("l", "/")]);

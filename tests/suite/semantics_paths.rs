@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use tar2vhd::{ErrorKind, LowerEntry, LowerLayers, LowerMetadata, WarningKind};
+use tar2vhd::{ErrorKind, LowerEntry, LowerKind, LowerLayers, LowerMetadata, WarningKind};
 
 use crate::common::entry::{
     Entry, Kind, MTIME, block_device, char_device, dir, fifo, file, link, marker, symlink,
@@ -134,14 +134,16 @@ impl LowerLayers for Lower {
     }
 }
 
+fn lower_other(kind: LowerKind) -> LowerEntry {
+    LowerEntry::new(kind, LowerMetadata::default())
+}
+
 fn lower_dir(mode: u16) -> LowerEntry {
-    LowerEntry::Directory(LowerMetadata {
-        mode,
-        uid: 11,
-        gid: 12,
-        mtime: (13, 14),
-        xattrs: vec![(b"security.selinux".to_vec(), b"label".to_vec())],
-    })
+    let metadata = LowerMetadata::new(mode, 11, 12).mtime(13, 14);
+    LowerEntry::new(
+        LowerKind::Directory,
+        metadata.xattr("security.selinux", "label"),
+    )
 }
 
 #[test]
@@ -456,10 +458,10 @@ fn over_255_hops_are_refused() {
 #[test]
 fn a_lookup_may_tell_of_links_in_lower_layers() {
     let lower = Lower::new(&[
-        ("lib", LowerEntry::Symlink(b"usr/lib".to_vec())),
+        ("lib", lower_other(LowerKind::Symlink(b"usr/lib".to_vec()))),
         ("usr", lower_dir(0o755)),
         ("usr/lib", lower_dir(0o711)),
-        ("file", LowerEntry::Other),
+        ("file", lower_other(LowerKind::Other)),
     ]);
     let options = options().lower_layers(lower);
     let image = layer_with(&[file("lib/a", "a")], &options);
@@ -490,4 +492,37 @@ fn a_parent_that_is_no_directory_is_refused() {
         ErrorKind::Entry,
         &[file("f", ""), symlink("s", "f"), file("s/x", "")],
     );
+}
+
+#[test]
+fn nested_links_are_followed_once() {
+    // Each of the links leads through the one before 12 times.
+    let mut entries = vec![dir("d"), symlink("s0", "d/../".repeat(17) + "d")];
+    for i in 1..=2 {
+        let before = format!("s{}", i - 1);
+        let target = format!("{before}/../").repeat(12) + &before;
+        entries.push(symlink(format!("s{i}"), target));
+    }
+    // Every other path is another one.
+    entries.extend((0..20_000).map(|i| match i % 2 {
+        0 => file(format!("s2/{i}"), ""),
+        _ => file(format!("d/{i}"), ""),
+    }));
+    let start = std::time::Instant::now();
+    let image = layer(&entries);
+    assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
+    assert_eq!(image.summary.entries.files, 20_000);
+}
+
+#[test]
+fn work_without_end_for_a_few_bytes_is_refused() {
+    let mut entries = vec![dir("d"), symlink("s", "d/../".repeat(800) + "d")];
+    // A symbolic link that is replaced may be on the way of any.
+    entries.extend((0..4000).flat_map(|i| [symlink("x", "d"), file(format!("s/{i}"), "")]));
+    let error = refused_tar(ErrorKind::Limit, &Tar::of(&entries), &options());
+    assert!(error.to_string().contains("symbolic links"), "{error}");
+    // Of a layer that was made to be unpacked each path goes through a few.
+    let mut entries = vec![dir("usr/lib"), symlink("lib", "usr/lib")];
+    entries.extend((0..4000).flat_map(|i| [symlink("x", "d"), file(format!("lib/{i}/f"), "")]));
+    layer(&entries);
 }

@@ -129,6 +129,15 @@ pub(crate) struct Convert {
     #[arg(long, conflicts_with = "no_whiteouts")]
     pub bottom_layer: bool,
 
+    /// The disk of a layer below, for what the layer leaves to it; once for each, nearest first.
+    ///
+    /// Directories that no entry describes are as they are there, symbolic links there are
+    /// followed, and files there that hard links lead to are copied into this layer. DISK is
+    /// one that this program made, a VHD, a VHDX or a raw image.
+    #[arg(long, value_name = "DISK", value_hint = ValueHint::FilePath)]
+    #[arg(conflicts_with = "bottom_layer")]
+    pub lower: Vec<PathBuf>,
+
     /// Round the disk up to a multiple of SIZE; Azure takes whole MiB and at least 20MiB.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub align: Option<u64>,
@@ -262,7 +271,9 @@ pub(crate) struct Verify {
 /// INPUT is a layer, or an image with all its layers, the lowest first: an OCI layout, what
 /// `docker save` writes, or skopeo's `dir:`, a directory or a plain tar. A line has the root hash
 /// and INPUT, of an image the layer's diff ID as well. The layers have to be what the image says
-/// they are.
+/// they are. A layer that leaves directories or targets of hard links to those below it is taken
+/// with these, as convert --lower does; that makes disks of them for a while, in the directory for
+/// temporary files.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Roothash {
     /// Layers and images; '-' for a layer on standard input.

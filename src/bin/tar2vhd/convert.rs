@@ -6,10 +6,10 @@ use std::env::{self, VarError};
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
-use tar2vhd::{CancelToken, Discard, DiskFile, FileId, Options, Timings, Verity};
+use tar2vhd::{CancelToken, Discard, DiskFile, FileId, LowerDisks, Options, Timings, Verity};
 
 use crate::Failure;
-use crate::args::{Convert, Format, Salt, When};
+use crate::args::{Convert, Format, Profile, Salt, When};
 use crate::image::media_type::MediaType;
 use crate::input::{self, Input};
 use crate::output;
@@ -43,7 +43,12 @@ pub(crate) fn run(args: Convert) -> Result<(), Failure> {
         Some(path) => FileId::at(path).ok(),
     };
     if let Some(source) = source {
-        files.keep_input(source)?;
+        files.keep(source, "the input")?;
+    }
+    for lower in &args.lower {
+        if let Ok(id) = FileId::at(lower) {
+            files.keep(id, "the disk of a layer below")?;
+        }
     }
     let discard = files.discard_handles();
     let cancel = CancelToken::new();
@@ -90,9 +95,9 @@ impl Files {
         Ok(files)
     }
 
-    /// Refuses to replace what the layer is read from.
-    fn keep_input(&mut self, input: FileId) -> Result<(), Failure> {
-        let keep = |file: &mut DiskFile| file.keep(input, "the input");
+    /// Refuses to replace what is read.
+    fn keep(&mut self, source: FileId, what: &'static str) -> Result<(), Failure> {
+        let keep = |file: &mut DiskFile| file.keep(source, what);
         Ok(self.all_mut().try_for_each(keep)?)
     }
 
@@ -140,6 +145,14 @@ fn options(args: &Convert) -> Result<Options, Failure> {
         .fsync(!args.no_fsync);
     if let Some(size) = args.size {
         options = options.writable(size);
+    }
+    if !args.lower.is_empty() {
+        if args.profile == Profile::Hcsshim {
+            return Err(Failure::usage(
+                "--lower is not for --profile hcsshim, whose layers do not depend on others",
+            ));
+        }
+        options = options.lower_layers(LowerDisks::open(&args.lower)?);
     }
     if let Some(MediaType(Some(compression))) = args.media_type {
         options = options.compression(compression);
@@ -195,7 +208,7 @@ fn work(
     let Input { reader, len, id } = input::open(input.as_deref().unwrap_or(Path::new("-")))?;
     if let Some(id) = id {
         // Another file may have got the name since it was looked at.
-        files.keep_input(id)?;
+        files.keep(id, "the input")?;
     }
     if let Some(len) = len {
         display.set_total(len);

@@ -142,7 +142,12 @@ impl Failure {
             None => format!("{error:#}"),
         };
         if let Some(option) = error.option() {
-            message.push_str(&format!("; --{option} can be larger"));
+            message.push_str(&match option {
+                "lower" => "; if a layer below has it, name the disk of that one \
+                    (convert --lower)"
+                    .to_owned(),
+                _ => format!("; --{option} can be larger"),
+            });
         }
         match error.kind() {
             ErrorKind::InvalidOptions => Self::usage(message),

@@ -1,5 +1,7 @@
 //! `tar2vhd roothash`.
 
+mod below;
+
 use std::io::Read;
 use std::path::Path;
 
@@ -7,11 +9,12 @@ use serde_json::{Value, json};
 use tar2vhd::{Options, Summary, Verity, WarningKind};
 
 use crate::Failure;
-use crate::args::{Roothash, Salt};
+use crate::args::{Profile, Roothash, Salt};
 use crate::convert::report;
-use crate::image::{Chosen, Image};
+use crate::image::{Chosen, Image, Layer};
 use crate::input;
 use crate::output::{self, hex};
+use below::{Asked, Below};
 
 pub(crate) fn run(args: &Roothash) -> Result<(), Failure> {
     let options = options(args);
@@ -68,8 +71,16 @@ fn hash(
     options: &Options,
     args: &Roothash,
 ) -> Result<Summary, Failure> {
-    let summary =
-        tar2vhd::root_hash(layer, options).map_err(|error| Failure::reading(input, error))?;
+    tell(tar2vhd::root_hash(layer, options), input, args)
+}
+
+/// Prints the warnings of what was hashed.
+fn tell(
+    summary: tar2vhd::Result<Summary>,
+    input: &Path,
+    args: &Roothash,
+) -> Result<Summary, Failure> {
+    let summary = summary.map_err(|error| Failure::reading(input, error))?;
     // As a layer it has no root hash that anybody asks for.
     let is_archive = |kind| kind == WarningKind::ImageArchive;
     if summary
@@ -98,7 +109,13 @@ fn layers(
     args: &Roothash,
 ) -> Result<Hashed, Failure> {
     let mut layers = Vec::new();
-    for layer in &chosen.layers {
+    let read = |layer: &Layer| {
+        image
+            .read(layer)
+            .map_err(|e| Failure::error(format!("{}: {e}", input.display())))
+    };
+    let mut below = Below::new(options, &chosen.layers);
+    for (number, layer) in chosen.layers.iter().enumerate() {
         let mut options = options.clone();
         if let Some(compression) = layer.compression {
             options = options.compression(compression);
@@ -112,10 +129,18 @@ fn layers(
         if let Some(diff_id) = layer.diff_id {
             options = options.expect_diff_id(diff_id);
         }
-        let blob = image
-            .read(layer)
-            .map_err(|e| Failure::error(format!("{}: {e}", input.display())))?;
-        layers.push(hash(blob, input, &options, args)?);
+        if number > 0 && args.profile != Profile::Hcsshim {
+            // Few layers depend on those below; which do shows when they ask.
+            let asked = Asked::default();
+            let alone = options.clone().lower_layers(asked.clone());
+            let summary = tar2vhd::root_hash(read(layer)?, &alone);
+            if !asked.was_asked() {
+                layers.push(tell(summary, input, args)?);
+                continue;
+            }
+            options = options.lower_layers(below.disks(number, read)?);
+        }
+        layers.push(hash(read(layer)?, input, &options, args)?);
     }
     Ok(Hashed {
         tag: chosen.tag,

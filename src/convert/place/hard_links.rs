@@ -1,21 +1,19 @@
 //! Hard links: bound to what stands at their target, now or when something appears there.
 
-use super::super::links::{Halt, Pending, Waiter};
+use super::super::links::{self, Target, Waiting};
 use super::super::metadata::{Access, Raw};
-use super::super::walk::{Walk, clean, clean_with_warning, split_last};
-use super::{Found, Place, kind_of};
+use super::super::walk::{clean, clean_with_warning, split_last};
+use super::resolve::{Found, Led};
+use super::{Place, kind_of};
 use crate::error::{Error, Result};
 use crate::ext4::inode::{Attributes, Body};
 use crate::ext4::tree::Ino;
 use crate::ext4::writer::BlockSink;
-use crate::layer::{Entry, EntryKind};
+use crate::layer::Entry;
 use crate::summary::display_path;
 
-/// How a search for the target of a hard link ends.
-enum Search {
-    Found(Ino),
-    Halted(Halt),
-}
+/// The most bytes of extended attributes of links that wait.
+const ATTRIBUTES_MAX: usize = 16 << 20;
 
 impl<S: BlockSink> Place<'_, S> {
     /// Gives the target of a hard link another name, now or as soon as there is a target.
@@ -28,160 +26,279 @@ impl<S: BlockSink> Place<'_, S> {
     ) -> Result<()> {
         let what = "target of the hard link";
         let target = clean_with_warning(what, target, entry, &mut self.warnings);
-        let (target_dir, target_name) = split_last(&target);
-        if target_name.is_empty() {
+        if target.is_empty() {
             return Err(link_to_directory(&target));
         }
-        match self.search(Walk::new(target_dir), target_name)? {
-            Search::Found(ino) => {
-                let is_itself = self.writer.tree().lookup(dir, name) == Some(ino)
-                    && clean(&entry.path) == target;
-                if is_itself {
-                    return Ok(());
-                }
-                let kind = kind_of(self.writer.tree().node(ino));
-                self.describe_again(entry, ino, kind)?;
-                self.insert(&entry.path, dir, name, ino)
+        let standing = match self.target_of_link(&target)? {
+            Some(ino) => Some(ino),
+            None => self.copy_up(&target)?,
+        };
+        if let Some(ino) = standing {
+            let is_itself =
+                self.writer.tree().lookup(dir, name) == Some(ino) && clean(&entry.path) == target;
+            if is_itself {
+                return Ok(());
             }
-            Search::Halted(halt) => {
-                self.links.account(entry, &target)?;
-                let link = self.links.next_number();
-                let body = Body::PendingLink;
-                let placeholder = self.writer.make(Attributes::default(), body)?;
-                self.links.push(Pending {
-                    placeholder,
-                    parent: dir,
-                    name: name.into(),
-                    target_dir: target_dir.into(),
-                    target_name: target_name.into(),
-                    entry: entry.clone(),
-                });
-                self.links.wait(link, halt);
-                self.insert(&entry.path, dir, name, placeholder)
-            }
+            let kind = kind_of(self.writer.tree().node(ino));
+            self.describe_again(entry, ino, kind)?;
+            self.insert(&entry.path, dir, name, ino)?;
+            return Ok(());
         }
-    }
-
-    /// Looks for the target of a hard link without making anything.
-    fn search(&mut self, mut walk: Walk, name: &[u8]) -> Result<Search> {
-        while let Some(component) = walk.next() {
-            match self.look(walk.at, &component, &mut false)? {
-                Found::Directory(ino) => walk.at = ino,
-                Found::Symlink(target) => walk.follow(&target)?,
-                Found::Nothing(_) | Found::Other => {
-                    let dir = walk.at;
-                    return Ok(Search::Halted(Halt {
-                        walk,
-                        dir,
-                        component: Some(component),
-                    }));
-                }
-            }
+        let placeholder = self.writer.make(Attributes::default(), Body::PendingLink)?;
+        let dirent = self.insert(&entry.path, dir, name, placeholder)?;
+        let raw = Raw::of(entry);
+        let attributes = (!raw.is_empty()).then(|| {
+            Box::new(links::Attributes {
+                mode: entry.mode,
+                xattrs: entry.xattrs.clone(),
+                acl_access: entry.acl_access.clone(),
+                acl_default: entry.acl_default.clone(),
+            })
+        });
+        let waiting = Waiting {
+            offset: entry.offset,
+            attributes,
+            dir,
+            dirent,
+            placeholder,
+        };
+        let way = self.links.add(&target, waiting);
+        if self.links.attributes() > ATTRIBUTES_MAX {
+            return Err(Error::limit(
+                "the extended attributes of hard links before their targets take too much memory",
+            ));
         }
-        let tree = self.writer.tree();
-        match tree
-            .lookup(walk.at, name)
-            .map(|ino| (ino, &tree.node(ino).body))
-        {
-            Some((_, Body::Directory(_))) => Err(link_to_directory(name)),
-            None | Some((_, Body::Whiteout | Body::PendingLink)) => {
-                let dir = walk.at;
-                Ok(Search::Halted(Halt {
-                    walk,
-                    dir,
-                    component: None,
-                }))
+        self.check_entries()?;
+        for target in way {
+            // Where the path leads so far. Links that waited before wait for something else.
+            if self.links.dir_of(target).is_none() {
+                break;
             }
-            Some((ino, _)) => Ok(Search::Found(ino)),
-        }
-    }
-
-    /// Lets the links go on that waited for what appeared.
-    pub(super) fn settle_links(&mut self) -> Result<()> {
-        while let Some(Waiter { link, walk }) = self.links.pop_appeared() {
-            self.resume_link(link, walk)?;
+            if !self.links.is_active(target) {
+                self.find_again(target, &mut Vec::new(), false)?;
+            }
         }
         Ok(())
     }
 
-    fn resume_link(&mut self, link: usize, walk: Walk) -> Result<()> {
-        let Some(pending) = self.links.get(link) else {
-            return Ok(());
+    /// What stands at the target of a hard link, if anything does.
+    fn target_of_link(&mut self, target: &[u8]) -> Result<Option<Ino>> {
+        let (dir, name) = split_last(target);
+        let Led::To(dir) = self.lead(Ino::ROOT, dir)? else {
+            return Ok(None);
         };
-        let (dir, name) = (pending.parent, pending.name.clone());
-        if self.writer.tree().lookup(dir, &name) != Some(pending.placeholder) {
-            self.links.take(link);
-            return Ok(());
+        let tree = self.writer.tree();
+        match tree
+            .lookup(dir, name)
+            .map(|ino| (ino, &tree.node(ino).body))
+        {
+            Some((_, Body::Directory(_))) => Err(link_to_directory(target)),
+            None | Some((_, Body::Whiteout | Body::PendingLink)) => Ok(None),
+            Some((ino, _)) => Ok(Some(ino)),
         }
-        let target_name = pending.target_name.clone();
-        let (path, offset) = (pending.entry.path.clone(), pending.entry.offset);
-        let at_link = |error: Error| error.at_path(&path).at_offset(offset);
-        match self.search(walk, &target_name).map_err(at_link)? {
-            Search::Halted(halt) => {
-                self.links.wait(link, halt);
-                Ok(())
+    }
+
+    /// Binds the links whose target has appeared: in turns, because a link that is bound may
+    /// be the target of others or on the way to them. Of one turn the last entry counts first.
+    pub(super) fn settle_links(&mut self) -> Result<()> {
+        let mut found = Vec::new();
+        loop {
+            while let Some(target) = self.links.pop_changed() {
+                self.effort.spend(1)?;
+                self.find_again(target, &mut found, true)?;
             }
-            Search::Found(ino) => {
-                let Some(pending) = self.links.take(link) else {
-                    return Ok(());
-                };
-                self.bind_link(&pending, ino).map_err(at_link)
+            if found.is_empty() {
+                return Ok(());
+            }
+            found.sort_unstable_by_key(|(waiting, _): &(Waiting, Ino)| waiting.offset);
+            while let Some((waiting, ino)) = found.pop() {
+                self.bind_link(&waiting, ino)
+                    .map_err(|error| self.at_link(error, &waiting))?;
             }
         }
     }
 
+    /// Looks for a target in the directory that its parent leads to: links that wait for what
+    /// is found there are found, and what they wait for below it is looked up again.
+    fn find_again(
+        &mut self,
+        target: Target,
+        found: &mut Vec<(Waiting, Ino)>,
+        with_children: bool,
+    ) -> Result<()> {
+        if !self.links.is_live(target) {
+            return Ok(());
+        }
+        self.links.clear(target);
+        let Some(dir) = self.links.dir_of(target) else {
+            return Ok(());
+        };
+        let name: Box<[u8]> = self.links.name(target).into();
+        let tree = self.writer.tree();
+        let standing = tree.lookup(dir, &name);
+        if self.links.children_count(target) > 0 {
+            let at = match self.look(dir, &name)? {
+                Found::Directory(ino) => Some(ino),
+                Found::Symlink(..) | Found::Followed(..) => {
+                    self.links.follow(target);
+                    match self.lead(dir, &name)? {
+                        Led::To(ino) => Some(ino),
+                        Led::UpTo(dir, name) => {
+                            let again = self.links.miss(target, dir, &name);
+                            self.effort.spend(again)?;
+                            None
+                        }
+                        Led::Nowhere => None,
+                    }
+                }
+                Found::Nothing(_) | Found::Other => None,
+            };
+            if let Some(at) = at {
+                self.links.lead(target, at);
+                if with_children {
+                    self.look_below_target(target, at)?;
+                }
+            }
+        }
+        if with_children && self.rules.lower.is_some() && self.links.children_count(target) > 0 {
+            self.copy_targets_below(target)?;
+        }
+        let tree = self.writer.tree();
+        match standing.map(|ino| (ino, &tree.node(ino).body)) {
+            None | Some((_, Body::Whiteout | Body::PendingLink)) => Ok(()),
+            Some((_, Body::Directory(_))) => {
+                let mut waiting = self.links.waiting(target);
+                match waiting.find(|waiting| self.is_waiting(waiting)) {
+                    Some(waiting) => {
+                        let error = link_to_directory(&self.links.path(target));
+                        Err(self.at_link(error, waiting))
+                    }
+                    None => Ok(()),
+                }
+            }
+            Some((ino, _)) => {
+                for waiting in self.links.take(target) {
+                    if self.is_waiting(&waiting) {
+                        found.push((waiting, ino));
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Looks again for what is waited for below a target that now leads to a directory.
+    fn look_below_target(&mut self, target: Target, dir: Ino) -> Result<()> {
+        let children = self.links.children_count(target);
+        let names = self.writer.tree().names_given(dir);
+        self.effort.spend(children.min(names) as usize)?;
+        if names == 0 {
+            return Ok(());
+        }
+        let again = if children <= names {
+            self.links.children(target)
+        } else {
+            let names = self.writer.tree().children(dir).into_iter();
+            names
+                .filter_map(|(name, _)| self.links.child(target, name))
+                .collect()
+        };
+        again
+            .into_iter()
+            .for_each(|child| self.links.look_again(child));
+        Ok(())
+    }
+
+    /// Copies what the layers below have of what is waited for below a target that may lead
+    /// elsewhere now. That the copies appear lets their links be found.
+    fn copy_targets_below(&mut self, target: Target) -> Result<()> {
+        let mut todo = self.links.children(target);
+        while let Some(target) = todo.pop() {
+            self.effort.spend(1)?;
+            let is_waited_for = self
+                .links
+                .waiting(target)
+                .any(|waiting| self.is_waiting(waiting));
+            if is_waited_for {
+                let path = self.links.path(target);
+                self.copy_up(&path)?;
+            }
+            todo.extend(self.links.children(target));
+        }
+        Ok(())
+    }
+
+    /// Whether a link was not replaced meanwhile.
+    fn is_waiting(&self, waiting: &Waiting) -> bool {
+        self.writer.tree().named(waiting.dirent).1 == waiting.placeholder
+    }
+
     /// Gives a target that appeared after its link the link's name. Its own header came last:
     /// mode, owner, times and attributes stay.
-    fn bind_link(&mut self, pending: &Pending, ino: Ino) -> Result<()> {
-        let raw = Raw::of(&pending.entry);
-        if !raw.is_empty() {
+    fn bind_link(&mut self, waiting: &Waiting, ino: Ino) -> Result<()> {
+        if let Some(attributes) = &waiting.attributes {
+            let path = self.path_of_link(waiting);
+            let raw = Raw {
+                path: &path,
+                xattrs: &attributes.xattrs,
+                acl_access: attributes.acl_access.as_deref(),
+                acl_default: attributes.acl_default.as_deref(),
+            };
             let node = self.writer.tree().node(ino);
             let (kind, mode) = (kind_of(node), node.attributes.mode);
             let mut described = self.described(&raw, kind)?;
             described.follow(mode);
             if let Access::Dropped(Some(left)) = described.access
-                && (mode ^ pending.entry.mode) & 0o777 == 0
+                && (mode ^ attributes.mode) & 0o777 == 0
             {
                 self.writer.set_permissions(ino, left);
             }
             self.writer.add_missing_xattrs(ino, described.set)?;
         }
-        self.insert(&pending.entry.path, pending.parent, &pending.name, ino)
+        let name = self.writer.tree().named(waiting.dirent).0.to_vec();
+        self.insert(b"", waiting.dir, &name, ino)?;
+        Ok(())
     }
 
-    /// Settles what waited for more of the layer, or refuses it.
+    fn path_of_link(&self, waiting: &Waiting) -> Vec<u8> {
+        let tree = self.writer.tree();
+        let (name, _) = tree.named(waiting.dirent);
+        let mut path = tree.path_of(waiting.dir);
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(name);
+        path
+    }
+
+    /// Says that the fault is a link's that waited.
+    fn at_link(&self, error: Error, waiting: &Waiting) -> Error {
+        error
+            .at_path(&self.path_of_link(waiting))
+            .at_offset(waiting.offset)
+    }
+
+    /// Refuses what still waits.
     pub(super) fn end_links(&mut self) -> Result<()> {
-        // A directory on the way may have been replaced, or a link now lead elsewhere.
-        self.links.restart();
-        for link in 0..self.links.len() {
-            let Some(pending) = self.links.get(link) else {
-                continue;
-            };
-            let walk = Walk::new(&pending.target_dir);
-            self.resume_link(link, walk)?;
-            self.settle_links()?;
-        }
-        for link in 0..self.links.len() {
-            if let Some(pending) = self.links.take(link)
-                && self.writer.tree().lookup(pending.parent, &pending.name)
-                    == Some(pending.placeholder)
-            {
-                let EntryKind::HardLink(target) = &pending.entry.kind else {
-                    continue;
-                };
-                let target = display_path(target);
-                return Err(Error::entry(format!(
-                    "a hard link to {target}, which is not in the layer"
-                ))
-                .at_path(&pending.entry.path)
-                .at_offset(pending.entry.offset));
-            }
-        }
-        Ok(())
+        let left = self.links.all();
+        let left = left.filter(|(_, waiting)| self.is_waiting(waiting));
+        let Some((target, waiting)) = left.min_by_key(|(_, waiting)| waiting.offset) else {
+            return Ok(());
+        };
+        let path = self.links.path(target);
+        let path = display_path(&path);
+        let error = match self.rules.lower {
+            Some(_) => Error::entry(format!(
+                "a hard link to {path}, which is neither in the layer nor in those below"
+            )),
+            None => Error::entry(format!("a hard link to {path}, which is not in the layer"))
+                .allowed_by("lower"),
+        };
+        Err(self.at_link(error, waiting))
     }
 }
 
-fn link_to_directory(target: &[u8]) -> Error {
+pub(super) fn link_to_directory(target: &[u8]) -> Error {
     Error::entry(format!(
         "a hard link to {}, which is a directory",
         display_path(target)

@@ -22,10 +22,6 @@ pub(crate) struct Settings<'a> {
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) tree: Tree,
-    /// A directory or symbolic link was replaced while links waited: where a path leads then
-    /// changes with everything that comes, and whether it ever led to the target in between is
-    /// not promised.
-    pub(crate) shifting: bool,
     pub(crate) warnings: BTreeSet<WarningKind>,
 }
 
@@ -35,9 +31,6 @@ pub(crate) struct Refused {
     pub(crate) why: String,
     /// The entry without which it might not be.
     pub(crate) entry: usize,
-    /// Where a link that waits leads is to blame, and that is not promised: see
-    /// [`Outcome::shifting`].
-    pub(crate) shifting: bool,
 }
 
 type Result<T, E = String> = std::result::Result<T, E>;
@@ -85,7 +78,10 @@ struct Model<'a> {
     warnings: BTreeSet<WarningKind>,
     /// The number of the entry at hand.
     now: usize,
-    shifting: bool,
+    /// Directory, name and inode of what is there only because a hard link leads to it below.
+    copies: Vec<(usize, Vec<u8>, usize)>,
+    /// What was copied, by the first path that it has below.
+    copied: BTreeMap<Vec<u8>, usize>,
 }
 
 const ROOT: usize = 0;
@@ -96,28 +92,20 @@ pub(crate) fn apply(entries: &[Entry], settings: Settings<'_>) -> Result<Outcome
         inodes: vec![(plain_dir((0, 0)), Body::Dir(Dir::default()))],
         warnings: BTreeSet::new(),
         now: 0,
-        shifting: false,
+        copies: Vec::new(),
+        copied: BTreeMap::new(),
     };
     for (number, entry) in entries.iter().enumerate() {
         model.now = number;
-        let refused = |why, shifting| Refused {
-            why,
-            entry: number,
-            shifting,
-        };
-        model.entry(entry).map_err(|why| refused(why, false))?;
-        let bound = model.bind_waiting();
-        bound.map_err(|why| refused(why, model.shifting))?;
+        let refused = |why| Refused { why, entry: number };
+        model.entry(entry).map_err(refused)?;
+        model.bind_waiting().map_err(refused)?;
     }
     if let Some((_, _, inode)) = model.waiting().first()
         && let Body::Waiting(_, entry) = model.inodes[*inode].1
     {
         let why = "a hard link whose target never came".to_owned();
-        return Err(Refused {
-            why,
-            entry,
-            shifting: model.shifting,
-        });
+        return Err(Refused { why, entry });
     }
     Ok(model.finish())
 }
@@ -229,7 +217,13 @@ impl Model<'_> {
             if leaves_root(target) {
                 self.warnings.insert(WarningKind::PathClamped);
             }
-            return match self.find(target)? {
+            let found = match self.find(target)? {
+                Some(found) if !matches!(self.inodes[found].1, Body::Waiting(..)) => Some(found),
+                other => self.copy_up(target)?.or(other),
+            };
+            // To copy it up may have given the name at hand an inode.
+            let there = self.lookup(parent, &last);
+            return match found {
                 Some(found) if self.is_dir(found) => refuse("a hard link to a directory"),
                 Some(found) if there == Some(found) && names(&entry.path) == names(target) => {
                     Ok(())
@@ -304,12 +298,18 @@ impl Model<'_> {
             return Ok(());
         }
         if name != b".wh..opq" {
+            if let Some(there) = self.lookup(parent, name)
+                && self.is_copy(parent, name, there)
+            {
+                self.dir(parent).names.remove(name);
+            }
             self.dir(parent).whiteouts.insert(name.to_vec(), time);
             if let Some(there) = self
                 .lookup(parent, name)
                 .filter(|there| self.is_dir(*there))
             {
                 self.dir(there).opaque = true;
+                self.drop_copies(there);
             }
             return Ok(());
         }
@@ -317,7 +317,155 @@ impl Model<'_> {
             self.warnings.insert(WarningKind::OpaqueRoot);
         }
         self.dir(parent).opaque = true;
+        if parent != ROOT {
+            self.drop_copies(parent);
+        }
         Ok(())
+    }
+
+    /// Whether a name is there only for what was copied up.
+    fn is_copy(&self, dir: usize, name: &[u8], inode: usize) -> bool {
+        match &self.inodes[inode].1 {
+            Body::Dir(inner) => {
+                self.inodes[inode].0.inherited
+                    && inner
+                        .names
+                        .iter()
+                        .all(|(name, child)| self.is_copy(inode, name, *child))
+                    && inner.whiteouts.is_empty()
+            }
+            _ => self.copies.contains(&(dir, name.to_vec(), inode)),
+        }
+    }
+
+    /// A directory hides what is below: what was copied up from there goes.
+    fn drop_copies(&mut self, dir: usize) {
+        let names: Vec<_> = self.dir(dir).names.clone().into_iter().collect();
+        for (name, child) in names {
+            if self.is_dir(child) {
+                let held_copies = !self.dir(child).names.is_empty();
+                self.drop_copies(child);
+                let emptied = held_copies && self.dir(child).names.is_empty();
+                if emptied && self.is_copy(dir, &name, child) {
+                    self.dir(dir).names.remove(&name);
+                }
+            } else if self.is_copy(dir, &name, child) {
+                self.dir(dir).names.remove(&name);
+            }
+        }
+    }
+
+    /// What the layers below show at a hard link's target, copied to this one.
+    fn copy_up(&mut self, target: &[u8]) -> Result<Option<usize>> {
+        let Some(lower) = self.settings.lower else {
+            return Ok(None);
+        };
+        let mut path = names(target);
+        let Some(last) = path.pop() else {
+            return Ok(None);
+        };
+        // Inodes of this layer, none where a directory is only below, and paths.
+        let mut stack: Vec<(Option<usize>, Vec<Vec<u8>>)> = vec![(Some(ROOT), Vec::new())];
+        let mut todo: VecDeque<Vec<u8>> = path.into_iter().collect();
+        let mut hops = 0;
+        let shown = |model: &mut Self, stack: &[(Option<usize>, Vec<Vec<u8>>)], name: &[u8]| {
+            let real: Vec<_> = stack.iter().filter_map(|(inode, _)| *inode).collect();
+            let hidden = real.iter().any(|dir| model.hides_all(*dir));
+            let (dir, path) = stack.last().unwrap();
+            let gone = dir.is_some_and(|dir| model.dir(dir).whiteouts.contains_key(name));
+            let full = [&path[..], &[name.to_vec()]].concat().join(&b'/');
+            lower.0.get(&full).filter(|_| !hidden && !gone)
+        };
+        while let Some(name) = todo.pop_front() {
+            match &name[..] {
+                b"" | b"." => continue,
+                b".." => {
+                    if stack.len() > 1 {
+                        stack.pop();
+                    }
+                    continue;
+                }
+                _ => {}
+            }
+            let (dir, path) = stack.last().cloned().unwrap();
+            let full = [&path[..], std::slice::from_ref(&name)].concat();
+            let here = dir.and_then(|dir| self.lookup(dir, &name));
+            let link = match here.map(|here| &self.inodes[here].1) {
+                Some(Body::Dir(_)) => None,
+                Some(Body::Other(NodeKind::Symlink(target))) => Some(target.clone()),
+                Some(_) => return Ok(None),
+                None => match shown(self, &stack, &name).map(|node| &node.kind) {
+                    Some(NodeKind::Dir) => None,
+                    Some(NodeKind::Symlink(target)) => Some(target.clone()),
+                    _ => return Ok(None),
+                },
+            };
+            let Some(target) = link else {
+                stack.push((here, full));
+                continue;
+            };
+            hops += 1;
+            if hops > 255 {
+                return Ok(None);
+            }
+            if target.first() == Some(&b'/') {
+                stack.truncate(1);
+            }
+            for name in target.split(|b| *b == b'/').rev() {
+                todo.push_front(name.to_vec());
+            }
+        }
+        let here = stack
+            .last()
+            .unwrap()
+            .0
+            .and_then(|dir| self.lookup(dir, &last));
+        let Some(node) = shown(self, &stack, &last).filter(|_| here.is_none()) else {
+            return Ok(None);
+        };
+        if node.kind == NodeKind::Dir {
+            return refuse("a hard link to a directory");
+        }
+        let mut dir = ROOT;
+        for (inode, path) in &stack[1..] {
+            dir = match inode {
+                Some(inode) => *inode,
+                None => {
+                    let meta = lower_meta(&lower.0[&path.join(&b'/')]);
+                    self.inodes.push((meta, Body::Dir(Dir::default())));
+                    let new = self.inodes.len() - 1;
+                    self.put(dir, path.last().unwrap(), new);
+                    new
+                }
+            };
+        }
+        let first = node.same_as.clone().unwrap_or_default();
+        let is_named = |model: &Self, inode: usize| {
+            let mut dirs = vec![ROOT];
+            while let Some(dir) = dirs.pop() {
+                if let Body::Dir(dir) = &model.inodes[dir].1 {
+                    if dir.names.values().any(|child| *child == inode) {
+                        return true;
+                    }
+                    dirs.extend(dir.names.values());
+                }
+            }
+            false
+        };
+        let known = self.copied.get(&first).copied();
+        let inode = match known.filter(|inode| is_named(self, *inode)) {
+            Some(inode) => inode,
+            None => {
+                let mut meta = lower_meta(node);
+                meta.inherited = false;
+                self.inodes.push((meta, Body::Other(node.kind.clone())));
+                self.inodes.len() - 1
+            }
+        };
+        self.copied.insert(first, inode);
+        self.put(dir, &last, inode);
+        self.copies.push((dir, last, inode));
+        Ok(Some(inode))
     }
 
     /// The directory of these names, missing ones made; `None` where something else stands.
@@ -331,7 +479,8 @@ impl Model<'_> {
         let Some(last) = path.pop() else {
             return Ok(Some(ROOT));
         };
-        let parent = self.walk(&path, None)?;
+        // Through a circle of links it leads nowhere yet.
+        let parent = self.walk(&path, None).unwrap_or_default();
         Ok(parent.and_then(|parent| self.lookup(parent, &last)))
     }
 
@@ -359,15 +508,17 @@ impl Model<'_> {
                 Some(Body::Other(NodeKind::Symlink(target))) => link = Some(target.clone()),
                 Some(_) => return Ok(None),
                 None => {
-                    let Some(time) = make else { return Ok(None) };
+                    let hidden = stack.iter().any(|(dir, _)| {
+                        let dir = *dir;
+                        self.hides_all(dir)
+                    });
+                    let hidden = hidden || self.dir(dir).whiteouts.contains_key(&name);
                     let below = self
                         .settings
                         .lower
-                        .filter(|_| {
-                            !self.hides_all(dir) && !self.dir(dir).whiteouts.contains_key(&name)
-                        })
+                        .filter(|_| !hidden)
                         .and_then(|tree| tree.0.get(&full.join(&b'/')));
-                    let mut meta = plain_dir(time);
+                    let mut meta = plain_dir(make.unwrap_or_default());
                     match below {
                         None => meta.implied = true,
                         Some(node) => match &node.kind {
@@ -377,6 +528,9 @@ impl Model<'_> {
                         },
                     }
                     if link.is_none() {
+                        if make.is_none() {
+                            return Ok(None);
+                        }
                         self.inodes.push((meta, Body::Dir(Dir::default())));
                         next = Some(self.inodes.len() - 1);
                         self.put(dir, &name, self.inodes.len() - 1);
@@ -406,13 +560,8 @@ impl Model<'_> {
         let hidden = self.hides_all(parent);
         let whited = self.dir(parent).whiteouts.contains_key(name);
         let old = self.dir(parent).names.insert(name.to_vec(), inode);
-        if let Some(old) = old {
-            let was_dir = self.is_dir(old);
-            if was_dir {
-                self.warnings.insert(WarningKind::ReplacedTree);
-            }
-            let was_link = matches!(self.inodes[old].1, Body::Other(NodeKind::Symlink(_)));
-            self.shifting |= (was_dir || was_link) && !self.waiting().is_empty();
+        if old.is_some_and(|old| self.is_dir(old)) {
+            self.warnings.insert(WarningKind::ReplacedTree);
         }
         if old.is_some_and(|old| self.is_dir(old) && self.dir(old).opaque) {
             // What the layer hides stays hidden, whatever takes the name meanwhile.
@@ -523,37 +672,45 @@ impl Model<'_> {
         list
     }
 
-    /// Binds links whose target has appeared, until nothing changes.
+    /// Binds links whose target has appeared, in turns until nothing changes; of a turn the
+    /// last entry first.
     fn bind_waiting(&mut self) -> Result<()> {
         loop {
-            let mut bound = false;
+            let mut turn = Vec::new();
             for (dir, name, inode) in self.waiting() {
-                let Body::Waiting(entry, _) = &self.inodes[inode].1 else {
+                let Body::Waiting(entry, number) = &self.inodes[inode].1 else {
                     continue;
                 };
-                let entry = entry.clone();
+                let (entry, number) = (entry.clone(), *number);
                 let Kind::Link(target) = &entry.kind else {
                     continue;
                 };
-                match self.find(target)? {
+                let found = match self.find(target)? {
+                    None => self.copy_up(target)?,
+                    found => found,
+                };
+                match found {
                     Some(found) if self.is_dir(found) => {
                         return refuse("a hard link to a directory");
                     }
                     Some(found) if !matches!(self.inodes[found].1, Body::Waiting(..)) => {
-                        // The target's own header is the later one.
-                        let user = self.takes_user_xattrs(found);
-                        for (name, value) in self.xattrs(&entry, user)? {
-                            let meta = &mut self.inodes[found].0;
-                            meta.xattrs.entry(name).or_insert(value);
-                        }
-                        self.put(dir, &name, found);
-                        bound = true;
+                        turn.push((number, dir, name, found, entry));
                     }
                     _ => {}
                 }
             }
-            if !bound {
+            if turn.is_empty() {
                 return Ok(());
+            }
+            turn.sort_by_key(|(number, ..)| std::cmp::Reverse(*number));
+            for (_, dir, name, found, entry) in turn {
+                // The target's own header is the later one.
+                let user = self.takes_user_xattrs(found);
+                for (name, value) in self.xattrs(&entry, user)? {
+                    let meta = &mut self.inodes[found].0;
+                    meta.xattrs.entry(name).or_insert(value);
+                }
+                self.put(dir, &name, found);
             }
         }
     }
@@ -613,7 +770,6 @@ impl Model<'_> {
         }
         Outcome {
             tree,
-            shifting: self.shifting,
             warnings: self.warnings,
         }
     }

@@ -172,3 +172,37 @@ pub(crate) fn entry() -> impl Strategy<Value = Entry> {
 pub(crate) fn layer(most: usize) -> impl Strategy<Value = Vec<Entry>> {
     vec(entry(), 0..most)
 }
+
+/// A layer of hard links, most of them before their targets, below directories and symbolic
+/// links that are replaced again and again.
+pub(crate) fn shifting_layer(most: usize) -> impl Strategy<Value = Vec<Entry>> {
+    let name = (b'a'..=b'c').prop_map(|letter| vec![letter]);
+    let path = vec(name, 1..4).prop_map(|names| names.join(&b'/'));
+    let target = prop_oneof![
+        3 => path.clone(),
+        1 => path.clone().prop_map(|path| [&b"/"[..], &path].concat()),
+        1 => path.clone().prop_map(|path| [&b"../"[..], &path].concat()),
+        1 => path.clone().prop_map(|path| [&path[..], b"/.."].concat()),
+    ];
+    let kind = prop_oneof![
+        5 => Just(Kind::Dir),
+        3 => (1_u8..=255).prop_map(|byte| Kind::File(vec![Segment::Data(vec![byte])])),
+        4 => target.prop_map(Kind::Symlink),
+        7 => path.clone().prop_map(Kind::Link),
+        1 => Just(Kind::Fifo),
+    ];
+    let hides = prop_oneof![9 => Just(false), 1 => Just(true)];
+    let value = prop_oneof![3 => Just(None), 1 => any::<u8>().prop_map(Some)];
+    let entry = (path, kind, hides, value).prop_map(|(mut path, kind, hides, value)| {
+        if hides {
+            let name = path.iter().rposition(|b| *b == b'/').map_or(0, |at| at + 1);
+            path.splice(name..name, *b".wh.");
+            return Entry::new(path, Kind::File(Vec::new()), 0);
+        }
+        let mut entry = Entry::new(path, kind, 0o755);
+        let xattrs = value.map(|value| (b"security.x".to_vec(), vec![value]));
+        entry.xattrs.extend(xattrs);
+        entry
+    });
+    vec(entry, 0..most)
+}
