@@ -39,7 +39,11 @@ bench-check:
     cargo bench --bench convert --bench scratch -- --test
     cargo bench --bench compare -- --rounds 1 --scale 0.01
 
-# Fuzz TARGET (convert, footer, verify or all) for SECONDS each.
+# Change FLIPS bytes of metadata one at a time, and hold verify against e2fsck; docs/verify.md.
+flips FLIPS="5000" SEED="1":
+    TAR2VHD_FLIPS={{ FLIPS }} TAR2VHD_FLIPS_SEED={{ SEED }} cargo test --test flips -- --nocapture campaign
+
+# Fuzz TARGET (convert, footer, inflate, verify, vhd, vhdx or all) for SECONDS each.
 fuzz TARGET="all" SECONDS="60":
     fuzz/run {{ TARGET }} {{ SECONDS }}
 

@@ -149,8 +149,8 @@ pub(crate) fn inspect_volume(volume: &Volume) -> Result<Inspection> {
     check_structures(volume, &mut findings)?;
     let (file_system, superblock) = describe(volume)?;
     checks::check(volume, &superblock, &file_system, &mut findings)?;
-    if checks::root_can_be_read(&superblock, &file_system, &findings) {
-        checks::read_root(volume, &mut findings);
+    if checks::root_can_be_read(&superblock, &findings) {
+        checks::read_root(volume, &mut findings)?;
     }
     volume.check_size()?;
     Ok(Inspection {

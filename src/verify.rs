@@ -16,6 +16,8 @@ mod hash;
 mod inode;
 mod inodes;
 mod layout;
+mod quota;
+mod single;
 mod special;
 mod tree;
 #[cfg(test)]
@@ -26,12 +28,12 @@ use std::path::Path;
 
 use crate::disk::Volume;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ext4::format::SUPERBLOCK_OFFSET;
+use crate::ext4::format::{SUPERBLOCK_OFFSET, Superblock};
 use crate::inspect::features;
 use crate::options::DiskFormat;
 use crate::summary::Digest;
 use crate::threads;
-use crate::verity::check_verity;
+use crate::verity::{self, check_verity};
 use bitmaps::Bitmaps;
 use blocks::Blocks;
 use claims::{Claims, Owner};
@@ -41,6 +43,7 @@ use layout::Layout;
 use tree::Tree;
 
 pub use findings::{Finding, FindingKind, Place};
+pub(crate) use single::root_directory;
 
 /// How to verify a disk.
 #[derive(Clone, Debug)]
@@ -48,6 +51,7 @@ pub use findings::{Finding, FindingKind, Place};
 pub struct VerifyOptions {
     max_findings: usize,
     root_hash: Option<Digest>,
+    hash_device: Option<Volume>,
 }
 
 impl Default for VerifyOptions {
@@ -55,6 +59,7 @@ impl Default for VerifyOptions {
         Self {
             max_findings: 1000,
             root_hash: None,
+            hash_device: None,
         }
     }
 }
@@ -80,6 +85,14 @@ impl VerifyOptions {
         self.root_hash = Some(root_hash);
         self
     }
+
+    /// Take the hash tree from this disk, where it starts at the first byte, rather than from
+    /// behind the file system. It is looked at only with a root hash.
+    #[must_use]
+    pub fn hash_device(mut self, hash_device: Volume) -> Self {
+        self.hash_device = Some(hash_device);
+        self
+    }
 }
 
 /// What is to be said of a disk.
@@ -92,6 +105,9 @@ pub enum Verdict {
     Damaged,
     /// Nothing was found to be wrong, but not everything could be checked.
     Undecided,
+    /// The journal holds what belongs elsewhere, as after a crash. The superblock and the journal
+    /// are sound; the rest can be judged after a mount or `e2fsck -p` has replayed it.
+    NeedsReplay,
 }
 
 impl Verdict {
@@ -102,6 +118,7 @@ impl Verdict {
             Self::Clean => "clean",
             Self::Damaged => "damaged",
             Self::Undecided => "undecided",
+            Self::NeedsReplay => "needs-replay",
         }
     }
 }
@@ -129,6 +146,7 @@ pub struct Verification {
     /// What was looked at.
     pub examined: Examined,
     is_decided: bool,
+    needs_replay: bool,
 }
 
 /// How much was looked at.
@@ -151,13 +169,14 @@ impl Verification {
     /// Whether the disk is sound.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
-        match (
-            self.findings.is_empty() && self.omitted == 0,
-            self.is_decided,
-        ) {
-            (false, _) => Verdict::Damaged,
-            (true, true) => Verdict::Clean,
-            (true, false) => Verdict::Undecided,
+        if !self.findings.is_empty() || self.omitted > 0 {
+            Verdict::Damaged
+        } else if self.needs_replay {
+            Verdict::NeedsReplay
+        } else if self.is_decided {
+            Verdict::Clean
+        } else {
+            Verdict::Undecided
         }
     }
 }
@@ -170,7 +189,7 @@ impl Verification {
 /// the metadata, and the memory in the inodes and runs of blocks, whatever the disk claims.
 /// What is in files, in the journal and behind the file system is not looked at, unless there
 /// is a root hash to check it against. Nor is the file system, if blocks of the VHD or VHDX lie
-/// over each other.
+/// over each other, or if its journal has to be replayed first: [`Verdict::NeedsReplay`].
 ///
 /// # Errors
 /// [`ErrorKind::InvalidDisk`] if the disk cannot be opened or there is no ext4 file system,
@@ -221,6 +240,7 @@ fn verify_all(disk: &Volume, options: &VerifyOptions) -> Result<Verification> {
         unchecked: Vec::new(),
         examined: Examined::default(),
         is_decided: true,
+        needs_replay: false,
     };
     let mut unchecked = Unchecked::default();
     let findings = match overlaps {
@@ -229,7 +249,7 @@ fn verify_all(disk: &Volume, options: &VerifyOptions) -> Result<Verification> {
         true => findings,
         false => file_system(
             disk,
-            options.root_hash.as_ref(),
+            options,
             findings,
             &mut unchecked,
             &mut verification.examined,
@@ -239,31 +259,20 @@ fn verify_all(disk: &Volume, options: &VerifyOptions) -> Result<Verification> {
     verification.findings = findings.kept;
     verification.omitted = findings.omitted;
     verification.is_decided = !unchecked.is_essential;
+    verification.needs_replay = unchecked.needs_replay;
     verification.unchecked = unchecked.what;
     Ok(verification)
 }
 
 fn file_system(
     disk: &Volume,
-    root_hash: Option<&Digest>,
+    options: &VerifyOptions,
     mut findings: Findings,
     unchecked: &mut Unchecked,
     examined: &mut Examined,
 ) -> Result<Findings> {
-    let invalid = |message: &str| Error::new(ErrorKind::InvalidDisk, message);
-    const END: usize = SUPERBLOCK_OFFSET + 1024;
-    if disk.virtual_size() < END as u64 {
-        return Err(invalid("too short for a file system"));
-    }
-    let mut start = [0; END];
-    disk.read_at(0, &mut start)?;
-    let superblock = layout::find(&start).ok_or_else(|| {
-        invalid("no ext4 file system: its magic number is missing")
-            .at_offset(SUPERBLOCK_OFFSET as u64 + 0x38)
-    })?;
-    let Some(bytes) = start.last_chunk::<1024>() else {
-        return Err(invalid("too short for a file system"));
-    };
+    let start = start_of(disk)?;
+    let (superblock, bytes) = start.superblock()?;
     let unknown = layout::unknown_features(superblock);
     if unknown != [0; 3] {
         for name in features::names_of(unknown) {
@@ -279,9 +288,29 @@ fn file_system(
         block_size: layout.block_size,
         count: layout.blocks,
     };
-    if let Some(root_hash) = root_hash {
+    if let Some(root_hash) = &options.root_hash {
         let end = volume.offset(layout.blocks);
-        check_hashes(disk, end, root_hash, &mut findings)?;
+        let (hashes, start) = match &options.hash_device {
+            Some(device) => (device, 0),
+            None => (disk, end),
+        };
+        let tree = HashTree {
+            disk,
+            end,
+            hashes,
+            start,
+        };
+        tree.check(root_hash, &mut findings)?;
+    }
+    if layout.needs_replay {
+        single::journal(volume, &layout, &mut findings)?;
+        unchecked.needs_replay = true;
+        unchecked
+            .essential("all but the superblock and the journal, which has to be replayed first");
+        return Ok(findings);
+    }
+    if layout.has_outer_journal() {
+        unchecked.essential("the journal, which is on another disk");
     }
     let mut claims = Claims::new(layout.blocks);
     let groups = groups::check(volume, &layout, &mut claims, &mut findings)?;
@@ -317,41 +346,98 @@ fn file_system(
     Ok(findings)
 }
 
-/// Checks all blocks against the hash tree that starts where the file system ends.
-fn check_hashes(
-    disk: &Volume,
+/// The start of a disk, up to the end of the superblock.
+struct Start([u8; SUPERBLOCK_OFFSET + SUPERBLOCK_SIZE]);
+
+const SUPERBLOCK_SIZE: usize = size_of::<Superblock>();
+
+fn start_of(disk: &Volume) -> Result<Start> {
+    let mut start = Start([0; SUPERBLOCK_OFFSET + SUPERBLOCK_SIZE]);
+    if disk.virtual_size() < start.0.len() as u64 {
+        return Err(Error::new(
+            ErrorKind::InvalidDisk,
+            "too short for a file system",
+        ));
+    }
+    disk.read_at(0, &mut start.0)?;
+    Ok(start)
+}
+
+impl Start {
+    /// The superblock, and its bytes.
+    fn superblock(&self) -> Result<(&Superblock, &[u8; SUPERBLOCK_SIZE])> {
+        let superblock = layout::find(&self.0).zip(self.0.last_chunk());
+        superblock.ok_or_else(|| {
+            Error::new(
+                ErrorKind::InvalidDisk,
+                "no ext4 file system: its magic number is missing",
+            )
+            .at_offset(SUPERBLOCK_OFFSET as u64 + 0x38)
+        })
+    }
+}
+
+/// The hash tree of a disk, and where it is.
+struct HashTree<'a> {
+    disk: &'a Volume,
+    /// Where the file system ends, all of which the tree is over.
     end: u64,
-    root_hash: &Digest,
-    findings: &mut Findings,
-) -> Result<()> {
-    let read = |offset: u64, buffer: &mut [u8]| {
-        disk.read_at(offset, buffer).map_err(std::io::Error::other)
-    };
-    let mut wrong = |offset, message: String| {
-        findings.add(FindingKind::Verity, Place::offset(offset), || message);
-    };
-    match check_verity(&read, &read, end) {
-        Err(e) if e.kind() == ErrorKind::Input => return Err(e),
-        Err(e) => wrong(end, format!("{e:#}")),
-        Ok(found) => {
-            if let Some(bad) = found.first_bad {
-                wrong(bad.offset, "a block is not as its hash says".into());
+    hashes: &'a Volume,
+    start: u64,
+}
+
+impl HashTree<'_> {
+    fn check(&self, root_hash: &Digest, findings: &mut Findings) -> Result<()> {
+        let reader = |volume: &Volume| {
+            let volume = volume.clone();
+            move |offset: u64, buffer: &mut [u8]| {
+                volume
+                    .read_at(offset, buffer)
+                    .map_err(std::io::Error::other)
             }
-            if found.root_hash != *root_hash {
-                wrong(
-                    end,
-                    format!("the root hash is {}, not {root_hash}", found.root_hash),
-                );
-            }
-            if found.data_blocks.checked_mul(4096) != Some(end) {
-                wrong(
-                    end,
-                    format!("the hashes are of {} blocks, not all", found.data_blocks),
-                );
+        };
+        let mut wrong = |offset, message: String| {
+            findings.add(FindingKind::Verity, Place::offset(offset), || message);
+        };
+        let mut signature = [0; verity::SIGNATURE.len()];
+        let is_there = match self.hashes.read_at(self.start, &mut signature) {
+            Err(e) if e.kind() == ErrorKind::Input => return Err(e.at_offset(self.start)),
+            read => read.is_ok() && signature == verity::SIGNATURE,
+        };
+        if !is_there {
+            wrong(
+                self.start,
+                match self.start {
+                    0 => "the hash device holds no hash tree".into(),
+                    _ => "there is no hash tree behind the file system".into(),
+                },
+            );
+            return Ok(());
+        }
+        match check_verity(&reader(self.disk), &reader(self.hashes), self.start) {
+            Err(e) if e.kind() == ErrorKind::Input => return Err(e),
+            Err(e) => wrong(self.start, format!("{e:#}")),
+            Ok(found) => {
+                if let Some(bad) = found.first_bad {
+                    wrong(bad.offset, "a block is not as its hash says".into());
+                }
+                if found.root_hash != *root_hash {
+                    wrong(
+                        self.start,
+                        format!("the root hash is {}, not {root_hash}", found.root_hash),
+                    );
+                }
+                if found.data_blocks.checked_mul(4096) != Some(self.end) {
+                    let blocks = found.data_blocks;
+                    wrong(
+                        self.start,
+                        format!("the hashes are of {blocks} blocks, not all"),
+                    );
+                }
             }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// No two inodes have a block in common, nor has one a block of the file system's own.
@@ -416,6 +502,8 @@ struct Unchecked {
     what: Vec<String>,
     /// Whether damage may have been missed.
     is_essential: bool,
+    /// Whether that is because the journal was not replayed.
+    needs_replay: bool,
 }
 
 impl Unchecked {

@@ -19,7 +19,7 @@ use crate::ext4::format::BLOCK_SIZE;
 use crate::summary::Digest;
 
 pub use check::{BadBlock, BlockKind, VerityCheck, check_verity};
-pub(crate) use superblock::Superblock;
+pub(crate) use superblock::{SIGNATURE, Superblock};
 
 /// Bytes of a hash.
 const HASH_SIZE: usize = 32;

@@ -6,7 +6,6 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use ext4_view::Ext4Read;
 use vhd_format::vhd::{DiskType, Footer};
 use vhd_format::{AnyStorage, Disk, Format, ReadAt};
 
@@ -301,27 +300,20 @@ impl fmt::Debug for Volume {
     }
 }
 
-impl Ext4Read for Volume {
-    fn read(
-        &mut self,
-        start: u64,
-        into: &mut [u8],
-    ) -> std::result::Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        Ok(self.disk().read_at(start, into)?)
-    }
-}
-
 /// The format that a file shows which is not read, and what to do about it; none if the file may
 /// be a raw disk.
 fn other_format(storage: &AnyStorage, size: u64) -> Result<Option<String>> {
     let mut head = vec![0; size.min(HEAD as u64) as usize];
-    storage.read_at(0, &mut head).map_err(Error::input)?;
+    let failed = |e, at| Error::input(e).at_offset(at);
+    storage.read_at(0, &mut head).map_err(|e| failed(e, 0))?;
     let found = signature::identify(&head).and_then(|found| found.instead_of_disk());
     let Some(end) = size.checked_sub(TAIL as u64).filter(|_| found.is_none()) else {
         return Ok(found);
     };
     let mut tail = [0; TAIL];
-    storage.read_at(end, &mut tail).map_err(Error::input)?;
+    storage
+        .read_at(end, &mut tail)
+        .map_err(|e| failed(e, end))?;
     let found = signature::identify_end(&tail);
     Ok(found.as_ref().and_then(Signature::instead_of_disk))
 }

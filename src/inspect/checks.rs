@@ -5,7 +5,6 @@
 use std::cell::Cell;
 use std::mem::offset_of;
 
-use ext4_view::{Ext4, Ext4Error};
 use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned, transmute_ref};
 
@@ -17,6 +16,7 @@ use crate::ext4::format::{
     CHECKSUM_CRC32C, DESCRIPTOR_SIZE, GroupDescriptor, INCOMPAT_CSUM_SEED, Inode,
     RO_COMPAT_METADATA_CSUM, SUPERBLOCK_OFFSET, Superblock,
 };
+use crate::verify;
 
 // What is read but never written here.
 const INCOMPAT_RECOVER: u32 = 0x4;
@@ -460,45 +460,31 @@ fn count_zeros(bitmap: &[u8], bits: usize) -> usize {
 }
 
 /// Whether there is use in [`read_root`].
-pub(super) fn root_can_be_read(
-    superblock: &Superblock,
-    file_system: &FileSystem,
-    findings: &Findings,
-) -> bool {
+pub(super) fn root_can_be_read(superblock: &Superblock, findings: &Findings) -> bool {
     let Checks {
+        structures,
         superblock: superblocks,
         group_descriptors,
         ..
     } = findings.checks;
-    // ext4-view takes inodes of 128 bytes for damaged ones.
     !needs_recovery(superblock)
-        && file_system.inode_size > 128
-        && superblocks.failed + group_descriptors.failed == 0
+        && structures.failed + superblocks.failed + group_descriptors.failed == 0
 }
 
-/// Reads the root directory by code that shares nothing with the rest of this crate.
-pub(super) fn read_root(volume: &Volume, findings: &mut Findings) {
-    let len = volume.virtual_size();
-    let read = || {
-        let file_system = Ext4::load(Box::new(volume.clone()))?;
-        // No more than there can be: extents may say that they cover what they like.
-        if file_system.metadata("/")?.len() > len {
-            return Ok(false);
-        }
-        for entry in file_system.read_dir("/")? {
-            entry?;
-        }
-        Ok(true)
-    };
-    match read() {
-        // It says that it cannot read everything.
-        Err(Ext4Error::Incompatible(_)) => {}
-        Ok(true) => findings.check(root_directory, true, String::new),
-        Ok(false) => findings.check(root_directory, false, || {
-            "the root directory is larger than the disk".into()
+/// Reads the root directory as `verify` does.
+pub(super) fn read_root(volume: &Volume, findings: &mut Findings) -> Result<()> {
+    let most = 2 * volume.file_size() + Checker::LEAST_BUDGET;
+    match verify::root_directory(volume, most) {
+        // A feature is set that is not known here.
+        Ok(None) => {}
+        Ok(Some(Ok(()))) => findings.check(root_directory, true, String::new),
+        Ok(Some(Err(problem))) => findings.check(root_directory, false, || {
+            format!("the root directory cannot be read: {problem}")
         }),
+        Err(e) if e.kind() == ErrorKind::Input => return Err(e),
         Err(e) => findings.check(root_directory, false, || {
             format!("the root directory cannot be read: {e:#}")
         }),
     }
+    Ok(())
 }

@@ -20,8 +20,6 @@ pub enum FindingKind {
     Layout,
     /// The kernel has noted errors in the file system.
     RecordedErrors,
-    /// The journal holds what belongs elsewhere, and nothing has to agree with anything.
-    NeedsRecovery,
     /// The journal is none.
     Journal,
     /// Deleted files wait to be cleaned up.
@@ -76,6 +74,8 @@ pub enum FindingKind {
     BitmapPadding,
     /// A count of free blocks, free inodes or directories is wrong.
     FreeCount,
+    /// A file of quotas is malformed, or counts wrong what an owner has.
+    Quota,
     /// The hash tree of dm-verity does not agree with the disk or the root hash.
     Verity,
 }
@@ -91,7 +91,6 @@ impl FindingKind {
             Self::GroupDescriptor => "group-descriptor",
             Self::Layout => "layout",
             Self::RecordedErrors => "recorded-errors",
-            Self::NeedsRecovery => "needs-recovery",
             Self::Journal => "journal",
             Self::Orphan => "orphan",
             Self::Checksum => "checksum",
@@ -119,6 +118,7 @@ impl FindingKind {
             Self::InodeBitmap => "inode-bitmap",
             Self::BitmapPadding => "bitmap-padding",
             Self::FreeCount => "free-count",
+            Self::Quota => "quota",
             Self::Verity => "verity",
         }
     }
@@ -222,6 +222,22 @@ impl fmt::Display for Finding {
     }
 }
 
+/// A time of 32 bits, without a sign, in ISO 8601.
+pub(super) fn display_time(seconds: u32) -> String {
+    // Days since 0000-03-01, so that leap days come last in their year.
+    let (days, second) = (u64::from(seconds) / 86_400 + 719_468, seconds % 86_400);
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = (shifted_month + 2) % 12 + 1;
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
 /// Collects findings, so many and no more: memory must not grow with the damage.
 #[derive(Debug)]
 pub(super) struct Findings {
@@ -282,6 +298,21 @@ mod tests {
         assert_eq!(place.to_string(), r"/a\nb, inode 14, block 520");
         assert_eq!(Place::offset(1024).to_string(), "byte 1024");
         assert_eq!(Place::default().to_string(), "");
+    }
+
+    #[test]
+    fn times_are_told_in_iso_8601() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (951_868_800, "2000-03-01T00:00:00Z"),
+            (1_735_689_599, "2024-12-31T23:59:59Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+            (u32::MAX, "2106-02-07T06:28:15Z"),
+        ] {
+            assert_eq!(display_time(seconds), text);
+        }
     }
 
     #[test]

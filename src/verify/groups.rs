@@ -63,12 +63,11 @@ pub(super) fn check(
         if block.0 != number {
             block = (number, volume.read(number, 1)?);
         }
-        let bytes = &block.1[at..at + layout.descriptor_size];
         let group = Descriptor {
             volume,
             layout,
             index,
-            bytes,
+            bytes: &block.1[at..at + layout.descriptor_size],
             place: Place::group(index).block(number),
             findings,
         }
@@ -116,6 +115,26 @@ pub(super) fn check(
     }
     check_backups(volume, layout, findings)?;
     Ok(groups)
+}
+
+/// Reads the descriptor of a single group.
+pub(super) fn descriptor(
+    volume: Blocks<'_>,
+    layout: &Layout,
+    index: u32,
+    findings: &mut Findings,
+) -> Result<Option<Group>> {
+    let (number, at) = layout.descriptor_place(index);
+    let block = volume.read(number, 1)?;
+    let descriptor = Descriptor {
+        volume,
+        layout,
+        index,
+        bytes: &block[at..at + layout.descriptor_size],
+        place: Place::group(index).block(number),
+        findings,
+    };
+    Ok(descriptor.check())
 }
 
 struct Descriptor<'a> {

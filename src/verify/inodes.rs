@@ -11,10 +11,11 @@ use super::blocks::{Blocks, u32_at};
 use super::checksum::inode_seed;
 use super::claims::Claims;
 use super::directories::Directory;
-use super::findings::{FindingKind, Findings, Place};
+use super::findings::{FindingKind, Findings, Place, display_time};
 use super::groups::Group;
 use super::inode::{DIR, Raw, S_IFSOCK};
 use super::layout::{COMPAT_ORPHAN_FILE, COMPAT_RESIZE_INODE, Layout, RO_COMPAT_QUOTA};
+use super::quota::{QuotaFile, Usages};
 use super::special;
 use super::{Budget, Unchecked};
 use crate::error::Result;
@@ -104,6 +105,8 @@ pub(super) struct Inodes<'a> {
     pub findings: Findings,
     pub budget: Budget,
     pub unchecked: Unchecked,
+    usages: Usages,
+    quota_files: Vec<QuotaFile>,
     /// In the order of their numbers.
     pub records: Vec<Record>,
     pub directories: Vec<Directory>,
@@ -125,6 +128,8 @@ impl<'a> Inodes<'a> {
             findings,
             budget: Budget::new(volume.count),
             unchecked: Unchecked::default(),
+            usages: Usages::default(),
+            quota_files: Vec::new(),
             records: Vec::new(),
             directories: Vec::new(),
         }
@@ -167,6 +172,10 @@ impl<'a> Inodes<'a> {
         self.records.sort_unstable_by_key(|record| record.ino);
         self.directories.sort_unstable_by_key(|dir| dir.ino);
         self.attributes.finish(&mut self.findings);
+        for file in &self.quota_files {
+            let (budget, findings) = (&mut self.budget, &mut self.findings);
+            file.check(self.volume, &self.usages, budget, findings)?;
+        }
         Ok(())
     }
 
@@ -213,7 +222,8 @@ impl<'a> Inodes<'a> {
         });
     }
 
-    fn inode(&mut self, inode: &Raw<'_>) -> Result<()> {
+    /// Looks at one inode that is marked as in use or not empty.
+    pub(super) fn inode(&mut self, inode: &Raw<'_>) -> Result<()> {
         let ino = inode.ino;
         let dtime = inode.fields.i_dtime.get();
         let orphan = dtime != 0 && dtime < self.layout.inodes && self.layout.small_dtime_is_orphan;
@@ -235,7 +245,8 @@ impl<'a> Inodes<'a> {
         }
         if dtime != 0 && !orphan {
             self.wrong(inode, FindingKind::Inode, || {
-                format!("the inode is in use, but was deleted at {dtime}")
+                let time = display_time(dtime);
+                format!("the inode is in use, but was deleted at {time}")
             });
         }
         if ino == ROOT_INO && !inode.is(S_IFDIR) {
@@ -302,9 +313,12 @@ impl<'a> Inodes<'a> {
                 }
                 special::journal(
                     self.volume,
-                    ino,
-                    &mapping.runs,
-                    inode.size(),
+                    &special::JournalFile {
+                        ino,
+                        runs: &mapping.runs,
+                        size: inode.size(),
+                        needs_replay: self.layout.needs_replay,
+                    },
                     &mut self.findings,
                 )?;
             } else if ino == self.layout.orphan_file_ino {
@@ -319,7 +333,17 @@ impl<'a> Inodes<'a> {
                 };
                 orphans.check(self.volume, &mut self.budget, &mut self.findings)?;
             } else {
-                self.unchecked.note("the usage that quota files tell");
+                let kind = self
+                    .layout
+                    .quota_inos
+                    .iter()
+                    .position(|quota| *quota == ino);
+                self.quota_files.extend(kind.map(|kind| QuotaFile {
+                    kind,
+                    ino,
+                    size: inode.size(),
+                    runs: mapping.runs,
+                }));
             }
             return Ok(());
         }
@@ -556,7 +580,11 @@ impl<'a> Inodes<'a> {
             true => self.map(inode, keep)?,
             false => Mapping::default(),
         };
-        self.block_count(inode, mapping.blocks + found.blocks);
+        let blocks = mapping.blocks + found.blocks;
+        self.block_count(inode, blocks);
+        if !self.is_special(inode.ino) {
+            self.usages.charge(inode, self.layout, blocks);
+        }
         Ok(mapping)
     }
 
@@ -582,8 +610,11 @@ impl<'a> Inodes<'a> {
         let block_size = self.layout.block_size as u64;
         let wrong = if inode.has(INODE_INLINE_DATA) {
             let room = (I_BLOCK_SIZE + inline_data.map_or(0, <[u8]>::len)) as u64;
-            // A regular file may end in zeros that are nowhere.
-            (!inode.is(S_IFREG) && size != room).then(|| room.to_string())
+            // A regular file may end before its room does.
+            match inode.is(S_IFREG) {
+                true => (size > room).then(|| format!("at most {room}, which are inline")),
+                false => (size != room).then(|| room.to_string()),
+            }
         } else if inode.is(S_IFDIR) {
             let blocks = size / block_size;
             let right = size.is_multiple_of(block_size)

@@ -109,6 +109,8 @@ pub(super) struct Layout {
     pub prealloc_dir_blocks: u64,
     /// Whether a small i_dtime is a link of the list of orphans, not a time.
     pub small_dtime_is_orphan: bool,
+    /// Whether the journal holds what belongs elsewhere.
+    pub needs_replay: bool,
     features: [u32; 3],
     first_meta_group: u32,
     backup_groups: [u32; 2],
@@ -125,6 +127,11 @@ impl Layout {
 
     pub(super) fn ro_compat(&self, feature: u32) -> bool {
         self.features[2] & feature != 0
+    }
+
+    /// Whether there is a journal, but none of the inodes is it.
+    pub(super) fn has_outer_journal(&self) -> bool {
+        self.compat(COMPAT_HAS_JOURNAL) && self.journal_ino == 0
     }
 
     /// The blocks of a group.
@@ -394,6 +401,7 @@ impl Check<'_> {
             reserved_descriptor_blocks: s.s_reserved_gdt_blocks.get().into(),
             prealloc_dir_blocks: s.s_prealloc_dir_blocks.into(),
             small_dtime_is_orphan: !times.into_iter().any(small_time),
+            needs_replay: features[1] & INCOMPAT_RECOVER != 0,
             features,
             first_meta_group: s.s_first_meta_bg.get(),
             backup_groups: s.s_backup_bgs.map(|group| group.get()),
@@ -497,7 +505,6 @@ impl Check<'_> {
     }
 
     fn features(&mut self, layout: &Layout) {
-        let s = self.superblock;
         let contradictions = [
             (
                 layout.ro_compat(RO_COMPAT_METADATA_CSUM) && layout.ro_compat(RO_COMPAT_GDT_CSUM),
@@ -521,21 +528,58 @@ impl Check<'_> {
                 self.wrong(|| message.into());
             }
         }
-        let has_journal_fields = s.s_journal_inum.get() != 0
-            || s.s_journal_dev.get() != 0
-            || s.s_journal_uuid != [0; 16];
-        if has_journal_fields && !layout.compat(COMPAT_HAS_JOURNAL) {
-            let place = Place::offset(SUPERBLOCK_OFFSET as u64);
-            self.findings.add(FindingKind::Journal, place, || {
-                "the superblock names a journal, without the feature has_journal".into()
-            });
+        self.journal(layout);
+        // Numbers that programs clear together with the feature that they belong to.
+        let strangers = [
+            (
+                layout.quota_inos[..2] != [0; 2] && !layout.ro_compat(RO_COMPAT_QUOTA),
+                "the superblock names files of quotas, without the feature quota",
+            ),
+            (
+                layout.quota_inos[2] != 0
+                    && !(layout.ro_compat(RO_COMPAT_QUOTA) && layout.ro_compat(RO_COMPAT_PROJECT)),
+                "the superblock names a file of project quotas, without the features quota and \
+                project",
+            ),
+            (
+                layout.orphan_file_ino != 0 && !layout.compat(COMPAT_ORPHAN_FILE),
+                "the superblock names a file of orphans, without the feature orphan_file",
+            ),
+            (
+                layout.mmp_block != 0 && !layout.incompat(INCOMPAT_MMP),
+                "the superblock names a block of multiple mount protection, without the feature mmp",
+            ),
+        ];
+        for (wrong, message) in strangers {
+            if wrong {
+                self.wrong(|| message.into());
+            }
         }
-        let names_journal = s.s_journal_inum.get() != 0 || s.s_journal_dev.get() != 0;
-        if layout.compat(COMPAT_HAS_JOURNAL) && !names_journal {
+    }
+
+    /// A journal is an inode or another disk, known by its number and UUID, and never both.
+    fn journal(&mut self, layout: &Layout) {
+        let s = self.superblock;
+        let is_inside = s.s_journal_inum.get() != 0;
+        let is_outside = s.s_journal_dev.get() != 0 || s.s_journal_uuid != [0; 16];
+        let message = match (layout.compat(COMPAT_HAS_JOURNAL), is_inside, is_outside) {
+            (false, false, false) | (true, true, false) | (true, false, true) => None,
+            (false, ..) => Some("the superblock names a journal, without the feature has_journal"),
+            (true, true, true) => Some("the superblock names a journal inside and one outside"),
+            (true, false, false) => {
+                Some("the superblock names no journal, in spite of the feature has_journal")
+            }
+        };
+        if let Some(message) = message {
             let place = Place::offset(SUPERBLOCK_OFFSET as u64);
-            self.findings.add(FindingKind::Journal, place, || {
-                "the superblock names no journal, in spite of the feature has_journal".into()
+            self.findings
+                .add(FindingKind::Journal, place, || message.into());
+        }
+        if layout.needs_replay && !layout.compat(COMPAT_HAS_JOURNAL) {
+            self.wrong(|| {
+                "a journal is said to wait for replay, without the feature has_journal".into()
             });
+            self.fatal = true;
         }
     }
 
@@ -549,10 +593,8 @@ impl Check<'_> {
             });
         }
         if s.s_feature_incompat.get() & INCOMPAT_RECOVER != 0 {
-            self.findings.add(FindingKind::NeedsRecovery, place(), || {
-                "the journal has to be replayed before anything can be said of the rest".into()
-            });
-            self.fatal = true;
+            // Replay may bring what the rest is about.
+            return;
         }
         let orphan = s.s_last_orphan.get();
         let orphans_in_file = s.s_feature_ro_compat.get() & RO_COMPAT_ORPHAN_PRESENT != 0;

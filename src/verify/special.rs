@@ -11,6 +11,7 @@ use super::blocks::{Blocks, be32_at, u32_at};
 use super::checksum::with_hole;
 use super::claims::{Claims, Owner};
 use super::findings::{FindingKind, Findings, Place};
+use super::inodes::is_zero;
 use super::layout::Layout;
 use crate::error::Result;
 use crate::ext4::checksum::crc32c;
@@ -18,8 +19,14 @@ use crate::ext4::format::{I_BLOCK_SIZE, JOURNAL_MAGIC, JOURNAL_SUPERBLOCK, Journ
 
 /// h_blocktype: a superblock of the first version, without features.
 const JOURNAL_SUPERBLOCK_V1: u32 = 3;
-/// Checksums of version 2 or 3.
+/// Checksums of version 2 or 3, of which there is one at most.
 const JOURNAL_INCOMPAT_CSUM: u32 = 0x8 | 0x10;
+/// Those of the first version, which exclude the others.
+const JOURNAL_COMPAT_CHECKSUM: u32 = 0x1;
+/// Revoked blocks, wide numbers, early commits, checksums, fast commits.
+const JOURNAL_INCOMPAT_KNOWN: u32 = 0x1 | 0x2 | 0x4 | JOURNAL_INCOMPAT_CSUM | 0x20;
+/// s_checksum_type: CRC-32C.
+const JOURNAL_CHECKSUM_CRC32C: u8 = 4;
 
 const ORPHAN_MAGIC: u32 = 0x0B10_CA04;
 
@@ -28,15 +35,28 @@ const RESIZE_INO: u32 = 7;
 /// Where i_block has the doubly indirect block.
 const DOUBLY: usize = 13;
 
+/// The journal inside the file system.
+pub(super) struct JournalFile<'a> {
+    pub ino: u32,
+    pub runs: &'a [Run],
+    pub size: u64,
+    /// Whether the superblock of the file system says that it holds what belongs elsewhere.
+    pub needs_replay: bool,
+}
+
 /// The journal's superblock and its place. Its contents are of no account once the file system
 /// was unmounted.
 pub(super) fn journal(
     volume: Blocks<'_>,
-    ino: u32,
-    runs: &[Run],
-    size: u64,
+    journal: &JournalFile<'_>,
     findings: &mut Findings,
 ) -> Result<()> {
+    let JournalFile {
+        ino,
+        runs,
+        size,
+        needs_replay,
+    } = *journal;
     let mut wrong = |message: String| {
         findings.add(FindingKind::Journal, Place::inode(ino), || message);
     };
@@ -84,21 +104,53 @@ pub(super) fn journal(
             superblock"
         ));
     }
-    if start != 0 {
+    if start != 0 && !needs_replay {
         wrong(format!(
             "the journal is not empty, it starts at its block {start}, but is not said to need \
             replay"
         ));
     }
-    let features = superblock.s_feature_incompat.get();
-    if kind == JOURNAL_SUPERBLOCK && features & JOURNAL_INCOMPAT_CSUM != 0 {
-        const FIELD: usize = 0xFC;
-        let computed = with_hole(!0, &bytes[..1024], FIELD..FIELD + 4);
-        if be32_at(&bytes, FIELD) != computed {
-            wrong("the checksum of the journal's superblock is wrong".into());
-        }
+    for problem in journal_features(superblock, &bytes) {
+        wrong(problem.into());
     }
     Ok(())
+}
+
+/// What is wrong with the fields that came with the second version of a journal's superblock.
+fn journal_features(superblock: &JournalSuperblock, bytes: &[u8]) -> Vec<&'static str> {
+    let mut problems = Vec::new();
+    let (compat, features, ro_compat, users) = (
+        superblock.s_feature_compat.get(),
+        superblock.s_feature_incompat.get(),
+        superblock.s_feature_ro_compat.get(),
+        superblock.s_nr_users.get(),
+    );
+    if superblock.h_blocktype.get() == JOURNAL_SUPERBLOCK_V1 {
+        if compat | features | ro_compat | users != 0 {
+            problems.push("a journal of the first version has fields of the second");
+        }
+        return problems;
+    }
+    if users > 1 {
+        problems.push("the journal is of several file systems");
+    }
+    if features & !JOURNAL_INCOMPAT_KNOWN != 0 || ro_compat != 0 {
+        problems.push("the journal has features that are not known");
+    }
+    let sums = features & JOURNAL_INCOMPAT_CSUM;
+    if sums.count_ones() > 1 || sums != 0 && compat & JOURNAL_COMPAT_CHECKSUM != 0 {
+        problems.push("the journal has several kinds of checksums");
+    }
+    if sums != 0 {
+        const FIELD: usize = 0xFC;
+        let computed = with_hole(!0, &bytes[..1024], FIELD..FIELD + 4);
+        if bytes.get(0x50) != Some(&JOURNAL_CHECKSUM_CRC32C) {
+            problems.push("the checksums of the journal are of an unknown type");
+        } else if be32_at(bytes, FIELD) != computed {
+            problems.push("the checksum of the journal's superblock is wrong");
+        }
+    }
+    problems
 }
 
 /// The file of deleted inodes, which is to be empty.
@@ -211,6 +263,11 @@ pub(super) fn resize_inode(
             if u64::from(u32_at(&copies, 4 * k)) != copy {
                 return wrong("the inode with room for descriptors has other blocks");
             }
+        }
+        // Of a block that stands in for descriptors to come every number counts.
+        let rest = copies.get(4 * backups.len()..).unwrap_or_default();
+        if !is_zero(rest) {
+            return wrong("the inode with room for descriptors has too many blocks");
         }
         blocks += 1 + backups.len() as u64;
     }

@@ -26,7 +26,7 @@ pub(crate) struct Superblock {
 const _: () = assert!(size_of::<Superblock>() == 512);
 
 /// signature.
-pub(super) const SIGNATURE: [u8; 8] = *b"verity\0\0";
+pub(crate) const SIGNATURE: [u8; 8] = *b"verity\0\0";
 /// version.
 pub(super) const VERSION: u32 = 1;
 /// hash_type: the salt comes before the block.

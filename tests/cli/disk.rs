@@ -86,8 +86,10 @@ fn create_makes_what_info_tells_of() {
         "20.0 GiB",
         "4096 B logical",
         id,
-        "both right",
+        "both ok",
         "empty",
+        "BAT 2dc27766-f623-4200-9d64-115e9bfd4a08 at",
+        "logical sector size 8141bf1d-a96f-4709-ba47-f233a8faab5f at",
     ] {
         assert!(stdout(&output).contains(part), "{part}: {output:?}");
     }

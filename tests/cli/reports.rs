@@ -387,13 +387,7 @@ fn inspect_tells_what_there_is() {
         .output()
         .unwrap();
     assert_eq!((code(&output), stderr(&output)), (0, ""));
-    for part in [
-        "metadata_csum",
-        "footer:",
-        "geometry:",
-        "all 6 right",
-        "UUID:",
-    ] {
+    for part in ["metadata_csum", "footer:", "geometry:", "ok", "UUID:"] {
         assert!(
             stdout(&output).contains(part),
             "{part} is not in {output:?}"

@@ -185,9 +185,15 @@ fn a_root_hash_is_checked_block_by_block() {
     assert_eq!(code(&output), 0, "{output:?}");
     let summary: Value = serde_json::from_str(stdout(&output)).unwrap();
     let root_hash = summary["verity"]["rootHash"].as_str().unwrap();
-    let arguments = ["--root-hash", root_hash.trim_start_matches("sha256:")];
-    let output = verify(&place.path("disk"), &arguments);
-    assert_eq!((code(&output), stderr(&output)), (0, ""), "{output:?}");
+    let arguments = ["--root-hash", root_hash];
+    for spelling in [
+        root_hash.to_owned(),
+        root_hash.trim_start_matches("sha256:").to_owned(),
+        root_hash.to_uppercase(),
+    ] {
+        let output = verify(&place.path("disk"), &["--root-hash", &spelling]);
+        assert_eq!((code(&output), stderr(&output)), (0, ""), "{output:?}");
+    }
 
     // Contents that no structure tells of.
     let mut disk = std::fs::read(place.path("disk")).unwrap();
@@ -207,4 +213,91 @@ fn a_root_hash_is_checked_block_by_block() {
     assert!(stdout(&output).contains("the root hash is"), "{output:?}");
     let output = verify(&place.path("disk"), &["--root-hash", "12"]);
     assert_fails(&output, 2, "64 hexadecimal digits");
+}
+
+#[test]
+fn a_hash_tree_is_looked_for_where_it_is_said_to_be() {
+    let place = Place::new();
+    let tree = place.path("tree");
+    let separate = [
+        "--format",
+        "raw",
+        "--json",
+        "--verity",
+        "--verity-separate",
+        tree.to_str().unwrap(),
+    ];
+    let output = place.convert(&layer(), &separate);
+    assert_eq!(code(&output), 0, "{output:?}");
+    let summary: Value = serde_json::from_str(stdout(&output)).unwrap();
+    let root_hash = summary["verity"]["rootHash"].as_str().unwrap();
+    let disk = place.path("disk");
+    let with = |device: &Path| {
+        let device = device.to_str().unwrap();
+        verify(&disk, &["--root-hash", root_hash, "--hash-device", device])
+    };
+    let output = with(&tree);
+    assert_eq!((code(&output), stderr(&output)), (0, ""), "{output:?}");
+
+    let output = verify(&disk, &["--root-hash", root_hash]);
+    assert_fails(&output, 1, "1 finding");
+    assert!(
+        stdout(&output).contains("there is no hash tree behind the file system"),
+        "{output:?}"
+    );
+    let output = with(&disk);
+    assert!(
+        stdout(&output).contains("the hash device holds no hash tree"),
+        "{output:?}"
+    );
+    let mut bytes = std::fs::read(&tree).unwrap();
+    let last = bytes.len() - 4096;
+    bytes[last] ^= 1;
+    assert_eq!(code(&with(&place.write("damaged", bytes))), 1);
+    let output = verify(&disk, &["--hash-device", "tree"]);
+    assert_fails(&output, 2, "required arguments");
+}
+
+#[test]
+fn several_disks_have_a_verdict_each() {
+    let place = Place::new();
+    let mut disk = place.converted(&layer(), &["--format", "raw"]);
+    let clean = place.path("disk");
+    let at = entry_of(&disk, "tiny");
+    disk[at + 7] = 2;
+    let damaged = place.write("damaged", &disk);
+    let missing = place.path("missing");
+    let run = |disks: &[&Path], arguments: &[&str]| {
+        let mut command = tar2vhd();
+        command.arg("verify").args(disks).args(arguments);
+        command.output().unwrap()
+    };
+    let output = run(&[&clean, &clean], &[]);
+    assert_eq!((code(&output), stderr(&output)), (0, ""));
+    assert_eq!(stdout(&output).lines().count(), 2);
+
+    let output = run(&[&clean, &missing, &damaged], &["--json"]);
+    assert_fails(&output, 1, "2 of 3 disks are not clean");
+    let found: Vec<Value> = stdout(&output)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let verdicts: Vec<_> = found
+        .iter()
+        .map(|found| found["verdict"].as_str())
+        .collect();
+    assert_eq!(verdicts, [Some("clean"), None, Some("damaged")]);
+    for (found, path) in found.iter().zip([&clean, &missing, &damaged]) {
+        assert_eq!(found["path"], path.to_str().unwrap());
+    }
+    assert!(found[1]["error"].is_string(), "{found:?}");
+
+    let output = run(&[&clean, &damaged], &[]);
+    assert_fails(&output, 1, "1 of 2 disks is not clean");
+    let name = damaged.display().to_string();
+    let lines = stdout(&output).lines().skip(1);
+    assert!(lines.clone().count() >= 2 && lines.clone().all(|line| line.starts_with(&name)));
+    let hash = "0".repeat(64);
+    let output = run(&[&clean, &damaged], &["--root-hash", &hash]);
+    assert_fails(&output, 2, "--root-hash is of one disk");
 }

@@ -2,6 +2,7 @@
 
 mod acl;
 mod hostile;
+mod special;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,7 +13,6 @@ use tar2vhd::{DiskFormat, FindingKind, Options, Verdict, Verification, VerifyOpt
 use crate::common::entry::{dir, file, link, symlink};
 use crate::common::layer;
 use crate::common::oracle::{self, run};
-use crate::common::skip;
 use crate::common::tar::Tar;
 
 fn verified(image: &[u8]) -> Verification {
@@ -190,9 +190,16 @@ fn damage_to_fields_is_found_by_its_kind() {
         (&["ssv r_blocks_count 4000"], F::Superblock, true),
         (&["ssv reserved_gdt_blocks 3"], F::Superblock, true),
         (&["ssv state 2"], F::RecordedErrors, false),
+        (&["feature has_journal needs_recovery"], F::Journal, true),
+        (&["feature needs_recovery"], F::Superblock, true),
+        (&["ssv usr_quota_inum 3"], F::Superblock, false),
+        (&["ssv grp_quota_inum 4"], F::Superblock, false),
+        (&["ssv prj_quota_inum 14"], F::Superblock, true),
+        (&["ssv orphan_file_inum 14"], F::Superblock, true),
+        (&["ssv mmp_block 14"], F::Superblock, false),
         (
-            &["feature has_journal needs_recovery"],
-            F::NeedsRecovery,
+            &["ssv journal_uuid 12345678-9abc-def0-1122-334455667788"],
+            F::Journal,
             true,
         ),
         (&["ssv journal_inum 8"], F::Journal, true),
@@ -394,6 +401,18 @@ fn damage_to_the_journal_and_to_flexible_groups_is_found() {
         ("sif <8> links_count 0", "has no links"),
         ("ssv journal_inum 0", "names no journal"),
         ("ssv log_groups_per_flex 40", "2^40 groups"),
+        (
+            "ssv journal_uuid 12345678-9abc-def0-1122-334455667788",
+            "names a journal inside and one outside",
+        ),
+        (
+            "ssv journal_dev 2049",
+            "names a journal inside and one outside",
+        ),
+        (
+            "feature ^has_journal needs_recovery",
+            "wait for replay, without",
+        ),
     ] {
         let Some(damaged) = edited(&image, &[command]) else {
             return;
@@ -520,130 +539,6 @@ fn every_checksum_is_checked() {
             messages.iter().any(|message| message.contains(what)),
             "{what} is not among {messages:#?}"
         );
-    }
-}
-
-/// Pseudo-random numbers that are the same every time.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as usize % end
-    }
-}
-
-/// Changes a byte of the metadata at a time and compares the verdicts.
-fn compare_on_mutations(name: &str, image: &[u8], count: usize) {
-    use FindingKind as F;
-    // What e2fsck -n lets pass: it ignores wrong checksums of descriptors, and would correct
-    // without a word the counts of the superblock, numbers of unused inodes, flags of inodes and
-    // copies of the superblock. It does not look at the order of names, at most of the inode
-    // for growth, and at values.
-    let ours = [
-        F::Checksum,
-        F::BackupSuperblock,
-        F::RecordedErrors,
-        F::Orphan,
-        F::AttributeOrder,
-        F::AttributeHash,
-        F::AttributeReferences,
-        F::AttributeInode,
-        F::Attribute,
-        F::DuplicateName,
-        F::DirectoryIndex,
-        F::FreeCount,
-        F::GroupDescriptor,
-        F::Inode,
-    ];
-    assert_eq!(verified(image).verdict(), Verdict::Clean, "{name}");
-    let places: Vec<usize> = (1024..image.len())
-        .filter(|at| image[*at] != 0 || image[at - 1] != 0)
-        .collect();
-    let mut random = Random(0x9E37_79B9_7F4A_7C15 ^ name.len() as u64);
-    let (mut damaged_by_both, mut tried) = (0, 0);
-    while tried < count {
-        let mut damaged = image.to_vec();
-        let at = places[random.below(places.len())];
-        damaged[at] = match random.below(3) {
-            0 => damaged[at] ^ 1 << random.below(8),
-            1 => random.below(256) as u8,
-            _ => 0,
-        };
-        if damaged == image {
-            continue;
-        }
-        tried += 1;
-        let Some(is_clean) = e2fsck(&damaged) else {
-            return;
-        };
-        let found = tar2vhd::verify_bytes(damaged, &VerifyOptions::new());
-        let verdict = found
-            .as_ref()
-            .map_or(Verdict::Damaged, Verification::verdict);
-        let what = || format!("{name}: byte {at}, e2fsck is content: {is_clean}, {found:#?}");
-        match (is_clean, verdict) {
-            (false, Verdict::Clean) => panic!("not found: {}", what()),
-            (true, Verdict::Damaged) => {
-                let found = kinds(found.as_ref().unwrap());
-                let explained = found.iter().any(|kind| ours.contains(kind));
-                assert!(explained, "not there: {}", what());
-            }
-            (false, _) => damaged_by_both += 1,
-            _ => {}
-        }
-    }
-    assert!(damaged_by_both > count / 10, "{name}: {damaged_by_both}");
-}
-
-/// An image without checksums, which would find every change before anything else does.
-fn without_checksums(image: &[u8]) -> Option<Vec<u8>> {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    fs::write(&file, image).unwrap();
-    // With the first nothing else can be changed.
-    for feature in ["^read-only", "^metadata_csum"] {
-        let output = run("tune2fs", |c| {
-            c.env("E2FSPROGS_FAKE_TIME", "1700000000")
-                .args(["-O", feature])
-                .arg(file.path())
-        })?;
-        assert!(output.status.success(), "{output:?}");
-    }
-    Some(fs::read(&file).unwrap())
-}
-
-#[test]
-fn verdicts_agree_with_e2fsck_on_changed_bytes() {
-    for (name, options) in [
-        ("our own", Options::new()),
-        ("our own, inline", Options::new().inline_data(true)),
-    ] {
-        let image = own(options);
-        compare_on_mutations(name, &image, 30);
-        if let Some(image) = without_checksums(&image) {
-            compare_on_mutations(&format!("{name}, without checksums"), &image, 120);
-        }
-    }
-}
-
-/// Images that hold the time and the order of the files that they were made of: each run sees
-/// others.
-#[test]
-fn verdicts_agree_with_e2fsck_on_images_of_others() {
-    if std::env::var_os("TAR2VHD_GIANTS").is_none_or(|value| value == "0") {
-        return skip::note("changed images of mke2fs: TAR2VHD_GIANTS is not set");
-    }
-    if let Some(image) = plain() {
-        compare_on_mutations("extents", image, 500);
-    }
-    if let Some(image) = indirect() {
-        compare_on_mutations("block numbers", image, 500);
-    }
-    let inline = format!("{EXT4},inline_data");
-    if let Some(image) = mke2fs(2048, &["-b", "1024", "-O", &inline]) {
-        compare_on_mutations("inline data", &image, 500);
     }
 }
 

@@ -243,23 +243,30 @@ pub(crate) struct Inspect {
     pub json: bool,
 }
 
-/// Check a disk to the bottom.
+/// Check disks to the bottom.
 ///
 /// DISK is a VHD, a VHDX or a raw image with an ext4 file system, made by whatever program.
 /// Its structures are checked and held against one another, like e2fsck -fn does; nothing is
-/// written. Exit status 0 says that nothing is wrong, 1 that something is, or could not be
-/// checked.
+/// written. Exit status 0 says that nothing is wrong with any of the disks. 1 says that
+/// something is, could not be checked, or that a journal has to be replayed first: the verdict
+/// says which.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Verify {
-    /// The disk.
-    #[arg(value_hint = ValueHint::FilePath)]
-    pub disk: PathBuf,
+    /// The disks.
+    #[arg(value_name = "DISK", required = true, value_hint = ValueHint::FilePath)]
+    pub disks: Vec<PathBuf>,
 
     /// Check every block against the dm-verity tree behind the file system, of this root hash.
-    #[arg(long, value_name = "HEX", value_parser = root_hash)]
+    ///
+    /// 64 hexadecimal digits, with or without sha256: in front. It is of one disk.
+    #[arg(long, value_name = "DIGEST", value_parser = root_hash)]
     pub root_hash: Option<Digest>,
 
-    /// Print one JSON object.
+    /// Take the dm-verity tree from this file, as --verity-separate of convert writes it.
+    #[arg(long, value_name = "FILE", requires = "root_hash", value_hint = ValueHint::FilePath)]
+    pub hash_device: Option<PathBuf>,
+
+    /// Print a JSON object for each disk, on a line of its own.
     ///
     /// In its paths a backslash is written \\, and a byte that is not UTF-8 \xNN.
     #[arg(short, long)]
@@ -434,7 +441,9 @@ fn output(text: std::ffi::OsString) -> Result<PathBuf, &'static str> {
 
 /// 64 hexadecimal digits, as veritysetup has them.
 fn root_hash(text: &str) -> Result<Digest, String> {
-    format!("sha256:{}", text.to_lowercase())
+    let digits = text.to_lowercase();
+    let digits = digits.strip_prefix("sha256:").unwrap_or(&digits);
+    format!("sha256:{digits}")
         .parse()
         .map_err(|e: tar2vhd::ParseDigestError| e.to_string())
 }

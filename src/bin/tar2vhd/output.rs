@@ -4,6 +4,7 @@ use std::fmt;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use crate::Failure;
 use crate::args::{Format, To};
@@ -97,9 +98,17 @@ impl Lines {
     }
 }
 
-/// Seconds since 1970, for a report.
+/// Seconds since 1970 in ISO 8601, for a report.
 pub(crate) fn time(seconds: u64) -> String {
-    format!("{seconds} s after 1970")
+    // The last second of the year 9999.
+    const LAST: u64 = 253_402_300_799;
+    match seconds {
+        0..=LAST => {
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            humantime::format_rfc3339_seconds(time).to_string()
+        }
+        _ => format!("{seconds} s after 1970-01-01T00:00:00Z"),
+    }
 }
 
 /// A number of bytes as it is, and rounded if it is large.
@@ -120,6 +129,21 @@ mod tests {
         assert_eq!(escape("h\u{fc}lle\n".as_bytes()), "h\u{fc}lle\n");
         assert_eq!(escape(b"a\xffb"), r"a\xffb");
         assert_eq!(escape(br"a\xffb"), r"a\\xffb");
+    }
+
+    #[test]
+    fn times_are_told_in_iso_8601() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (1_700_000_000, "2023-11-14T22:13:20Z"),
+            (253_402_300_799, "9999-12-31T23:59:59Z"),
+            (
+                u64::MAX,
+                "18446744073709551615 s after 1970-01-01T00:00:00Z",
+            ),
+        ] {
+            assert_eq!(time(seconds), text);
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tar2vhd::{Finding, Verdict, Verification, VerifyOptions};
+use tar2vhd::{Finding, Verdict, Verification, VerifyOptions, Volume};
 
 use crate::Failure;
 use crate::args::Verify;
@@ -13,32 +13,88 @@ use crate::output::{self, escape};
 pub(crate) fn run(args: &Verify) -> Result<(), Failure> {
     let mut options = VerifyOptions::new();
     if let Some(root_hash) = args.root_hash {
+        if args.disks.len() > 1 {
+            return Err(Failure::usage("--root-hash is of one disk"));
+        }
         options = options.root_hash(root_hash);
     }
-    let found = tar2vhd::verify(&args.disk, &options)
-        .map_err(|error| Failure::reading(&args.disk, error))?;
+    if let Some(device) = &args.hash_device {
+        options = options
+            .hash_device(Volume::open(device).map_err(|error| Failure::reading(device, error))?);
+    }
+    let [disk] = &args.disks[..] else {
+        return several(args, &options);
+    };
+    let found = tar2vhd::verify(disk, &options).map_err(|error| Failure::reading(disk, error))?;
     let report = match args.json {
-        true => format!("{}\n", json(&args.disk, &found)),
+        true => format!("{}\n", json(disk, &found)),
         false => text(&found),
     };
     output::stdout(report.as_bytes())?;
-    let name = args.disk.display();
-    match found.verdict() {
-        Verdict::Clean => Ok(()),
-        Verdict::Damaged => Err(Failure::error(format!(
-            "{name} is damaged: {}",
-            counted(found.findings.len() as u64 + found.omitted, "finding")
-        ))),
-        _ => Err(Failure::error(format!(
-            "{name} could not be checked as a whole"
-        ))),
+    match complaint(&found) {
+        None => Ok(()),
+        Some(complaint) => Err(Failure::error(format!("{} {complaint}", disk.display()))),
     }
 }
 
-fn json(path: &Path, found: &Verification) -> Value {
+/// Verifies disks one after the other; one that cannot be read does not keep the others from it.
+fn several(args: &Verify, options: &VerifyOptions) -> Result<(), Failure> {
+    let mut unclean = 0;
+    for disk in &args.disks {
+        let name = disk.display();
+        let found = tar2vhd::verify(disk, options);
+        let report = match (&found, args.json) {
+            (Ok(found), true) => format!("{}\n", json(disk, found)),
+            (Ok(found), false) => {
+                let lines = text(found);
+                lines
+                    .lines()
+                    .map(|line| format!("{name}: {line}\n"))
+                    .collect()
+            }
+            (Err(error), true) => {
+                let error = format!("{error:#}");
+                format!(
+                    "{}\n",
+                    json!({ "path": output::path(disk), "error": error })
+                )
+            }
+            (Err(error), false) => format!("{name}: error: {error:#}\n"),
+        };
+        output::stdout(report.as_bytes())?;
+        unclean += usize::from(found.map_or(true, |found| found.verdict() != Verdict::Clean));
+    }
+    match unclean {
+        0 => Ok(()),
+        _ => {
+            let are = if unclean == 1 { "is" } else { "are" };
+            let all = args.disks.len();
+            Err(Failure::error(format!(
+                "{unclean} of {all} disks {are} not clean"
+            )))
+        }
+    }
+}
+
+/// What is to be said of a disk that is not clean, after its name.
+fn complaint(found: &Verification) -> Option<String> {
+    match found.verdict() {
+        Verdict::Clean => None,
+        Verdict::Damaged => Some(format!(
+            "is damaged: {}",
+            counted(found.findings.len() as u64 + found.omitted, "finding")
+        )),
+        Verdict::NeedsReplay => Some(
+            "has a journal that has to be replayed first: mount it once, or run e2fsck -p".into(),
+        ),
+        _ => Some("could not be checked as a whole".into()),
+    }
+}
+
+fn json(disk: &Path, found: &Verification) -> Value {
     let examined = &found.examined;
     json!({
-        "path": output::path(path),
+        "path": output::path(disk),
         "verdict": found.verdict().as_str(),
         "size": found.size,
         "format": found.format.as_str(),

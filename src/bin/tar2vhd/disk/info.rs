@@ -64,6 +64,33 @@ fn id(bytes: [u8; 16]) -> String {
     Uuid::from_bytes(bytes).to_string()
 }
 
+/// The regions and metadata items of the VHDX format specification, sections 2.3 and 2.6.
+const NAMES: [(u128, &str); 8] = [
+    (0x2DC27766_F623_4200_9D64_115E9BFD4A08, "BAT"),
+    (0x8B7CA206_4790_4B9A_B8FE_575F050F886E, "metadata region"),
+    (0xCAA16737_FA36_4D43_B3B6_33F0AA44E76B, "file parameters"),
+    (0x2FA54224_CD1B_4876_B211_5DBED83BF4B8, "virtual disk size"),
+    (0xBECA12AB_B2E6_4523_93EF_C309E000C746, "virtual disk id"),
+    (
+        0x8141BF1D_A96F_4709_BA47_F233A8FAAB5F,
+        "logical sector size",
+    ),
+    (
+        0xCDA348C7_445D_4471_9CC9_E9885251C556,
+        "physical sector size",
+    ),
+    (0xA8D35F2D_B30B_454D_ABF7_D3D84834AB0C, "parent locator"),
+];
+
+/// A GUID, after its name if the format gives it one.
+fn named_id(bytes: [u8; 16]) -> String {
+    let number = u128::from_be_bytes(bytes);
+    match NAMES.iter().find(|(guid, _)| *guid == number) {
+        Some((_, name)) => format!("{name} {}", id(bytes)),
+        None => id(bytes),
+    }
+}
+
 /// What there is to say of a disk, by the keys of JSON.
 pub(crate) fn json(path: &Path, info: &DiskInfo) -> Map<String, Value> {
     let mut object = Map::new();
@@ -197,7 +224,7 @@ fn vhdx_text(vhdx: &VhdxInfo, lines: &mut Lines) {
     };
     lines.field("log", format!("{}, {state}", bytes(vhdx.log_size.into())));
     let copies = |damaged: [bool; 2]| match damaged {
-        [false, false] => "both right",
+        [false, false] => "both ok",
         [true, false] => "the first is DAMAGED",
         [false, true] => "the second is DAMAGED",
         [true, true] => "both are DAMAGED",
@@ -211,7 +238,7 @@ fn vhdx_text(vhdx: &VhdxInfo, lines: &mut Lines) {
     for (name, parts) in [("region", &vhdx.regions), ("metadata", &vhdx.metadata)] {
         for part in parts {
             let required = if part.required { "" } else { ", not required" };
-            let (id, size) = (id(part.id), bytes(part.size.into()));
+            let (id, size) = (named_id(part.id), bytes(part.size.into()));
             lines.field(name, format!("{id} at {}, {size}{required}", part.offset));
         }
     }
