@@ -2,6 +2,8 @@
 //! ext4 disks, and a differ that makes them.
 
 mod api;
+// Only clients of a Unix socket send its path as `:authority`.
+#[cfg(unix)]
 mod authority;
 mod config;
 mod content;

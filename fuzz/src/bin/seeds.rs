@@ -19,8 +19,9 @@ use tar2vhd_fuzz::virtual_disk::{Sparse, join_chain};
 use uuid::Uuid;
 use vhd_format::vhdx::Identity;
 
-const TARGETS: [&str; 9] = [
-    "chain", "convert", "footer", "image", "inflate", "verify", "verity", "vhd", "vhdx",
+const TARGETS: [&str; 11] = [
+    "chain", "convert", "footer", "hcsshim", "image", "inflate", "sparse", "verify", "verity",
+    "vhd", "vhdx",
 ];
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -39,6 +40,23 @@ fn main() -> Result<()> {
         }
         write_layer(folder, &format!("{name}-gzip"), [0, 0], &gzip(tar)?)?;
         write_layer(folder, &format!("{name}-zstd"), [0, 0], &zstd(tar)?)?;
+    }
+    for (name, tar) in &tars {
+        for choice in [0, 1, 0x82] {
+            let seed = [&[choice], &tar[..]].concat();
+            fs::write(
+                folder.join("hcsshim").join(format!("{name}-{choice:02x}")),
+                seed,
+            )?;
+        }
+    }
+    for (version, map) in ["0\n9\n4000\n52\n", "0,9,4000,52", "2\n0\n9\n4000\n52\n"]
+        .into_iter()
+        .enumerate()
+    {
+        // Files of 8,192 bytes, of which 61 are data.
+        let seed = [&[version as u8, 0, 32, 0, 0, 1], map.as_bytes()].concat();
+        fs::write(folder.join("sparse").join(version.to_string()), seed)?;
     }
     let tree = &tars[0].1;
     write_layer(folder, "empty", [0, 1], b"")?;
