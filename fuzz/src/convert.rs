@@ -65,7 +65,7 @@ impl Choice {
             .whiteouts(!first(1))
             .inline_data(self.inline_data())
             .keep_zeros(first(3))
-            .bottom_layer(first(4))
+            .bottom_layer(first(4) && !self.lower_layers())
             .allow_empty(second(0))
             .align(if second(1) { 1 << 20 } else { 0 })
             // What a few kilobytes can blow up to must not slow the fuzzer down.
