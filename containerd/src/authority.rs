@@ -6,7 +6,7 @@
 //! Each byte becomes another one, and none is added: lengths, the compression state that the two
 //! ends of a connection share, and all else stay as they are. Only fields that bring a new value
 //! of `:authority` are touched; one in Huffman coding is left alone, as those clients send none.
-//! What is not well formed goes through, and h2 answers it.
+//! Malformed frames pass unchanged, and h2 answers them.
 
 use std::io;
 use std::pin::Pin;
@@ -486,7 +486,7 @@ mod tests {
         block
     }
 
-    /// What comes out, however the bytes arrive.
+    /// The output does not depend on how the bytes are split.
     fn passed(bytes: &[u8]) -> Vec<u8> {
         let mut whole = bytes.to_vec();
         Frames::new().pass(&mut whole);

@@ -26,7 +26,7 @@ use crate::store::{Kind, Snapshot, Store};
 
 /// What an uncompressed layer is called.
 const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar";
-/// What one is called that registries are not to keep.
+/// The media type of a layer that registries must not store.
 const NONDISTRIBUTABLE: &str = "application/vnd.oci.image.layer.nondistributable.v1.tar";
 /// How often a conversion tells how far it is.
 const PROGRESS: Duration = Duration::from_secs(10);

@@ -51,7 +51,7 @@ impl BlobDigest {
         }
     }
 
-    /// What is to be computed of the bytes, where the library does not.
+    /// The digest to compute of the bytes, if the library does not compute it.
     pub(crate) fn check(&self) -> Option<Check> {
         match self {
             Self::Sha256(_) => None,

@@ -37,7 +37,7 @@ const RESERVE: usize = 1 << 20;
 const HEAD: usize = 4096;
 const TAIL: usize = 512;
 
-/// What an entry among the snapshots is, by its name.
+/// The kind of an entry among the snapshots, told by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Name {
     Snapshot(u64),

@@ -293,7 +293,7 @@ fn plain(open: &str) -> String {
     text
 }
 
-/// What is known of the process, under the names that all exporters use.
+/// Figures of the process, under the names that all exporters use.
 #[derive(Debug)]
 struct ProcessMetrics;
 

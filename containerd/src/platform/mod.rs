@@ -1,7 +1,7 @@
 //! What differs between systems, and nothing else does: the socket or pipe, private
 //! directories, links, allocated bytes, access for virtual machines.
 
-/// What the system knows of this process.
+/// The system's figures of this process.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(windows, allow(dead_code, reason = "there is no /proc to make one of"))]
 pub(crate) struct Process {

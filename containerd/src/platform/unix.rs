@@ -286,7 +286,7 @@ pub(crate) fn pid_namespace() -> u64 {
         .map_or(0, |metadata| metadata.ino())
 }
 
-/// What /proc tells of this process; `None` where there is no /proc.
+/// The figures of this process in /proc; `None` on systems without /proc.
 pub(crate) fn process() -> Option<super::Process> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
     // The name of the process may hold spaces and parentheses.
