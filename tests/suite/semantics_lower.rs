@@ -78,6 +78,28 @@ fn what_the_layer_hides_is_not_copied() {
 }
 
 #[test]
+fn a_directory_that_paths_only_led_through_can_be_hidden() {
+    let base = layer(&[symlink("round", "private/.."), dir("private"), dir("other")]);
+    let options = over(&[&base]);
+    let image = layer_with(&[marker("round/.wh.private")], &options);
+    assert_eq!(image.at("private").kind, NodeKind::Char(Some((0, 0))));
+    let entries = [file("round/f", "text"), marker(".wh.private")];
+    let image = layer_with(&entries, &options);
+    assert_eq!(image.at("private").kind, NodeKind::Char(Some((0, 0))));
+    image.assert_file("f", "text");
+    // An opaque mark inside makes it the layer's own.
+    let opaque = [("trusted.overlay.opaque", "y")];
+    for entries in [
+        [marker("other/.wh..wh..opq"), marker(".wh.other")],
+        [marker(".wh.other"), marker("other/.wh..wh..opq")],
+    ] {
+        let image = layer_with(&entries, &options);
+        assert_eq!(image.at("other").kind, NodeKind::Dir);
+        image.assert_xattrs("other", &opaque);
+    }
+}
+
+#[test]
 fn a_copy_is_not_moved_by_what_replaces_it() {
     let base = base();
     let entries = [link("l", "private/file"), file("private/file", "new")];

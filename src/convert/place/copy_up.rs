@@ -274,12 +274,12 @@ impl<S: BlockSink> Place<'_, S> {
             .is_some_and(|copy| copy.1 == ino)
     }
 
-    /// Whether a directory is there for copies alone.
+    /// Whether a directory is there for copies alone, or only because a path led through it.
     fn holds_only_copies(&mut self, dir: Ino) -> Result<bool> {
         let mut todo = vec![dir];
         while let Some(dir) = todo.pop() {
             let tree = self.writer.tree();
-            if tree.dir(dir).is_none_or(|dir| !dir.inherited) {
+            if tree.dir(dir).is_none_or(|dir| !dir.inherited || dir.opaque) {
                 return Ok(false);
             }
             let names = tree.numbered_children(dir);
@@ -297,7 +297,7 @@ impl<S: BlockSink> Place<'_, S> {
 
     /// Takes a name away that is there for copies alone: the layer hides what they are of.
     pub(super) fn drop_copies_at(&mut self, dir: Ino, name: &[u8]) -> Result<()> {
-        if self.copies.names.is_empty() {
+        if self.rules.lower.is_none() {
             return Ok(());
         }
         let Some((dirent, ino)) = self.writer.tree().numbered(dir, name) else {

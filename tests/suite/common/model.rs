@@ -328,6 +328,7 @@ impl Model<'_> {
         match &self.inodes[inode].1 {
             Body::Dir(inner) => {
                 self.inodes[inode].0.inherited
+                    && !inner.opaque
                     && inner
                         .names
                         .iter()
