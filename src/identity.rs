@@ -4,7 +4,7 @@ use sha2::{Digest as _, Sha256};
 use uuid::Builder;
 
 use crate::disk::DiskIds;
-use crate::ext4::finish::Identity;
+use crate::ext4::identity::Identity;
 use crate::options::{Options, Profile, ScratchOptions};
 use crate::summary::Digest;
 

@@ -1,7 +1,7 @@
 //! Container image layers to ext4 disk images, in one streaming pass.
 
-mod aligned;
-mod chunk;
+mod buffer;
+mod cancel;
 mod convert;
 mod disk;
 mod error;
@@ -12,7 +12,6 @@ mod layer;
 mod lower;
 mod options;
 mod scratch;
-mod segment;
 mod signature;
 mod summary;
 mod threads;
@@ -21,17 +20,19 @@ mod verify;
 mod verity;
 mod virtual_disk;
 
+pub use cancel::CancelToken;
 pub use convert::{convert, convert_file, convert_with_hash_device, root_hash};
 pub use disk::{
-    BlockInfo, Discard, DiskFile, DiskInfo, DiskOutput, FileId, MemoryDisk, ParentInfo, PartInfo,
-    SeekDisk, VhdInfo, VhdxInfo, Volume,
+    BlockInfo, Discard, DiskFile, DiskFormat, DiskInfo, DiskOutput, FileId, MemoryDisk, ParentInfo,
+    PartInfo, SeekDisk, VhdInfo, VhdxInfo, Volume,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use inspect::{Checks, FileSystem, Inspection, Tally, inspect, inspect_bytes};
+pub use layer::Inflater;
 pub use lower::{
     LowerContents, LowerDisks, LowerEntry, LowerKind, LowerLayers, LowerMetadata, LowerPiece,
 };
-pub use options::{CancelToken, DiskFormat, Inflater, Options, Profile, Progress, ScratchOptions};
+pub use options::{Options, Profile, Progress, ScratchOptions};
 pub use scratch::{scratch, scratch_file};
 pub use summary::{
     Blob, Compression, Digest, DiskSummary, EntryCounts, ParseDigestError, Summary, VeritySummary,

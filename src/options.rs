@@ -1,57 +1,16 @@
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
+use crate::cancel::CancelToken;
+use crate::disk::DiskFormat;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ext4::format::{BLOCK_SIZE, MAX_BLOCKS};
 use crate::ext4::writable::{SIZE_MAX, Writable};
-use crate::layer::Reading;
+use crate::layer::{Inflater, Reading};
 use crate::lower::LowerLayers;
 use crate::summary::{Compression, Digest};
 use crate::timings::Timings;
 use crate::verity::Verity;
-
-/// What the file system is wrapped in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum DiskFormat {
-    /// A fixed VHD: the file system and a 512-byte footer. At most 2,040 GiB.
-    #[default]
-    Vhd,
-    /// A dynamic VHD: blocks of 2 MiB, only those in it that are not all zero. At most
-    /// 2,040 GiB.
-    VhdDynamic,
-    /// A dynamic VHDX. At most 64 TiB, or 16 TiB less one block for a file system that is not to
-    /// be written to.
-    Vhdx,
-    /// A fixed VHDX, which has room for every block.
-    VhdxFixed,
-    /// The file system alone. At most as [`Vhdx`](Self::Vhdx).
-    Raw,
-}
-
-impl DiskFormat {
-    /// The name that the command uses.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Vhd => "vhd",
-            Self::VhdDynamic => "vhd-dynamic",
-            Self::Vhdx => "vhdx",
-            Self::VhdxFixed => "vhdx-fixed",
-            Self::Raw => "raw",
-        }
-    }
-
-    /// The most bytes of the disk inside.
-    pub(crate) fn most_bytes(self) -> u64 {
-        match self {
-            Self::Vhd | Self::VhdDynamic => vhd_format::vhd::MAX_VIRTUAL_SIZE,
-            Self::Vhdx | Self::VhdxFixed | Self::Raw => MAX_BLOCKS * BLOCK_SIZE as u64,
-        }
-    }
-}
 
 /// Whose file system is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -79,17 +38,6 @@ impl Profile {
     }
 }
 
-/// What inflates gzip. Both accept the same streams and give the same bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Inflater {
-    /// The project's own, the fastest. Its inner loop is unsafe code.
-    #[default]
-    Own,
-    /// zlib-rs, through flate2.
-    ZlibRs,
-}
-
 /// How far a conversion has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -100,55 +48,6 @@ pub struct Progress {
     pub layer_bytes: u64,
     /// Tar entries placed.
     pub entries: u64,
-}
-
-/// Stops a conversion from another thread, or when its time is over: it ends with
-/// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled) before the next chunk.
-///
-/// No token ends a call of [`Read::read`](std::io::Read::read) that is under way: an input that may
-/// block for ever, such as a socket, needs a time limit of its own, or has to be closed from
-/// elsewhere.
-#[derive(Clone, Debug, Default)]
-pub struct CancelToken {
-    cancelled: Arc<AtomicBool>,
-    deadline: Option<Instant>,
-}
-
-impl CancelToken {
-    /// A token that is not cancelled.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// A token that is cancelled at this time, unless it is before.
-    #[must_use]
-    pub fn with_deadline(deadline: Instant) -> Self {
-        Self {
-            deadline: Some(deadline),
-            ..Self::default()
-        }
-    }
-
-    /// Cancels every conversion that holds a clone of this token.
-    pub fn cancel(&self) {
-        self.cancelled.store(true, Ordering::Relaxed);
-    }
-
-    /// An error once the token is cancelled.
-    pub(crate) fn check(&self) -> Result<()> {
-        if self.is_cancelled() {
-            return Err(Error::cancelled());
-        }
-        Ok(())
-    }
-
-    /// Whether [`cancel`](Self::cancel) was called or the deadline has passed.
-    #[must_use]
-    pub fn is_cancelled(&self) -> bool {
-        let is_over = |deadline| Instant::now() >= deadline;
-        self.cancelled.load(Ordering::Relaxed) || self.deadline.is_some_and(is_over)
-    }
 }
 
 type ProgressCallback = Arc<dyn Fn(Progress) + Send + Sync>;
@@ -463,7 +362,7 @@ impl Options {
         if self.bottom_layer && self.lower.is_some() {
             return wrong("a bottom layer has no layers below".into());
         }
-        let most = self.format.most_bytes();
+        let most = most_bytes(self.format);
         if self.max_size > most {
             let max_size = self.max_size;
             return wrong(format!(
@@ -620,6 +519,16 @@ impl ScratchOptions {
     pub fn cancel(mut self, token: CancelToken) -> Self {
         self.cancel = token;
         self
+    }
+}
+
+/// The most bytes of a file system in a disk of this format.
+pub(crate) fn most_bytes(format: DiskFormat) -> u64 {
+    match format {
+        DiskFormat::Vhd | DiskFormat::VhdDynamic => vhd_format::vhd::MAX_VIRTUAL_SIZE,
+        DiskFormat::Vhdx | DiskFormat::VhdxFixed | DiskFormat::Raw => {
+            MAX_BLOCKS * BLOCK_SIZE as u64
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use crate::cancel::CancelToken;
+use crate::disk::DiskFormat;
 use crate::disk::{Container, DiskFile, DiskOutput, Stream, Wrapped};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ext4::format::BLOCK_SIZE;
@@ -12,7 +14,7 @@ use crate::ext4::tree::Ino;
 use crate::ext4::writable::Writable;
 use crate::ext4::writer::{BlockSink, Config, Writer};
 use crate::identity;
-use crate::options::{CancelToken, DiskFormat, ScratchOptions, check_size, check_time};
+use crate::options::{ScratchOptions, check_size, check_time};
 use crate::summary::DiskSummary;
 
 /// Makes a disk with an empty ext4 file system, to be mounted and written to.

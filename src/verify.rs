@@ -7,6 +7,7 @@ mod attributes;
 mod bitmaps;
 mod block_map;
 mod blocks;
+mod budget;
 mod checksum;
 mod claims;
 mod directories;
@@ -17,8 +18,10 @@ mod inode;
 mod inodes;
 mod layout;
 mod quota;
+mod record;
 mod single;
 mod special;
+mod start;
 mod tree;
 #[cfg(test)]
 mod unreadable;
@@ -26,20 +29,21 @@ mod unreadable;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::disk::DiskFormat;
 use crate::disk::Volume;
-use crate::error::{Error, ErrorKind, Result};
-use crate::ext4::format::{SUPERBLOCK_OFFSET, Superblock};
-use crate::inspect::features;
-use crate::options::DiskFormat;
+use crate::error::{ErrorKind, Result};
+use crate::ext4::features;
 use crate::summary::Digest;
 use crate::threads;
 use crate::verity::{self, check_verity};
 use bitmaps::Bitmaps;
 use blocks::Blocks;
+use budget::Unchecked;
 use claims::{Claims, Owner};
 use findings::Findings;
 use inodes::Inodes;
 use layout::Layout;
+use start::start_of;
 use tree::Tree;
 
 pub use findings::{Finding, FindingKind, Place};
@@ -346,37 +350,6 @@ fn file_system(
     Ok(findings)
 }
 
-/// The start of a disk, up to the end of the superblock.
-struct Start([u8; SUPERBLOCK_OFFSET + SUPERBLOCK_SIZE]);
-
-const SUPERBLOCK_SIZE: usize = size_of::<Superblock>();
-
-fn start_of(disk: &Volume) -> Result<Start> {
-    let mut start = Start([0; SUPERBLOCK_OFFSET + SUPERBLOCK_SIZE]);
-    if disk.virtual_size() < start.0.len() as u64 {
-        return Err(Error::new(
-            ErrorKind::InvalidDisk,
-            "too short for a file system",
-        ));
-    }
-    disk.read_at(0, &mut start.0)?;
-    Ok(start)
-}
-
-impl Start {
-    /// The superblock, and its bytes.
-    fn superblock(&self) -> Result<(&Superblock, &[u8; SUPERBLOCK_SIZE])> {
-        let superblock = layout::find(&self.0).zip(self.0.last_chunk());
-        superblock.ok_or_else(|| {
-            Error::new(
-                ErrorKind::InvalidDisk,
-                "no ext4 file system: its magic number is missing",
-            )
-            .at_offset(SUPERBLOCK_OFFSET as u64 + 0x38)
-        })
-    }
-}
-
 /// The hash tree of a disk, and where it is.
 struct HashTree<'a> {
     disk: &'a Volume,
@@ -478,53 +451,4 @@ fn name_places(layout: &Layout, tree: &Tree<'_>, findings: &mut Findings) -> Res
         }
     }
     Ok(())
-}
-
-/// Blocks that may still be read for the contents of directories and values: no more than the
-/// file system has, even if inodes share them.
-struct Budget(u64);
-
-impl Budget {
-    fn new(blocks: u64) -> Self {
-        Self(blocks)
-    }
-
-    fn take(&mut self, blocks: u64) -> bool {
-        let rest = self.0.checked_sub(blocks);
-        self.0 = rest.unwrap_or(self.0);
-        rest.is_some()
-    }
-}
-
-/// What was not checked.
-#[derive(Debug, Default)]
-struct Unchecked {
-    what: Vec<String>,
-    /// Whether damage may have been missed.
-    is_essential: bool,
-    /// Whether that is because the journal was not replayed.
-    needs_replay: bool,
-}
-
-impl Unchecked {
-    /// Notes something that is contents rather than structure.
-    fn note(&mut self, what: impl Into<String>) {
-        let what = what.into();
-        if !self.what.contains(&what) {
-            self.what.push(what);
-        }
-    }
-
-    /// Notes something without which there is no verdict.
-    fn essential(&mut self, what: impl Into<String>) {
-        self.is_essential = true;
-        self.note(what);
-    }
-
-    fn append(&mut self, other: Self) {
-        self.is_essential |= other.is_essential;
-        for what in other.what {
-            self.note(what);
-        }
-    }
 }

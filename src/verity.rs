@@ -19,14 +19,13 @@ use crate::ext4::format::BLOCK_SIZE;
 use crate::summary::Digest;
 
 pub use check::{BadBlock, BlockKind, VerityCheck, check_verity};
+use superblock::SALT_MAX;
 pub(crate) use superblock::{SIGNATURE, Superblock};
 
 /// Bytes of a hash.
 const HASH_SIZE: usize = 32;
 /// Hashes in a block of the tree.
 const HASHES_PER_BLOCK: u64 = (BLOCK_SIZE / HASH_SIZE) as u64;
-/// The most bytes of a salt.
-const SALT_MAX: usize = 256;
 
 type Hash = [u8; HASH_SIZE];
 type HashBlock = [u8; BLOCK_SIZE];
@@ -182,8 +181,10 @@ impl Hashes {
             upper.push(level);
         }
         let root = hashes.first().copied().unwrap_or(self.zero);
+        let Verity { salt, uuid } = &self.verity;
+        let uuid = uuid.unwrap_or_else(|| derived_uuid(&root, salt));
         Tree {
-            superblock: Superblock::new(&self.verity, data_blocks, &root),
+            superblock: Superblock::new(uuid, salt, data_blocks),
             root: Digest(root),
             upper,
             leaves,

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use flate2::read::GzDecoder;
 
-use crate::Result;
+use crate::result::Result;
 
 /// xorshift64
 pub(crate) struct Random(u64);

@@ -9,8 +9,9 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use tar2vhd::Compression;
 
-use crate::Result;
 use crate::input::{self, Input};
+use crate::program::find;
+use crate::result::Result;
 
 /// A command that is timed.
 pub(crate) struct Contestant {
@@ -285,16 +286,6 @@ impl Field {
         ]);
         self.add("runhcs tar2vhd", path, args, Some(output), Check::Image);
     }
-}
-
-/// A program on PATH.
-pub(crate) fn find(program: &str) -> Option<PathBuf> {
-    let file = format!("{program}{}", std::env::consts::EXE_SUFFIX);
-    std::env::split_paths(&std::env::var_os("PATH")?)
-        // Where Debian has mke2fs, and PATH has not for those who are not root.
-        .chain(["/usr/sbin".into(), "/sbin".into()])
-        .map(|directory| directory.join(&file))
-        .find(|path| path.is_file())
 }
 
 /// Tries it with an empty archive: whether it can is decided when it is built.

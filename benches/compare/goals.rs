@@ -2,9 +2,9 @@
 
 use tar2vhd::Compression;
 
+use crate::case::{Case, Row, Spread};
 use crate::contestants::{COPY, IGZIP, ONE_THREAD, TAR2VHD};
 use crate::measure::Run;
-use crate::report::{Case, Row, Spread};
 
 /// A ratio, or another figure, of all rounds.
 pub(crate) struct Line {

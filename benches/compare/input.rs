@@ -9,8 +9,8 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tar2vhd::Compression;
 
-use crate::Result;
-use crate::contestants::find;
+use crate::program::find;
+use crate::result::Result;
 
 /// A layer to convert.
 pub(crate) struct Input {

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use tar::{Builder, EntryType, Header};
 
-use crate::Result;
 use crate::contents::{Random, Text, compressed, machine_code};
+use crate::result::Result;
 
 /// A kind of layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

@@ -10,15 +10,17 @@
     reason = "a program, whose output this is"
 )]
 
+mod case;
 mod contents;
 mod contestants;
 mod goals;
 mod input;
 mod layers;
 mod measure;
+mod program;
 mod report;
+mod result;
 
-use std::error::Error;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,13 +29,13 @@ use std::process::ExitCode;
 use clap::Parser;
 use tempfile::TempDir;
 
+use case::{Case, Row};
 use contents::Text;
 use contestants::{Field, Place};
 use input::Input;
 use layers::Kind;
-use report::{Case, Row};
-
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
+use report::Report;
+use result::Result;
 
 /// Times tar2vhd beside every other converter found on PATH, and beside decompressors and
 /// digests alone, which no conversion can be faster than.
@@ -118,7 +120,7 @@ fn compare(args: &Args) -> Result<ExitCode> {
         let _ = fs::remove_dir_all(&path);
         std::process::exit(130);
     })?;
-    let mut report = report::Report::new(work.path(), args.rounds, args.scale);
+    let mut report = Report::new(work.path(), args.rounds, args.scale);
     report.print_head();
     if args.layer.is_empty() {
         let text = Text::of_layer(&sample())?;

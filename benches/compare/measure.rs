@@ -11,7 +11,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::Result;
+use crate::result::Result;
 
 /// The first argument of the process in between.
 pub(crate) const MEASURE: &str = "--measure";
@@ -108,7 +108,7 @@ mod system {
     use nix::unistd::Pid;
 
     use super::{End, Run};
-    use crate::Result;
+    use crate::result::Result;
 
     pub(super) fn run(mut command: Command, limit: u64) -> Result<End> {
         // A group, so that a pipeline ends as a whole.
@@ -156,7 +156,7 @@ mod system {
     use std::time::Instant;
 
     use super::{End, Run};
-    use crate::Result;
+    use crate::result::Result;
 
     /// Without a limit: a process cannot be ended with all that it started.
     pub(super) fn run(mut command: Command, _: u64) -> Result<End> {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::process::Command;
 
-use crate::Result;
+use crate::result::Result;
 
 /// What each function took, and what it called.
 #[derive(Default)]

@@ -16,8 +16,8 @@
 )]
 
 mod callgrind;
+mod result;
 
-use std::error::Error;
 use std::fs;
 use std::hint::black_box;
 use std::io;
@@ -28,7 +28,7 @@ use serde_json::{Map, Value, json};
 use tar::{Builder, EntryType, Header};
 use tar2vhd::{DiskOutput, Options};
 
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
+use result::Result;
 
 /// A part of the conversion: a function, less others that it calls.
 struct Part {

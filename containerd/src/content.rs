@@ -17,7 +17,7 @@ use tonic::{Request, Status};
 use crate::api::content::v1::ReadContentRequest;
 use crate::api::content::v1::content_client::ContentClient;
 use crate::digest::{BlobDigest, Check};
-use crate::layout::failed;
+use crate::files::failed;
 use crate::platform;
 
 /// Names the namespace of a request to containerd.

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use tonic::Status;
 use tracing::{info, warn};
 
+use crate::files::{TEMPORARY, failed};
 use crate::platform;
 use crate::snapshot_file::{self, SNAPSHOT};
 use crate::store::{Kind, Layer, Record, Snapshot, Usage};
@@ -29,8 +30,6 @@ pub(crate) const LAYER: &str = "layer.vhd";
 pub(crate) const SANDBOX: &str = "sandbox.vhdx";
 const REMOVED: &str = "rm-";
 const NEW: &str = "new-";
-/// How the names of temporary files start, the library's and those made here.
-pub(crate) const TEMPORARY: &str = ".tar2vhd-";
 /// Bytes that are kept free for removals: a commit of the store writes a few dozen pages.
 const RESERVE: usize = 1 << 20;
 /// Bytes at the start and the end of a disk that are measured.
@@ -518,22 +517,6 @@ fn remove(path: &Path) {
             warn!(path = %path.display(), error = %e, "this cannot be deleted yet");
         }
         _ => {}
-    }
-}
-
-/// A failure of the file system as a status.
-pub(crate) fn failed(path: &Path, error: io::Error) -> Status {
-    let message = format!("{}: {error}", path.display());
-    if platform::is_out_of_descriptors(&error) {
-        return Status::unavailable(message);
-    }
-    match error.kind() {
-        io::ErrorKind::InvalidData => Status::failed_precondition(message),
-        io::ErrorKind::NotFound => Status::not_found(message),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            Status::resource_exhausted(message)
-        }
-        _ => Status::internal(message),
     }
 }
 

@@ -10,6 +10,7 @@ mod content;
 mod conversions;
 mod diff;
 mod digest;
+mod files;
 mod filter;
 mod introspection;
 mod layout;

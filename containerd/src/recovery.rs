@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 use tonic::{Code, Status};
 use tracing::{error, info, warn};
 
-use crate::layout::{LAYER, Layout, Name, failed};
+use crate::files::failed;
+use crate::layout::{LAYER, Layout, Name};
 use crate::platform;
 use crate::snapshot_file;
 use crate::store::{self, Inventory, Kind, Record, Store};

@@ -9,7 +9,8 @@ use std::sync::Mutex;
 use tar2vhd::{DiskFormat, ScratchOptions};
 use tonic::Status;
 
-use crate::layout::{Layout, SANDBOX, failed};
+use crate::files::failed;
+use crate::layout::{Layout, SANDBOX};
 use crate::platform;
 use crate::store::{Kind, Snapshot, Store};
 

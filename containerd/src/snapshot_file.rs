@@ -16,7 +16,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use tonic::Status;
 
-use crate::layout::{TEMPORARY, failed};
+use crate::files::{TEMPORARY, failed};
 use crate::platform;
 use crate::store::Record;
 

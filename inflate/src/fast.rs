@@ -16,10 +16,10 @@
 )]
 #![deny(unsafe_op_in_unsafe_fn)]
 
-use crate::Stop;
 use crate::bits::Bits;
 use crate::error::Error;
 use crate::output::Output;
+use crate::stop::Stop;
 use crate::table::{DISTANCE_ROOT, Entry, LITERAL_ROOT, MAX_LENGTH, Tables};
 
 /// Bytes of input that an iteration reads at most. It refills at most three times, the first

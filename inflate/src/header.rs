@@ -1,8 +1,8 @@
 //! The header of a dynamic block: its codes as code lengths, themselves coded.
 
-use crate::Stop;
 use crate::bits::Bits;
 use crate::error::Error;
+use crate::stop::Stop;
 use crate::table::{LengthTable, Tables};
 
 /// Where in the header the stream is, and what was read of it.

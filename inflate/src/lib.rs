@@ -48,6 +48,7 @@ mod error;
 mod fast;
 mod header;
 mod output;
+mod stop;
 mod table;
 
 use bits::Bits;
@@ -55,6 +56,7 @@ pub use error::Error;
 use header::Header;
 use output::Output;
 pub use output::WINDOW;
+use stop::Stop;
 use table::{DISTANCE_ROOT, Entry, LITERAL_ROOT, Tables};
 
 /// Inflates one DEFLATE stream after the other.
@@ -103,23 +105,6 @@ enum State {
     },
     Ended,
     Failed(Error),
-}
-
-/// Why decoding does not go on.
-#[derive(Debug)]
-enum Stop {
-    /// It needs more input than there is, and holds all there is.
-    Starved,
-    /// It needs more room.
-    Full,
-    Ended,
-    Failed(Error),
-}
-
-impl From<Error> for Stop {
-    fn from(error: Error) -> Self {
-        Self::Failed(error)
-    }
 }
 
 impl Default for Inflater {

@@ -4,12 +4,13 @@ use std::io;
 use std::thread::Scope;
 use std::time::Duration;
 
+use crate::cancel::CancelToken;
 use crate::disk::{Container, DiskOutput, Stream, Wrapped};
 use crate::error::{Error, Result};
 use crate::ext4::format::BLOCK_SIZE;
 use crate::ext4::writer::BlockSink;
 use crate::identity;
-use crate::options::{CancelToken, Options};
+use crate::options::{self, Options};
 use crate::summary::VeritySummary;
 use crate::timings::{Stage, Timings};
 use crate::verity::{Hashes, hash_device_blocks};
@@ -208,7 +209,7 @@ fn most_bytes(outputs: Outputs<'_>, options: &Options) -> u64 {
         (Some(_), None) => {
             let tree = hash_device_blocks(options.max_size / BLOCK_SIZE as u64);
             let most = options.max_size + tree * BLOCK_SIZE as u64;
-            most.min(options.format.most_bytes())
+            most.min(options::most_bytes(options.format))
         }
         _ => options.max_size,
     }

@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, LockResult, Mutex, MutexGuard, PoisonError, TryLockError};
 
-use crate::chunk::Chunk;
+use crate::buffer::chunk::Chunk;
 use crate::error::Result;
 use crate::layer::{BlobHasher, ChunkSource};
 use crate::summary::{Blob, Compression};
@@ -356,7 +356,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::chunk::Pool;
+    use crate::buffer::chunk::Pool;
     use crate::error::{Error, ErrorKind};
 
     /// A pseudo-random sequence, the same every time.

@@ -20,7 +20,7 @@ use crate::ext4::profile::{self, DEFAULT, HCSSHIM};
 use crate::ext4::writer::{Config, Writer};
 use crate::identity;
 use crate::options::{Options, Profile};
-use crate::summary::{Blob, DiskSummary, Summary, WarningKind};
+use crate::summary::{Blob, DiskSummary, Summary};
 use crate::threads;
 use crate::timings::Stage;
 use crate::verity::{Hashes, Verity};
@@ -268,19 +268,6 @@ fn check_expected(options: &Options, layer: &Blob, compressed: &Blob) -> Result<
     {
         return Err(mismatch("diff ID of the layer", &layer.digest, &digest));
     }
-    Ok(())
-}
-
-/// What the layer's reader says of an input without a byte.
-fn check_empty(options: &Options, warnings: &mut crate::summary::Warnings) -> Result<()> {
-    if !options.allow_empty {
-        return Err(Error::corrupt("the input is empty"));
-    }
-    warnings.push(
-        WarningKind::EmptyInput,
-        b"",
-        "the input is empty: so is the file system",
-    );
     Ok(())
 }
 

@@ -8,14 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{Scope, ScopedJoinHandle};
 
 use super::blocks::STAGES;
-use super::check_empty;
 use super::handover::{Digests, handover};
 use super::place::{Placed, Placing};
-use crate::chunk::{Chunk, Pool};
+use crate::buffer::chunk::{Chunk, Pool};
 use crate::error::{Error, Result};
 use crate::layer::{ChunkSource, Decoder, DecoderConfig, Entries, Entry, PART_MIN};
 use crate::options::{Options, Progress};
-use crate::summary::{Blob, Compression, Warnings};
+use crate::summary::{Blob, Compression, WarningKind, Warnings};
 use crate::threads;
 use crate::timings::{Stage, Timings};
 
@@ -140,10 +139,7 @@ pub(super) fn threaded<'scope, P: Placing<Sink: Send + 'scope> + Send + 'scope>(
     })
 }
 
-fn decoder<'t, R: io::Read>(
-    input: R,
-    options: &'t Options,
-) -> Result<Decoder<'t, TimedRead<'t, R>>> {
+fn decoder<'t>(input: impl io::Read + 't, options: &'t Options) -> Result<Decoder<'t>> {
     let input = TimedRead {
         input,
         timings: &options.timings,
@@ -197,6 +193,19 @@ fn read<C: ChunkSource, P: Placing>(
         check_empty(options, &mut warnings)?;
     }
     Ok((source, place.finish()?, warnings))
+}
+
+/// What the layer's reader says of an input without a byte.
+fn check_empty(options: &Options, warnings: &mut Warnings) -> Result<()> {
+    if !options.allow_empty {
+        return Err(Error::corrupt("the input is empty"));
+    }
+    warnings.push(
+        WarningKind::EmptyInput,
+        b"",
+        "the input is empty: so is the file system",
+    );
+    Ok(())
 }
 
 /// Tells how far a conversion has come.
@@ -253,13 +262,13 @@ impl Waiting {
 }
 
 /// Chunks that are digested as they come out of the decoder.
-struct Inline<'a, R> {
-    decoder: Decoder<'a, R>,
+struct Inline<'a> {
+    decoder: Decoder<'a>,
     digests: &'a RefCell<Waiting>,
     meter: Meter<'a>,
 }
 
-impl<R: io::Read> ChunkSource for Inline<'_, R> {
+impl ChunkSource for Inline<'_> {
     // Counted by benches/instructions.
     #[inline(never)]
     fn next_chunk(&mut self) -> Result<Option<Chunk>> {

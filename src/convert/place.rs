@@ -1,9 +1,11 @@
 //! Entries to names and inodes: the only place that knows both what a layer means and how
 //! overlayfs spells it.
 
+mod copies;
 mod copy_up;
 mod hard_links;
 mod resolve;
+mod ways;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,8 +23,8 @@ use crate::ext4::writer::{BlockSink, Writer};
 use crate::layer::{ChunkSource, Entries, Entry, EntryKind, Piece, Whiteout, classify};
 use crate::lower::LowerLayers;
 use crate::summary::{EntryCounts, WarningKind, Warnings};
-use copy_up::Copies;
-use resolve::{Effort, LastParent, Ways};
+use copies::Copies;
+use ways::{Effort, LastParent, Ways};
 
 /// How entries are read.
 #[derive(Clone, Copy)]

@@ -3,8 +3,8 @@
 use uuid::Uuid;
 use vhd_format::{vhd, vhdx};
 
+use super::DiskFormat;
 use crate::error::{Error, ErrorKind, Result};
-use crate::options::DiskFormat;
 
 /// A disk whose size and identity are known last.
 pub(crate) enum Container {

@@ -4,10 +4,10 @@ use vhd_format::vhd::{DiskType, ParentReference, Vhd};
 use vhd_format::vhdx::Vhdx;
 use vhd_format::{AnyStorage, Disk};
 
+use super::DiskFormat;
 use super::Volume;
 use super::volume::unreadable;
 use crate::error::Result;
-use crate::options::DiskFormat;
 
 /// What a disk is, as the structures of its format say.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,8 +7,10 @@ mod container;
 mod destination;
 mod early;
 mod file_id;
+mod format;
 mod holes;
 mod info;
+mod open;
 mod output;
 mod parents;
 mod platform;
@@ -20,6 +22,7 @@ mod wrapped;
 
 pub(crate) use container::{Container, DiskIds, Shape};
 pub use file_id::FileId;
+pub use format::DiskFormat;
 pub use info::{BlockInfo, DiskInfo, ParentInfo, PartInfo, VhdInfo, VhdxInfo};
 pub use output::{DiskOutput, MemoryDisk, SeekDisk};
 pub use publish::{Discard, DiskFile};

@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use vhd_format::{AnyStorage, Disk, Parent};
 
 use super::FileId;
-use super::volume::open_file;
+use super::open::open_file;
 
 /// Opens the parents of the disk in the file at `path`, if it has any, and attaches them; adds
 /// the identities of their files to `files`.

@@ -7,7 +7,7 @@ use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use super::DiskOutput;
-use crate::aligned::Aligned;
+use crate::buffer::aligned::Aligned;
 use crate::error::{Error, ErrorKind, Result};
 use crate::threads;
 

@@ -3,10 +3,10 @@
 use super::checksum;
 use super::dir::{self, Directory};
 use super::extent::{ExtentRoot, ExtentTree};
-use super::finish::Identity;
 use super::format::BLOCK_SIZE;
 use super::hash::half_md4;
 use super::hcsshim;
+use super::identity::Identity;
 use super::inode::Body;
 use super::parts::{self, Crew, PART_BLOCKS};
 use super::tree::{Ino, Tree};

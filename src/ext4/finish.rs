@@ -9,13 +9,14 @@ use super::checksum;
 use super::directories::DirBlocks;
 use super::format::{
     BITS_PER_BLOCK, BLOCK_SIZE, CHECKSUM_CRC32C, COMPAT_HAS_JOURNAL, FIRST_INO, I_BLOCK_SIZE,
-    INCOMPAT_64BIT, INCOMPAT_CSUM_SEED, INCOMPAT_EA_INODE, INCOMPAT_INLINE_DATA, INCOMPAT_LARGEDIR,
-    INODE_SIZE, INODES_PER_BLOCK, JOURNAL_BACKUP_BLOCKS, JOURNAL_INO, RO_COMPAT_READONLY,
-    RO_COMPAT_SPARSE_SUPER, SUPER_MAGIC, SUPERBLOCK_OFFSET, Superblock, XATTR_REFCOUNT_MAX,
+    INCOMPAT_64BIT, INCOMPAT_CSUM_SEED, INCOMPAT_LARGEDIR, INODE_SIZE, INODES_PER_BLOCK,
+    JOURNAL_BACKUP_BLOCKS, JOURNAL_INO, RO_COMPAT_READONLY, RO_COMPAT_SPARSE_SUPER, SUPER_MAGIC,
+    SUPERBLOCK_OFFSET, Superblock, XATTR_REFCOUNT_MAX,
 };
 use super::geometry::Geometry;
-use super::groups::{Totals, halves};
+use super::groups::{Census, Totals, halves};
 use super::hcsshim;
+use super::identity::Identity;
 use super::inode::{Body, Finish, Node, encode};
 use super::journal;
 use super::parts::{self, Crew, PART_BLOCKS};
@@ -25,14 +26,6 @@ use super::writer::{BlockSink, Writer};
 use super::xattr::{self, Attribute, OPAQUE_SIZE, Placement, Reserved, Set};
 use crate::error::{Error, Result};
 
-/// What tells one file system from another.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Identity {
-    pub uuid: [u8; 16],
-    /// s_hash_seed: what the directory hashes start from.
-    pub hash_seed: [u32; 4],
-}
-
 /// A file system that is whole.
 pub(crate) struct Finished<S> {
     pub sink: S,
@@ -41,29 +34,6 @@ pub(crate) struct Finished<S> {
     pub used_end: u64,
     /// Inodes in use, the reserved ones not counted but for the root.
     pub inodes: u64,
-}
-
-/// What a look at each inode tells.
-pub(super) struct Census {
-    /// Inodes that were freed.
-    pub freed: Vec<u32>,
-    /// Features that some inode needs.
-    incompat: u32,
-}
-
-impl Census {
-    fn of(tree: &Tree) -> Self {
-        let (mut freed, mut incompat) = (Vec::new(), 0);
-        for (ino, node) in tree.nodes() {
-            match node.body {
-                Body::Freed => freed.push(ino.get()),
-                Body::XattrValue { .. } => incompat |= INCOMPAT_EA_INODE,
-                Body::Inline(_) => incompat |= INCOMPAT_INLINE_DATA,
-                _ => {}
-            }
-        }
-        Self { freed, incompat }
-    }
 }
 
 /// How often each value's inode is named by an entry.

@@ -45,6 +45,8 @@ pub(crate) const COMPAT_DIR_INDEX: u32 = 0x20;
 pub(crate) const COMPAT_SPARSE_SUPER2: u32 = 0x200;
 
 pub(crate) const INCOMPAT_FILETYPE: u32 = 0x2;
+pub(crate) const INCOMPAT_RECOVER: u32 = 0x4;
+pub(crate) const INCOMPAT_META_BG: u32 = 0x10;
 pub(crate) const INCOMPAT_EXTENTS: u32 = 0x40;
 pub(crate) const INCOMPAT_64BIT: u32 = 0x80;
 pub(crate) const INCOMPAT_FLEX_BG: u32 = 0x200;
@@ -58,6 +60,7 @@ pub(crate) const RO_COMPAT_LARGE_FILE: u32 = 0x2;
 pub(crate) const RO_COMPAT_HUGE_FILE: u32 = 0x8;
 pub(crate) const RO_COMPAT_DIR_NLINK: u32 = 0x20;
 pub(crate) const RO_COMPAT_EXTRA_ISIZE: u32 = 0x40;
+pub(crate) const RO_COMPAT_BIGALLOC: u32 = 0x200;
 pub(crate) const RO_COMPAT_METADATA_CSUM: u32 = 0x400;
 pub(crate) const RO_COMPAT_READONLY: u32 = 0x1000;
 
@@ -69,6 +72,8 @@ pub(crate) const BG_BLOCK_UNINIT: u16 = 0x2;
 /// bg_flags: the inode table was zeroed, so that no mount does it.
 pub(crate) const BG_INODE_ZEROED: u16 = 0x4;
 
+/// i_flags: the contents, and the names of a directory, are encrypted.
+pub(crate) const INODE_ENCRYPT: u32 = 0x800;
 /// i_flags: the directory has a hash tree.
 pub(crate) const INODE_INDEX: u32 = 0x1000;
 /// i_flags: i_blocks counts blocks of the file system.
@@ -77,6 +82,8 @@ pub(crate) const INODE_HUGE_FILE: u32 = 0x4_0000;
 pub(crate) const INODE_EXTENTS: u32 = 0x8_0000;
 /// i_flags: the inode holds the value of an extended attribute.
 pub(crate) const INODE_EA_INODE: u32 = 0x20_0000;
+/// i_flags: names of the directory are compared without regard to case.
+pub(crate) const INODE_CASEFOLD: u32 = 0x4000_0000;
 /// i_flags: the contents are in i_block and the attribute system.data.
 pub(crate) const INODE_INLINE_DATA: u32 = 0x1000_0000;
 

@@ -3,7 +3,9 @@
 
 use std::ops::Range;
 
-use super::format::{BITS_PER_BLOCK, BLOCK_SIZE, DESCRIPTOR_SIZE, INODES_PER_BLOCK, MAX_BLOCKS};
+use super::format::{
+    BITS_PER_BLOCK, BLOCK_SIZE, DESCRIPTOR_SIZE, INODE_SIZE, INODES_PER_BLOCK, MAX_BLOCKS,
+};
 use crate::error::{Error, Result};
 
 /// Descriptors in a block.
@@ -137,7 +139,7 @@ impl Geometry {
 
     /// hcsshim's geometry: groups of 32,768 blocks.
     pub(crate) fn hcsshim(end: u32, last_ino: u32, max_blocks: u64) -> Result<Self> {
-        let (groups, inodes_per_group) = super::hcsshim::groups(end, last_ino)?;
+        let (groups, inodes_per_group) = fewest_groups(end, last_ino)?;
         let (count, table) = (u64::from(groups), inodes_per_group / INODES_PER_BLOCK);
         let inode_tables = u64::from(end);
         let bitmaps = inode_tables + count * u64::from(table);
@@ -190,6 +192,31 @@ impl Geometry {
     }
 }
 
+/// The number of groups, and of inodes in each, that hold these blocks and inodes as hcsshim
+/// divides them: as few groups as possible, then as few inodes in each.
+fn fewest_groups(blocks: u32, last_ino: u32) -> Result<(u32, u32)> {
+    let count = |inodes_per_group: u32| {
+        let room = BITS_PER_BLOCK - inodes_per_group / INODES_PER_BLOCK - 2;
+        // hcsshim's numbers have 32 bits and wrap around.
+        let least = ((last_ino - 1) / inodes_per_group)
+            .wrapping_mul(room)
+            .wrapping_add(1);
+        blocks.max(least).wrapping_add(room - 1) / room
+    };
+    let sizes = (INODES_PER_BLOCK..=BITS_PER_BLOCK).step_by(INODES_PER_BLOCK as usize);
+    let best = sizes
+        .min_by_key(|size| count(*size))
+        .unwrap_or(INODES_PER_BLOCK);
+    let groups = count(best);
+    let inodes = u64::from(groups) * u64::from(best);
+    if inodes < last_ino.into() || inodes * INODE_SIZE as u64 > u32::MAX.into() {
+        return Err(Error::limit(format!(
+            "{last_ino} inodes, of which hcsshim makes a damaged file system"
+        )));
+    }
+    Ok((groups, best))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -235,5 +262,21 @@ mod tests {
         // One block of descriptors is 128 groups.
         assert!(Geometry::new(300_000, 129 * BITS_PER_BLOCK, 1 << 22).is_err());
         assert_eq!(reserved_descriptor_blocks(1 << 25), 8);
+    }
+
+    #[test]
+    fn groups_are_as_few_as_can_be() {
+        assert_eq!(fewest_groups(10, 11).unwrap(), (1, 16));
+        assert_eq!(fewest_groups(10, 17).unwrap(), (1, 32));
+        // 32,768 blocks hold no more than 30,718 and 32,768 inodes with their tables.
+        assert_eq!(fewest_groups(30_718, 32_768).unwrap(), (1, 32_768));
+        assert_eq!(fewest_groups(30_719, 32_768).unwrap().0, 2);
+        // Where hcsshim's numbers wrap around there may be too few inodes: that is no image.
+        for last_ino in [1_000_000, 2_000_000, 3_000_000, 50_000_000] {
+            if let Ok((groups, inodes)) = fewest_groups(1000, last_ino) {
+                assert!(groups * inodes >= last_ino);
+            }
+        }
+        assert!(fewest_groups(1000, 50_000_000).is_err());
     }
 }

@@ -7,17 +7,41 @@ use zerocopy::little_endian::{U16, U32};
 
 use super::bitmap::Bitmap;
 use super::checksum;
-use super::finish::Census;
 use super::format::{
     BG_BLOCK_UNINIT, BG_INODE_UNINIT, BITS_PER_BLOCK, BLOCK_SIZE, DESCRIPTOR_SIZE, GroupDescriptor,
-    GroupDescriptorHigh, WIDE_DESCRIPTOR_SIZE,
+    GroupDescriptorHigh, INCOMPAT_EA_INODE, INCOMPAT_INLINE_DATA, WIDE_DESCRIPTOR_SIZE,
 };
 use super::geometry::Geometry;
+use super::inode::Body;
+use super::tree::Tree;
 use super::writer::{BlockSink, Writer};
 use crate::error::Result;
 
 /// Bytes of group descriptors that are written at a time: whole blocks of them.
 const DESCRIPTORS_AT_A_TIME: usize = 1 << 20;
+
+/// Findings of one pass over all inodes.
+pub(super) struct Census {
+    /// Inodes that were freed.
+    pub freed: Vec<u32>,
+    /// Features that some inode needs.
+    pub incompat: u32,
+}
+
+impl Census {
+    pub(super) fn of(tree: &Tree) -> Self {
+        let (mut freed, mut incompat) = (Vec::new(), 0);
+        for (ino, node) in tree.nodes() {
+            match node.body {
+                Body::Freed => freed.push(ino.get()),
+                Body::XattrValue { .. } => incompat |= INCOMPAT_EA_INODE,
+                Body::Inline(_) => incompat |= INCOMPAT_INLINE_DATA,
+                _ => {}
+            }
+        }
+        Self { freed, incompat }
+    }
+}
 
 impl<S: BlockSink> Writer<S> {
     /// Writes bitmaps and descriptors, and answers what is free.

@@ -1,4 +1,4 @@
-//! hcsshim's own placement: extended attributes, times, groups and the order of directories.
+//! hcsshim's own placement: extended attributes, times and the order of directories.
 //!
 //! Source: hcsshim, ext4/internal/compactext4, at the commit that [`profile`](super::profile)
 //! names.
@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use zerocopy::IntoBytes;
 
 use super::format::{
-    BITS_PER_BLOCK, BLOCK_SIZE, I_BLOCK_SIZE, INODE_SIZE, INODES_PER_BLOCK, XATTR_ENTRY_SIZE,
-    XATTR_HEADER_SIZE, XATTR_MAGIC, XattrHeader,
+    BLOCK_SIZE, I_BLOCK_SIZE, INODE_SIZE, XATTR_ENTRY_SIZE, XATTR_HEADER_SIZE, XATTR_MAGIC,
+    XattrHeader,
 };
 use super::inode::{Body, Node, Timestamp};
 use super::profile::HCSSHIM;
@@ -368,31 +368,6 @@ pub(crate) fn inherited(time: Timestamp) -> Timestamp {
     timestamp(seconds + i64::from(carry), nanos % 1_000_000_000)
 }
 
-/// How many groups of how many inodes hold so many blocks and inodes: with the fewest groups,
-/// and the fewest inodes in each.
-pub(super) fn groups(blocks: u32, last_ino: u32) -> Result<(u32, u32)> {
-    let count = |inodes_per_group: u32| {
-        let room = BITS_PER_BLOCK - inodes_per_group / INODES_PER_BLOCK - 2;
-        // hcsshim's numbers have 32 bits and wrap around.
-        let least = ((last_ino - 1) / inodes_per_group)
-            .wrapping_mul(room)
-            .wrapping_add(1);
-        blocks.max(least).wrapping_add(room - 1) / room
-    };
-    let sizes = (INODES_PER_BLOCK..=BITS_PER_BLOCK).step_by(INODES_PER_BLOCK as usize);
-    let best = sizes
-        .min_by_key(|size| count(*size))
-        .unwrap_or(INODES_PER_BLOCK);
-    let groups = count(best);
-    let inodes = u64::from(groups) * u64::from(best);
-    if inodes < last_ino.into() || inodes * INODE_SIZE as u64 > u32::MAX.into() {
-        return Err(Error::limit(format!(
-            "{last_ino} inodes, of which hcsshim makes a damaged file system"
-        )));
-    }
-    Ok((groups, best))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -490,21 +465,5 @@ mod tests {
         ] {
             assert_eq!(full_name(&attribute(name.as_bytes(), b"")), name.as_bytes());
         }
-    }
-
-    #[test]
-    fn groups_are_as_few_as_can_be() {
-        assert_eq!(groups(10, 11).unwrap(), (1, 16));
-        assert_eq!(groups(10, 17).unwrap(), (1, 32));
-        // 32,768 blocks hold no more than 30,718 and 32,768 inodes with their tables.
-        assert_eq!(groups(30_718, 32_768).unwrap(), (1, 32_768));
-        assert_eq!(groups(30_719, 32_768).unwrap().0, 2);
-        // Where hcsshim's numbers wrap around there may be too few inodes: that is no image.
-        for last_ino in [1_000_000, 2_000_000, 3_000_000, 50_000_000] {
-            if let Ok((groups, inodes)) = groups(1000, last_ino) {
-                assert!(groups * inodes >= last_ino);
-            }
-        }
-        assert!(groups(1000, 50_000_000).is_err());
     }
 }

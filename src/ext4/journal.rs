@@ -14,23 +14,6 @@ use super::inode::{Attributes, Body, Node};
 use super::writer::{Area, BlockSink};
 use crate::error::Result;
 
-/// Blocks of the journal that mke2fs gives a file system of so many; none if there are too
-/// few for one.
-pub(super) fn blocks(file_system: u64) -> Option<u32> {
-    /// For a file system of fewer blocks than the first, a journal of the second.
-    const SIZES: [(u64, u32); 7] = [
-        (0x8000, 1_024),
-        (0x4_0000, 4_096),
-        (0x8_0000, 8_192),
-        (0x40_0000, 16_384),
-        (0x80_0000, 32_768),
-        (0x100_0000, 65_536),
-        (0x200_0000, 131_072),
-    ];
-    let larger = SIZES.into_iter().find(|(end, _)| file_system < *end);
-    (file_system >= 2_048).then(|| larger.map_or(262_144, |(_, journal)| journal))
-}
-
 /// Takes the blocks of a journal and writes its superblock; answers its inode.
 pub(super) fn write<S: BlockSink>(
     area: &mut Area<S>,
@@ -90,34 +73,4 @@ fn superblock(blocks: u32, uuid: [u8; 16]) -> [u8; BLOCK_SIZE] {
     let mut block = [0; BLOCK_SIZE];
     block[..size_of::<JournalSuperblock>()].copy_from_slice(superblock.as_bytes());
     block
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_those_of_mke2fs() {
-        // What `mkfs.ext4 -b 4096` of e2fsprogs 1.47 makes of these sizes, in MiB.
-        for (file_system, journal) in [
-            (64, Some(4)),
-            (127, Some(4)),
-            (128, Some(16)),
-            (1 << 10, Some(32)),
-            (2 << 10, Some(64)),
-            (20 << 10, Some(128)),
-            (32 << 10, Some(256)),
-            (64 << 10, Some(512)),
-            (128 << 10, Some(1 << 10)),
-            (2 << 20, Some(1 << 10)),
-            (7, None),
-        ] {
-            let blocks = blocks(file_system << 8);
-            assert_eq!(
-                blocks.map(|blocks| blocks >> 8),
-                journal,
-                "{file_system} MiB"
-            );
-        }
-    }
 }

@@ -2,8 +2,8 @@
 
 use ext4_view::{Ext4, FileType};
 
-use super::finish::Identity;
 use super::format::BLOCK_SIZE;
+use super::identity::Identity;
 use super::inode::{Attributes, Body};
 use super::parts::Crew;
 use super::tree::Ino;

@@ -5,7 +5,6 @@ use std::ops::Range;
 
 use super::format::{BITS_PER_BLOCK, BLOCK_SIZE, INODES_PER_BLOCK, WIDE_DESCRIPTOR_SIZE};
 use super::geometry::{Geometry, Row};
-use super::journal;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The sizes of such a file system, all known before its contents.
@@ -93,7 +92,7 @@ impl Writable {
                 most * groups
             )));
         }
-        let journal_blocks = journal::blocks(blocks);
+        let journal_blocks = journal_blocks(blocks);
         if journal && journal_blocks.is_none() {
             return Err(wrong(format!(
                 "a size of {size} bytes; a file system with a journal has 8 MiB at least"
@@ -244,6 +243,23 @@ impl Cursor<'_> {
     }
 }
 
+/// Blocks of the journal that mke2fs gives a file system of this many blocks. `None` if there
+/// are too few for one.
+fn journal_blocks(file_system: u64) -> Option<u32> {
+    /// For a file system of fewer blocks than the first, a journal of the second.
+    const SIZES: [(u64, u32); 7] = [
+        (0x8000, 1_024),
+        (0x4_0000, 4_096),
+        (0x8_0000, 8_192),
+        (0x40_0000, 16_384),
+        (0x80_0000, 32_768),
+        (0x100_0000, 65_536),
+        (0x200_0000, 131_072),
+    ];
+    let larger = SIZES.into_iter().find(|(end, _)| file_system < *end);
+    (file_system >= 2_048).then(|| larger.map_or(262_144, |(_, journal)| journal))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -268,6 +284,31 @@ mod tests {
             let found = u64::from(made.groups) * u64::from(made.inodes_per_group);
             let rounded = inodes + u64::from(made.groups * INODES_PER_BLOCK);
             assert!((inodes..rounded).contains(&found), "{size}: {found}");
+        }
+    }
+
+    #[test]
+    fn journals_are_as_large_as_those_of_mke2fs() {
+        // What `mkfs.ext4 -b 4096` of e2fsprogs 1.47 makes of these sizes, in MiB.
+        for (file_system, journal) in [
+            (64, Some(4)),
+            (127, Some(4)),
+            (128, Some(16)),
+            (1 << 10, Some(32)),
+            (2 << 10, Some(64)),
+            (20 << 10, Some(128)),
+            (32 << 10, Some(256)),
+            (64 << 10, Some(512)),
+            (128 << 10, Some(1 << 10)),
+            (2 << 20, Some(1 << 10)),
+            (7, None),
+        ] {
+            let blocks = journal_blocks(file_system << 8);
+            assert_eq!(
+                blocks.map(|blocks| blocks >> 8),
+                journal,
+                "{file_system} MiB"
+            );
         }
     }
 }

@@ -6,43 +6,18 @@ use std::cell::Cell;
 use std::mem::offset_of;
 
 use zerocopy::little_endian::{U16, U32};
-use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned, transmute_ref};
+use zerocopy::{FromBytes, transmute_ref};
 
-use super::{Checks, FileSystem, Findings, Tally};
+use super::report::{Checks, FileSystem, Findings, Tally};
 use crate::disk::Volume;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ext4::checksum::{self, crc32c};
 use crate::ext4::format::{
-    CHECKSUM_CRC32C, DESCRIPTOR_SIZE, GroupDescriptor, INCOMPAT_CSUM_SEED, Inode,
-    RO_COMPAT_METADATA_CSUM, SUPERBLOCK_OFFSET, Superblock,
+    BG_BLOCK_UNINIT, BG_INODE_UNINIT, CHECKSUM_CRC32C, DESCRIPTOR_SIZE, GroupDescriptor,
+    GroupDescriptorHigh, INCOMPAT_64BIT, INCOMPAT_CSUM_SEED, INCOMPAT_META_BG, INCOMPAT_RECOVER,
+    Inode, RO_COMPAT_BIGALLOC, RO_COMPAT_METADATA_CSUM, SUPERBLOCK_OFFSET, Superblock,
 };
 use crate::verify;
-
-// What is read but never written here.
-const INCOMPAT_RECOVER: u32 = 0x4;
-const INCOMPAT_META_BG: u32 = 0x10;
-const INCOMPAT_64BIT: u32 = 0x80;
-const RO_COMPAT_BIGALLOC: u32 = 0x200;
-const BG_INODE_UNINIT: u16 = 0x1;
-const BG_BLOCK_UNINIT: u16 = 0x2;
-
-/// The second half of a descriptor, which the feature 64bit adds.
-#[derive(FromBytes, Immutable, KnownLayout, Unaligned)]
-#[repr(C)]
-struct GroupDescriptorHigh {
-    bg_block_bitmap_hi: U32,
-    bg_inode_bitmap_hi: U32,
-    bg_inode_table_hi: U32,
-    bg_free_blocks_count_hi: U16,
-    bg_free_inodes_count_hi: U16,
-    bg_used_dirs_count_hi: U16,
-    bg_itable_unused_hi: U16,
-    bg_exclude_bitmap_hi: U32,
-    bg_block_bitmap_csum_hi: U16,
-    bg_inode_bitmap_csum_hi: U16,
-    bg_reserved: U32,
-}
-const _: () = assert!(DESCRIPTOR_SIZE + size_of::<GroupDescriptorHigh>() == 64);
 
 pub(super) fn is_64bit(superblock: &Superblock) -> bool {
     superblock.s_feature_incompat.get() & INCOMPAT_64BIT != 0
@@ -212,7 +187,7 @@ impl Checker<'_> {
         findings.check(free_counts, free_blocks == blocks, || {
             format!("the superblock counts {blocks} free blocks, its groups {free_blocks}")
         });
-        findings.check(free_counts, free_inodes == inodes.into(), || {
+        findings.check(free_counts, free_inodes == u64::from(inodes), || {
             format!("the superblock counts {inodes} free inodes, its groups {free_inodes}")
         });
     }

@@ -1,7 +1,7 @@
-use super::entry::ChunkSource;
 use super::header::BLOCK_SIZE;
-use crate::chunk::Chunk;
-use crate::error::Result;
+use super::model::ChunkSource;
+use crate::buffer::chunk::Chunk;
+use crate::error::{Error, Result};
 
 /// The uncompressed layer as a row of bytes: copied out for headers, sliced for data.
 /// Its only errors are those of the source.
@@ -156,4 +156,12 @@ fn leading_zeros(bytes: &[u8]) -> usize {
             .iter()
             .position(|byte| *byte != 0)
             .unwrap_or(rest.len())
+}
+/// How many bytes fill the last block of so many.
+pub(super) fn padding(bytes: u64) -> u64 {
+    bytes.wrapping_neg() % BLOCK_SIZE as u64
+}
+
+pub(super) fn truncated(what: &str) -> Error {
+    Error::corrupt(format!("the layer ends inside {what}"))
 }

@@ -1,22 +1,43 @@
 //! gzip, RFC 1952: members one after the other, each with a header, a deflate stream and a
 //! trailer.
 
-use std::io::Read;
-
 use crc32fast::Hasher as Crc;
 use flate2::{Decompress, FlushDecompress, Status};
 
-use super::ahead::Seam;
+use super::codec::Inflater;
+use super::codec::{Codec, Format, OpenMember, PartEnd, RestartPattern, RestartPoint};
 use super::input::Input;
-use crate::chunk::{Chunk, ChunkMut, WINDOW};
+use crate::buffer::chunk::{Chunk, Pool, WINDOW};
 use crate::error::{Error, Result};
-use crate::options::Inflater;
+use crate::summary::Compression;
 
 const FHCRC: u8 = 1 << 1;
 const FEXTRA: u8 = 1 << 2;
 const FNAME: u8 = 1 << 3;
 const FCOMMENT: u8 = 1 << 4;
 const RESERVED: u8 = 0xe0;
+
+/// gzip. Restart points are starts of members, and blocks behind two empty stored ones, of which a
+/// full flush by pigz consists: the last bytes of the first and the whole second.
+pub(super) const FORMAT: Format = Format {
+    compression: Compression::Gzip,
+    name: "gzip",
+    matches: |start| start.starts_with(&[0x1f, 0x8b, 8]),
+    codec: |config| Ok(Box::new(Gzip::new(config.inflater))),
+    restart_patterns: &[
+        RestartPattern {
+            bytes: &[0x1f, 0x8b, 8],
+            point: RestartPoint::Frame,
+            skip: 0,
+        },
+        RestartPattern {
+            bytes: FLUSH,
+            point: RestartPoint::Block,
+            skip: FLUSH.len(),
+        },
+    ],
+};
+const FLUSH: &[u8] = &[0, 0, 0xff, 0xff, 0, 0, 0, 0xff, 0xff];
 
 pub(super) struct Gzip {
     deflate: Deflate,
@@ -46,15 +67,6 @@ enum State {
     End,
 }
 
-/// Where a part of a stream ends, if that is between blocks of a member: what of the member is
-/// in the part.
-pub(super) struct InMember {
-    crc: Crc,
-    length: u32,
-    /// At its end is the whole window that what follows may refer to.
-    last: Chunk,
-}
-
 impl Gzip {
     pub(super) fn new(inflater: Inflater) -> Self {
         Self {
@@ -68,103 +80,23 @@ impl Gzip {
         }
     }
 
-    /// Ready for a part of a stream that begins there.
-    pub(super) fn begin(&mut self, seam: Seam) {
-        self.begin_member();
-        self.last = None;
-        self.failed = None;
-        self.headless = seam == Seam::Block;
-        self.state = match seam {
-            Seam::Whole => State::Header,
-            Seam::Block => State::Body,
-        };
-    }
-
     fn begin_member(&mut self) {
         self.deflate.reset();
         self.crc.reset();
         self.length = 0;
     }
 
-    /// What follows can be decoded without what was before: whole members, or blocks that
-    /// refer to none.
-    pub(super) fn seam(&self) -> Option<Seam> {
-        match self.state {
-            _ if self.failed.is_some() => None,
-            State::Header | State::Trailer => Some(Seam::Whole),
-            State::Body if self.deflate.is_between_blocks() => Some(Seam::Block),
-            State::Body | State::End => None,
-        }
-    }
-
-    /// What others need that go on where this one stands, at a seam; none if they cannot.
-    pub(super) fn end(&self) -> Option<Option<InMember>> {
-        match self.seam()? {
-            Seam::Whole => Some(None),
-            // A part is long enough to fill the window, or another one may lie open.
-            Seam::Block if self.deflate.window() == WINDOW => Some(Some(InMember {
-                crc: self.crc.clone(),
-                length: self.length,
-                last: self.last.clone()?,
-            })),
-            Seam::Block => None,
-        }
-    }
-
-    /// Goes on behind a part that another decoder has done from here.
-    pub(super) fn leave_out(&mut self, end: Option<InMember>) {
-        let Some(part) = end else {
-            self.state = State::Trailer;
-            self.last = None;
-            return;
-        };
-        if self.state != State::Body {
-            self.begin_member();
-            self.state = State::Body;
-        }
-        self.crc.combine(&part.crc);
-        self.length = self.length.wrapping_add(part.length);
-        self.deflate.leave_out(WINDOW);
-        self.last = Some(part.last);
-    }
-
-    /// Fills a chunk; less only where the input ends, verified to its last byte, or where a
-    /// seam is that is to be stopped at.
-    pub(super) fn fill<R: Read>(
-        &mut self,
-        input: &mut Input<R>,
-        mut chunk: ChunkMut,
-        stop: Option<u64>,
-    ) -> Result<Chunk> {
-        if let Some(error) = self.failed.take() {
-            return Err(error);
-        }
-        if let Some(last) = &self.last {
-            chunk.follow(last, self.deflate.window());
-        }
-        let mut filled = WINDOW;
-        if let Err(error) = self.inflate(input, chunk.with_window(), &mut filled, stop) {
-            if filled == WINDOW {
-                return Err(error);
-            }
-            self.failed = Some(error);
-        }
-        let chunk = chunk.freeze(filled - WINDOW);
-        self.last = (self.deflate.window() > 0).then(|| chunk.clone());
-        Ok(chunk)
-    }
-
     /// Fills `output` from the index `filled` on, which moves on with it.
-    fn inflate<R: Read>(
+    fn inflate(
         &mut self,
-        input: &mut Input<R>,
+        input: &mut Input<'_>,
         output: &mut [u8],
         filled: &mut usize,
         stop: Option<u64>,
     ) -> Result<()> {
         loop {
             let left = stop.and_then(|stop| stop.checked_sub(input.position()));
-            if left == Some(0) && self.seam().is_some() {
+            if left == Some(0) && self.restart_point().is_some() {
                 break;
             }
             match self.state {
@@ -209,7 +141,7 @@ impl Gzip {
         Ok(())
     }
 
-    fn read_trailer<R: Read>(&mut self, input: &mut Input<R>) -> Result<()> {
+    fn read_trailer(&mut self, input: &mut Input<'_>) -> Result<()> {
         let [c0, c1, c2, c3, s0, s1, s2, s3] = read_array(input)?;
         if u32::from_le_bytes([c0, c1, c2, c3]) != self.crc.clone().finalize() {
             return Err(damaged("the CRC of the contents is wrong", input));
@@ -221,8 +153,79 @@ impl Gzip {
     }
 }
 
+impl Codec for Gzip {
+    fn begin(&mut self, at: RestartPoint) {
+        self.begin_member();
+        self.last = None;
+        self.failed = None;
+        self.headless = at == RestartPoint::Block;
+        self.state = match at {
+            RestartPoint::Frame => State::Header,
+            RestartPoint::Block => State::Body,
+        };
+    }
+
+    fn restart_point(&self) -> Option<RestartPoint> {
+        match self.state {
+            _ if self.failed.is_some() => None,
+            State::Header | State::Trailer => Some(RestartPoint::Frame),
+            State::Body if self.deflate.is_between_blocks() => Some(RestartPoint::Block),
+            State::Body | State::End => None,
+        }
+    }
+
+    fn end(&self) -> Option<PartEnd> {
+        match self.restart_point()? {
+            RestartPoint::Frame => Some(None),
+            // A part is long enough to fill the window, or another one may lie open.
+            RestartPoint::Block if self.deflate.window() == WINDOW => Some(Some(OpenMember {
+                crc: self.crc.clone(),
+                length: self.length,
+                last: self.last.clone()?,
+            })),
+            RestartPoint::Block => None,
+        }
+    }
+
+    fn skip_part(&mut self, end: PartEnd) {
+        let Some(part) = end else {
+            self.state = State::Trailer;
+            self.last = None;
+            return;
+        };
+        if self.state != State::Body {
+            self.begin_member();
+            self.state = State::Body;
+        }
+        self.crc.combine(&part.crc);
+        self.length = self.length.wrapping_add(part.length);
+        self.deflate.leave_out(WINDOW);
+        self.last = Some(part.last);
+    }
+
+    fn fill(&mut self, input: &mut Input<'_>, pool: &Pool, stop: Option<u64>) -> Result<Chunk> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        let mut chunk = pool.get();
+        if let Some(last) = &self.last {
+            chunk.follow(last, self.deflate.window());
+        }
+        let mut filled = WINDOW;
+        if let Err(error) = self.inflate(input, chunk.with_window(), &mut filled, stop) {
+            if filled == WINDOW {
+                return Err(error);
+            }
+            self.failed = Some(error);
+        }
+        let chunk = chunk.freeze(filled - WINDOW);
+        self.last = (self.deflate.window() > 0).then(|| chunk.clone());
+        Ok(chunk)
+    }
+}
+
 /// Reads a member's header and checks what can be checked in it.
-fn read_header<R: Read>(input: &mut Input<R>) -> Result<()> {
+fn read_header(input: &mut Input<'_>) -> Result<()> {
     let mut crc = Crc::new();
     let fixed: [u8; 10] = read_array(input)?;
     crc.update(&fixed);
@@ -239,7 +242,7 @@ fn read_header<R: Read>(input: &mut Input<R>) -> Result<()> {
         let length: [u8; 2] = read_array(input)?;
         crc.update(&length);
         for _ in 0..u16::from_le_bytes(length) {
-            crc.update(&read_array::<1, R>(input)?);
+            crc.update(&read_array::<1>(input)?);
         }
     }
     for text in [FNAME, FCOMMENT] {
@@ -263,7 +266,7 @@ fn read_header<R: Read>(input: &mut Input<R>) -> Result<()> {
 }
 
 /// After a member stands the next one, or zero padding, or nothing.
-fn after_member<R: Read>(input: &mut Input<R>) -> Result<State> {
+fn after_member(input: &mut Input<'_>) -> Result<State> {
     match input.fill()?.first() {
         Some(0x1f) => return Ok(State::Header),
         Some(0) | None => {}
@@ -283,7 +286,7 @@ fn after_member<R: Read>(input: &mut Input<R>) -> Result<State> {
     }
 }
 
-fn read_array<const N: usize, R: Read>(input: &mut Input<R>) -> Result<[u8; N]> {
+fn read_array<const N: usize>(input: &mut Input<'_>) -> Result<[u8; N]> {
     let mut bytes = [0; N];
     if input.read(&mut bytes)? < N {
         return Err(truncated(input));
@@ -291,15 +294,15 @@ fn read_array<const N: usize, R: Read>(input: &mut Input<R>) -> Result<[u8; N]> 
     Ok(bytes)
 }
 
-fn truncated<R: Read>(input: &Input<R>) -> Error {
+fn truncated(input: &Input<'_>) -> Error {
     damaged("it ends early", input)
 }
 
-fn trailing<R: Read>(input: &Input<R>) -> Error {
+fn trailing(input: &Input<'_>) -> Error {
     damaged("other bytes follow the last member", input)
 }
 
-fn damaged<R: Read>(what: &str, input: &Input<R>) -> Error {
+fn damaged(what: &str, input: &Input<'_>) -> Error {
     Error::corrupt(format!("damaged gzip input: {what}")).at_offset(input.position())
 }
 

@@ -2,12 +2,12 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read};
 use std::ops::Range;
 
-use crate::chunk::{CHUNK_SIZE, Chunk, Pool};
+use crate::buffer::chunk::{CHUNK_SIZE, Chunk, Pool};
 use crate::error::{Error, Result};
 
 /// The blob as it comes in, read in whole chunks and handed on byte by byte or in slices.
-pub(super) struct Input<'t, R> {
-    reader: R,
+pub(super) struct Input<'t> {
+    reader: Box<dyn Read + 't>,
     pool: Pool,
     /// The chunk being consumed, from `consumed` on.
     chunk: Chunk,
@@ -28,13 +28,13 @@ pub(super) struct Input<'t, R> {
 /// Sees every chunk as it is read; its error ends the reading.
 type Tap<'t> = Box<dyn FnMut(&Chunk) -> Result<()> + 't>;
 
-impl Input<'_, io::Empty> {
-    /// What was read already, and no more.
+impl<'t> Input<'t> {
+    /// An input of these chunks alone.
     pub(super) fn of(chunks: Vec<Chunk>, pool: &Pool) -> Self {
         let total = chunks.iter().map(|chunk| chunk.len() as u64).sum();
         let mut ahead = VecDeque::from(chunks);
         Self {
-            reader: io::empty(),
+            reader: Box::new(io::empty()),
             chunk: ahead.pop_front().unwrap_or_else(|| pool.get().freeze(0)),
             pool: pool.clone(),
             consumed: 0,
@@ -46,13 +46,11 @@ impl Input<'_, io::Empty> {
             tap: None,
         }
     }
-}
 
-impl<'t, R: Read> Input<'t, R> {
     /// Reads the first chunk, so that the caller can look at it.
-    pub(super) fn new(reader: R, pool: Pool) -> Result<Self> {
+    pub(super) fn new(reader: impl Read + 't, pool: Pool) -> Result<Self> {
         let mut input = Self {
-            reader,
+            reader: Box::new(reader),
             chunk: pool.get().freeze(0),
             pool,
             consumed: 0,

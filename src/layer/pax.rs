@@ -6,7 +6,8 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-use super::entry::{Entry, Reading, Time};
+use super::model::{Entry, Reading, Time};
+use super::number::{decimal, escaped_byte};
 use super::sparse::PaxSparse;
 use crate::error::{Error, Result};
 use crate::summary::display_path;
@@ -267,17 +268,6 @@ pub(super) fn shown(bytes: &[u8]) -> String {
     }
 }
 
-/// A decimal number of digits alone; none if it has another form or exceeds 64 bits.
-pub(super) fn decimal(text: &[u8]) -> Option<u64> {
-    if text.is_empty() {
-        return None;
-    }
-    text.iter().try_fold(0_u64, |number, digit| {
-        let digit = digit.checked_sub(b'0').filter(|digit| *digit <= 9)?;
-        number.checked_mul(10)?.checked_add(digit.into())
-    })
-}
-
 /// Decimal seconds with an optional sign and fraction, rounded down to the nanosecond; those
 /// beyond 64 bits are clamped, as later those are that ext4 cannot store.
 pub(super) fn time(text: &[u8]) -> Option<Time> {
@@ -344,15 +334,6 @@ fn percent_decode(text: &[u8]) -> Option<Vec<u8>> {
         };
     }
     Some(decoded)
-}
-
-/// The byte of the `%XX` that a text begins with.
-fn escaped_byte(text: &[u8]) -> Option<u8> {
-    let [b'%', high, low, ..] = text else {
-        return None;
-    };
-    let digit = |byte: &u8| char::from(*byte).to_digit(16);
-    Some((digit(high)? << 4 | digit(low)?) as u8)
 }
 
 #[cfg(test)]

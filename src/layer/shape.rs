@@ -1,6 +1,10 @@
 //! Whether an archive is a layer at all, or an archive of images, or a layer for Windows: told by
 //! the names in it.
 
+/// Why a layer for Windows is refused.
+pub(super) const WINDOWS: &str = "this is a layer for Windows, whose files, security descriptors \
+    and registry hives ext4 cannot show: choose the image for linux";
+
 /// What an archive is instead of a layer of Linux.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shape {

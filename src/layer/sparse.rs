@@ -1,8 +1,8 @@
 //! Files with holes: GNU tar's four ways to say where the data stands.
 
-use super::entry::Reading;
-use super::header::{MAX_SIZE, number};
-use super::pax::decimal;
+use super::header::MAX_SIZE;
+use super::model::Reading;
+use super::number::{decimal, number};
 use crate::error::{Error, Result};
 
 /// A stretch of data; all around it is a hole.

@@ -6,9 +6,10 @@ use std::io::{self, Read, Write};
 
 use zstd::stream::raw::CParameter;
 
-use super::entry::{ChunkSource, Entries, Entry, Piece, Reading};
+use super::entry::Entries;
 use super::header::BLOCK_SIZE;
-use crate::chunk::{CHUNK_SIZE, Chunk, Pool};
+use super::model::{ChunkSource, Entry, Piece, Reading};
+use crate::buffer::chunk::{CHUNK_SIZE, Chunk, Pool};
 use crate::error::Result;
 
 /// A tar in the making.

@@ -2,21 +2,39 @@
 
 mod blocks;
 
-use std::io::Read;
-
 use zstd::zstd_safe::get_error_name;
 
 use self::blocks::{BLOCK_MAX, Blocks, Frame};
-use super::decompress::{Format, unsupported};
+use super::codec::{Codec, Format, PartEnd, RestartPattern, RestartPoint, name_of, unsupported};
 use super::input::Input;
-use crate::chunk::{CHUNK_SIZE, Chunk};
+use crate::buffer::chunk::{CHUNK_SIZE, Chunk, Pool};
 use crate::error::{Error, Result};
+use crate::summary::Compression;
 
 /// The largest window that libzstd decodes.
 const LARGEST_WINDOW_LOG: u32 = if cfg!(target_pointer_width = "64") {
     31
 } else {
     30
+};
+
+/// Zstandard. Restart points are starts of frames that are not skippable.
+pub(super) const FORMAT: Format = Format {
+    compression: Compression::Zstd,
+    name: "zstd",
+    // A skippable frame; LZ4 has the same ones; what follows decides.
+    matches: |start| {
+        matches!(
+            start,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..]
+        )
+    },
+    codec: |config| Ok(Box::new(Zstd::new(config.max_window)?)),
+    restart_patterns: &[RestartPattern {
+        bytes: &[0x28, 0xb5, 0x2f, 0xfd],
+        point: RestartPoint::Frame,
+        skip: 0,
+    }],
 };
 
 pub(super) struct Zstd {
@@ -56,40 +74,10 @@ impl Zstd {
         })
     }
 
-    /// Ready for frames, whatever became of those before.
-    pub(super) fn begin(&mut self) {
-        self.state = State::Magic;
-        self.failed = None;
-    }
-
-    /// What follows can be decoded without what was before.
-    pub(super) fn is_at_seam(&self) -> bool {
-        self.state == State::Magic && self.failed.is_none()
-    }
-
-    /// The next bytes; none only where the input ends, verified to its last byte, or where a
-    /// seam is that is to be stopped at. After an error it has to `begin` again.
-    pub(super) fn fill<R: Read>(
-        &mut self,
-        input: &mut Input<R>,
-        stop: Option<u64>,
-    ) -> Result<Chunk> {
-        if let Some(error) = self.failed.take() {
-            return Err(error);
-        }
-        if let Err(error) = self.decode(input, stop) {
-            if self.blocks.pending() == 0 {
-                return Err(error);
-            }
-            self.failed = Some(error);
-        }
-        Ok(self.blocks.take())
-    }
-
     /// Decodes as many blocks as a chunk has room for.
-    fn decode<R: Read>(&mut self, input: &mut Input<R>, stop: Option<u64>) -> Result<()> {
+    fn decode(&mut self, input: &mut Input<'_>, stop: Option<u64>) -> Result<()> {
         while self.blocks.pending() + BLOCK_MAX <= CHUNK_SIZE {
-            if self.is_at_seam() && stop == Some(input.position()) {
+            if self.restart_point().is_some() && stop == Some(input.position()) {
                 break;
             }
             match self.state {
@@ -104,7 +92,7 @@ impl Zstd {
     }
 
     /// Decodes the header of a block, or a block.
-    fn decode_part<R: Read>(&mut self, input: &mut Input<R>) -> Result<()> {
+    fn decode_part(&mut self, input: &mut Input<'_>) -> Result<()> {
         let start = input.position();
         let len = self.blocks.next_input();
         let decoded = match input.fill()?.get(..len) {
@@ -140,7 +128,7 @@ impl Zstd {
     }
 
     /// Reads up to the first block of a frame, or over a skippable frame.
-    fn begin_frame<R: Read>(&mut self, input: &mut Input<R>) -> Result<State> {
+    fn begin_frame(&mut self, input: &mut Input<'_>) -> Result<State> {
         let start = input.position();
         let mut header = FrameHeader::default();
         let len = input.read(&mut header.bytes[..4])?;
@@ -160,14 +148,14 @@ impl Zstd {
                 return Ok(State::Magic);
             }
             _ => {
-                let format = Format::of(magic);
+                let name = name_of(magic);
                 // LZ4 has the same skippable frames and may begin with one.
-                if let Some(format) = format
+                if let Some(name) = name
                     && !self.began
                 {
-                    return Err(unsupported(format.name(), start));
+                    return Err(unsupported(name, start));
                 }
-                let what = format.map_or("other", Format::name);
+                let what = name.unwrap_or("other");
                 let what = format!("{what} bytes follow the last frame");
                 return Err(damaged(&what, start));
             }
@@ -201,6 +189,38 @@ impl Zstd {
     }
 }
 
+impl Codec for Zstd {
+    fn begin(&mut self, _: RestartPoint) {
+        self.state = State::Magic;
+        self.failed = None;
+    }
+
+    fn fill(&mut self, input: &mut Input<'_>, _: &Pool, stop: Option<u64>) -> Result<Chunk> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        if let Err(error) = self.decode(input, stop) {
+            if self.blocks.pending() == 0 {
+                return Err(error);
+            }
+            self.failed = Some(error);
+        }
+        Ok(self.blocks.take())
+    }
+
+    fn restart_point(&self) -> Option<RestartPoint> {
+        let is_between_frames = self.state == State::Magic && self.failed.is_none();
+        is_between_frames.then_some(RestartPoint::Frame)
+    }
+
+    fn end(&self) -> Option<PartEnd> {
+        self.restart_point().map(|_| None)
+    }
+
+    /// A part ends between frames, so nothing changes.
+    fn skip_part(&mut self, _: PartEnd) {}
+}
+
 /// The bytes of a frame's header: the magic number, a descriptor, and what that announces.
 #[derive(Default)]
 struct FrameHeader {
@@ -210,7 +230,7 @@ struct FrameHeader {
 
 impl FrameHeader {
     /// What it announces, and which dictionary that needs.
-    fn read<R: Read>(&mut self, input: &mut Input<R>) -> Result<(Frame, u64)> {
+    fn read(&mut self, input: &mut Input<'_>) -> Result<(Frame, u64)> {
         let descriptor = self.field(input, 1)?;
         if descriptor & 0x08 != 0 {
             return Err(damaged("a reserved bit is set", input.position()));
@@ -240,7 +260,7 @@ impl FrameHeader {
     }
 
     /// The next `len` bytes as a little-endian number.
-    fn field<R: Read>(&mut self, input: &mut Input<R>, len: usize) -> Result<u64> {
+    fn field(&mut self, input: &mut Input<'_>, len: usize) -> Result<u64> {
         let bytes = &mut self.bytes[self.length..self.length + len];
         if input.read(bytes)? < len {
             return Err(truncated(input));
@@ -253,7 +273,7 @@ impl FrameHeader {
     }
 }
 
-fn truncated<R: Read>(input: &Input<R>) -> Error {
+fn truncated(input: &Input<'_>) -> Error {
     damaged("it ends early", input.position())
 }
 

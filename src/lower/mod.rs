@@ -4,6 +4,7 @@ mod contents;
 mod disk;
 mod entry;
 mod merged;
+mod metadata;
 mod xattr;
 
 use std::io;

@@ -3,12 +3,12 @@
 //! Source: Linux, Documentation/filesystems/ext4, "Block and inode Bitmaps".
 
 use super::blocks::Blocks;
+use super::blocks::bit;
 use super::claims::{Claim, Owner};
 use super::findings::{FindingKind, Findings, Place};
 use super::groups::Group;
-use super::inodes::{Record, bit};
 use super::layout::Layout;
-use super::tree::is_directory;
+use super::record::{Record, is_directory};
 use crate::error::Result;
 use crate::ext4::checksum::crc32c;
 use crate::ext4::format::{DESCRIPTOR_SIZE, SUPERBLOCK_OFFSET};

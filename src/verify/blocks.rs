@@ -57,3 +57,13 @@ pub(super) fn be32_at(bytes: &[u8], at: usize) -> u32 {
         .and_then(<[u8]>::first_chunk)
         .map_or(0, |bytes| u32::from_be_bytes(*bytes))
 }
+
+pub(super) fn bit(bitmap: &[u8], at: usize) -> bool {
+    bitmap
+        .get(at / 8)
+        .is_some_and(|byte| byte >> (at % 8) & 1 == 1)
+}
+
+pub(super) fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().fold(0, |sum, byte| sum | byte) == 0
+}

@@ -14,14 +14,13 @@ use super::checksum::with_hole;
 use super::findings::{FindingKind, Findings, Place};
 use super::hash::NameHash;
 use super::inode::DIR;
-use super::inodes::{INODE_CASEFOLD, INODE_ENCRYPT};
 use super::layout::Layout;
 use crate::error::Result;
 use crate::ext4::checksum::crc32c;
 use crate::ext4::format::{
     DIR_ENTRY_SIZE, DIR_TAIL_SIZE, DIR_TAIL_TYPE, DX_ENTRY_SIZE, DX_NODE_OFFSET, DirEntry,
     DirEntryTail, DxRootInfo, I_BLOCK_SIZE, INCOMPAT_FILETYPE, INCOMPAT_INLINE_DATA,
-    INCOMPAT_LARGEDIR, INODE_INDEX,
+    INCOMPAT_LARGEDIR, INODE_CASEFOLD, INODE_ENCRYPT, INODE_INDEX,
 };
 use crate::summary::display_path;
 

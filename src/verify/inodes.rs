@@ -7,33 +7,31 @@ use rayon::prelude::*;
 use super::acl::Gathered;
 use super::attributes::{self, Attributes, Found, Value};
 use super::block_map::{BlockMaps, Mapping, Owned, Run};
-use super::blocks::{Blocks, u32_at};
+use super::blocks::{Blocks, bit, is_zero, u32_at};
+use super::budget::{Budget, Unchecked};
 use super::checksum::inode_seed;
 use super::claims::Claims;
 use super::directories::Directory;
 use super::findings::{FindingKind, Findings, Place, display_time};
 use super::groups::Group;
-use super::inode::{DIR, Raw, S_IFSOCK};
+use super::inode::{Raw, S_IFSOCK};
 use super::layout::{COMPAT_ORPHAN_FILE, COMPAT_RESIZE_INODE, Layout, RO_COMPAT_QUOTA};
 use super::quota::{QuotaFile, Usages};
+use super::record::{Record, Use};
 use super::special;
-use super::{Budget, Unchecked};
 use crate::error::Result;
 use crate::ext4::checksum::crc32c;
 use crate::ext4::format::{
     COMPAT_DIR_INDEX, COMPAT_HAS_JOURNAL, I_BLOCK_SIZE, INCOMPAT_64BIT, INCOMPAT_EXTENTS,
-    INCOMPAT_INLINE_DATA, INCOMPAT_LARGEDIR, INODE_EA_INODE, INODE_EXTENTS, INODE_INDEX,
-    INODE_INLINE_DATA, JOURNAL_INO, RO_COMPAT_HUGE_FILE, ROOT_INO, S_IFBLK, S_IFCHR, S_IFDIR,
-    S_IFIFO, S_IFLNK, S_IFMT, S_IFREG,
+    INCOMPAT_INLINE_DATA, INCOMPAT_LARGEDIR, INODE_CASEFOLD, INODE_EA_INODE, INODE_ENCRYPT,
+    INODE_EXTENTS, INODE_HUGE_FILE, INODE_INDEX, INODE_INLINE_DATA, JOURNAL_INO,
+    RO_COMPAT_HUGE_FILE, ROOT_INO, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG,
 };
 
 // i_flags that are read but never written here.
 const INODE_IMMUTABLE: u32 = 0x10;
 const INODE_APPEND: u32 = 0x20;
-pub(super) const INODE_ENCRYPT: u32 = 0x800;
-const INODE_HUGE_FILE: u32 = 0x4_0000;
 const INODE_VERITY: u32 = 0x10_0000;
-pub(super) const INODE_CASEFOLD: u32 = 0x4000_0000;
 
 // "Special inodes".
 const BAD_BLOCKS_INO: u32 = 1;
@@ -42,34 +40,6 @@ const RESIZE_INO: u32 = 7;
 
 /// The size from which on a file is not found in i_block with the rest of the fields.
 const SHORT: usize = I_BLOCK_SIZE;
-
-/// What is known of an inode in use, for the directories that name it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Record {
-    pub ino: u32,
-    /// "Directory Entries", file_type; 0 for none that there is.
-    pub entry_type: u8,
-    pub links: u16,
-    pub flags: u32,
-    pub use_of: Use,
-}
-
-/// What an inode is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Use {
-    /// Names lead to it.
-    Named,
-    /// It holds the value of attributes.
-    Value,
-    /// It belongs to the file system, and no name leads to it.
-    Special,
-}
-
-impl Record {
-    pub(super) fn is_dir(&self) -> bool {
-        self.entry_type == DIR
-    }
-}
 
 /// A piece of the part of a group's inode table that is in use.
 struct Piece<'a> {
@@ -782,14 +752,4 @@ fn read_table(
         }
     }
     Ok((table, findings))
-}
-
-pub(super) fn bit(bitmap: &[u8], at: usize) -> bool {
-    bitmap
-        .get(at / 8)
-        .is_some_and(|byte| byte >> (at % 8) & 1 == 1)
-}
-
-pub(super) fn is_zero(bytes: &[u8]) -> bool {
-    bytes.iter().fold(0, |sum, byte| sum | byte) == 0
 }

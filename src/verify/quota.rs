@@ -5,9 +5,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::mem::offset_of;
 
-use super::Budget;
 use super::block_map::Run;
 use super::blocks::{Blocks, u32_at};
+use super::budget::Budget;
 use super::findings::{FindingKind, Findings, Place};
 use super::inode::Raw;
 use super::layout::{Layout, RO_COMPAT_PROJECT, RO_COMPAT_QUOTA};

@@ -2,13 +2,15 @@
 //! and a journal that has to be replayed before the rest can be judged.
 
 use super::blocks::Blocks;
+use super::blocks::is_zero;
+use super::budget::Budget;
 use super::claims::Claims;
 use super::findings::{FindingKind, Findings, Place};
 use super::groups;
 use super::inode::Raw;
-use super::inodes::{Inodes, is_zero};
+use super::inodes::Inodes;
 use super::layout::{self, Layout};
-use super::{Budget, start_of};
+use super::start::start_of;
 use crate::disk::Volume;
 use crate::error::Result;
 use crate::ext4::format::{JOURNAL_INO, ROOT_INO};

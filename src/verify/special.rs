@@ -5,13 +5,13 @@
 
 use zerocopy::FromBytes;
 
-use super::Budget;
 use super::block_map::Run;
+use super::blocks::is_zero;
 use super::blocks::{Blocks, be32_at, u32_at};
+use super::budget::Budget;
 use super::checksum::with_hole;
 use super::claims::{Claims, Owner};
 use super::findings::{FindingKind, Findings, Place};
-use super::inodes::is_zero;
 use super::layout::Layout;
 use crate::error::Result;
 use crate::ext4::checksum::crc32c;

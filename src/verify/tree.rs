@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
-use super::Budget;
 use super::blocks::Blocks;
+use super::budget::Budget;
 use super::directories::{Directory, Name, Names};
 use super::findings::{FindingKind, Findings, Place};
-use super::inode::DIR;
-use super::inodes::{Record, Use};
 use super::layout::Layout;
+use super::record::{Record, Use};
 use crate::error::Result;
 use crate::ext4::format::{
     INCOMPAT_FILETYPE, INODE_INDEX, LINK_MAX, RO_COMPAT_DIR_NLINK, ROOT_INO,
@@ -331,9 +330,4 @@ impl<'a> Tree<'a> {
         }
         Ok(())
     }
-}
-
-/// Directories among the records, for the counts of groups.
-pub(super) fn is_directory(record: &Record) -> bool {
-    record.entry_type == DIR
 }

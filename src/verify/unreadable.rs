@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use vhd_format::{AnyStorage, ReadAt};
 
 use super::{VerifyOptions, verify_volume};
+use crate::disk::DiskFormat;
 use crate::disk::{MemoryDisk, Volume};
 use crate::error::ErrorKind;
-use crate::options::{DiskFormat, Options};
+use crate::options::Options;
 
 /// A disk of which some bytes cannot be read.
 struct BadMedium {

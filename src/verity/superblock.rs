@@ -3,8 +3,10 @@
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::{Hash, SALT_MAX, Verity, derived_uuid};
 use crate::ext4::format::BLOCK_SIZE;
+
+/// Bytes of the longest salt.
+pub(super) const SALT_MAX: usize = 256;
 
 /// struct verity_sb.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -35,20 +37,18 @@ pub(super) const HASH_TYPE: u32 = 1;
 pub(super) const ALGORITHM: &[u8] = b"sha256";
 
 impl Superblock {
-    pub(super) fn new(verity: &Verity, data_blocks: u64, root: &Hash) -> Self {
+    pub(super) fn new(uuid: [u8; 16], salt: &[u8], data_blocks: u64) -> Self {
         let mut superblock = Self::new_zeroed();
         superblock.signature = SIGNATURE;
         superblock.version = VERSION.into();
         superblock.hash_type = HASH_TYPE.into();
-        superblock.uuid = verity
-            .uuid
-            .unwrap_or_else(|| derived_uuid(root, &verity.salt));
+        superblock.uuid = uuid;
         superblock.algorithm[..ALGORITHM.len()].copy_from_slice(ALGORITHM);
         superblock.data_block_size = (BLOCK_SIZE as u32).into();
         superblock.hash_block_size = (BLOCK_SIZE as u32).into();
         superblock.data_blocks = data_blocks.into();
-        superblock.salt_size = (verity.salt.len() as u16).into();
-        superblock.salt[..verity.salt.len()].copy_from_slice(&verity.salt);
+        superblock.salt_size = (salt.len() as u16).into();
+        superblock.salt[..salt.len()].copy_from_slice(salt);
         superblock
     }
 

@@ -3,8 +3,8 @@
 use uuid::Builder;
 
 use super::DiskOptions;
+use crate::disk::DiskFormat;
 use crate::disk::DiskIds;
-use crate::options::DiskFormat;
 
 /// The unit of the digest: large enough that it is made with all of the processor's width.
 pub(super) const UNIT: usize = 64 << 10;

@@ -3,7 +3,7 @@ use std::path::Path;
 
 use super::contents::{Contents, UNIT};
 use super::{DiskOptions, DiskReport, finish};
-use crate::aligned::Aligned;
+use crate::buffer::aligned::Aligned;
 use crate::disk::{Container, DiskFile, DiskOutput, Stream, Volume, Wrapped, unreadable};
 use crate::error::Result;
 

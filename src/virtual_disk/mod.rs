@@ -11,9 +11,9 @@ pub use options::DiskOptions;
 
 use contents::Contents;
 
+use crate::disk::DiskFormat;
 use crate::disk::Wrapped;
 use crate::error::Result;
-use crate::options::DiskFormat;
 
 /// What a new disk is.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,9 +3,10 @@ use std::sync::Arc;
 
 use vhd_format::{vhd, vhdx};
 
+use crate::cancel::CancelToken;
+use crate::disk::DiskFormat;
 use crate::disk::Shape;
 use crate::error::{Error, ErrorKind, Result};
-use crate::options::{CancelToken, DiskFormat};
 
 type ProgressCallback = Arc<dyn Fn(u64) + Send + Sync>;
 

@@ -52,13 +52,16 @@
 //! producers that write blocks themselves, in any order or in parallel.
 #![forbid(unsafe_code)]
 
+mod backing;
 mod disk;
 mod error;
+mod range;
 pub mod storage;
 mod table;
 pub mod vhd;
 pub mod vhdx;
 
-pub use disk::{AnyStorage, Disk, Extent, Format, Parent, Raw};
+pub use disk::{Disk, Format, Parent, Raw};
 pub use error::{Error, ErrorKind, Result};
-pub use storage::{ReadAt, Storage};
+pub use range::Extent;
+pub use storage::{AnyStorage, ReadAt, Storage};

@@ -48,6 +48,9 @@ pub trait Storage: ReadAt {
     fn flush(&mut self) -> io::Result<()>;
 }
 
+/// Storage of any kind, as the parents of a differencing disk need it.
+pub type AnyStorage = Box<dyn ReadAt + Send + Sync>;
+
 macro_rules! forward_read_at {
     ($($kind:ty),*) => {$(
         impl<T: ReadAt + ?Sized> ReadAt for $kind {

@@ -8,13 +8,14 @@ use redb::{ReadTransaction, ReadableMultimapTable, ReadableTable, ReadableTableM
 use tonic::{Code, Status};
 
 use super::record::{Kind, Record};
-use super::{CHILDREN, KEYS, NUMBERS, REMOVED, SNAPSHOTS, Store, failed, open};
+use super::tables::{CHILDREN, KEYS, NUMBERS, REMOVED, SNAPSHOTS, failed};
+use super::{Store, files};
 
 impl Store {
     /// Reads every record and holds the tables against each other.
     pub(super) fn check(&self, file: &Path) -> Result<(), Status> {
         self.read(check).map_err(|status| match status.code() {
-            Code::DataLoss => open::lost(file, &format!("is damaged ({})", status.message())),
+            Code::DataLoss => files::lost(file, &format!("is damaged ({})", status.message())),
             _ => status,
         })
     }

@@ -12,10 +12,11 @@ use redb2::{ReadableTable, ReadableTableMetadata};
 use tonic::Status;
 use tracing::info;
 
+use super::build::{build, insert};
+use super::files::{discard, free_name, lost, unusable};
 use super::handle::guarded;
-use super::open::{build, discard, free_name, insert, lost, unusable};
 use super::record::{Kind, Record};
-use super::{LAST_ID, NUMBERS, UNMEASURED, VERSION, failed};
+use super::tables::{LAST_ID, NUMBERS, UNMEASURED, VERSION, failed};
 
 const SNAPSHOTS: redb2::TableDefinition<'_, &str, &[u8]> = redb2::TableDefinition::new("snapshots");
 const KEYS: redb2::TableDefinition<'_, u64, &str> = redb2::TableDefinition::new("keys");

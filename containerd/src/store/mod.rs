@@ -11,13 +11,16 @@
 //! redb holds pages against their checksums at the start alone, so every record carries one of
 //! its own, which each read checks.
 
+mod build;
 mod check;
+mod files;
 mod handle;
 mod migrate;
 mod open;
 #[cfg(test)]
 mod open_tests;
 mod record;
+mod tables;
 #[cfg(test)]
 mod tests;
 
@@ -29,34 +32,16 @@ use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use redb::{
-    Database, Durability, MultimapTableDefinition, ReadTransaction, ReadableDatabase,
-    ReadableMultimapTable, ReadableTable, TableDefinition, WriteTransaction,
+    Database, Durability, ReadTransaction, ReadableDatabase, ReadableMultimapTable, ReadableTable,
+    WriteTransaction,
 };
 use tonic::Status;
 
 use handle::Handle;
 pub(crate) use record::{Kind, Layer, Record, Time, Usage};
+use tables::{CHILDREN, KEYS, LAST_ID, NUMBERS, REMOVED, SNAPSHOTS, UNMEASURED, failed, put};
 
 type Labels = BTreeMap<String, String>;
-
-/// Snapshots by key or name.
-const SNAPSHOTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("snapshots");
-/// Key or name by id.
-const KEYS: TableDefinition<'_, u64, &str> = TableDefinition::new("keys");
-/// Ids of the snapshots on top of one.
-const CHILDREN: MultimapTableDefinition<'_, u64, u64> = MultimapTableDefinition::new("children");
-/// Ids whose directories are named `rm-ID` and wait to be deleted. Only these are swept.
-const REMOVED: TableDefinition<'_, u64, ()> = TableDefinition::new("removed");
-/// The last id that was given, the version of all this, and what is yet to be done.
-const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
-
-const LAST_ID: &str = "last id";
-const VERSION: &str = "version";
-/// Set until the disks are measured that a store of version 1 has committed.
-const UNMEASURED: &str = "unmeasured";
-/// The version of the tables and records written here. 1 had no checksums, was in the file
-/// format of redb 2, and is migrated.
-const CURRENT_VERSION: u64 = 2;
 
 /// The most bytes of a key: names come from containerd, which keeps them in keys of its own
 /// store, of at most this length.
@@ -160,7 +145,7 @@ impl Store {
         self.database.with(|database| {
             let mut transaction = database.begin_write().map_err(failed)?;
             transaction.set_durability(durability).map_err(failed)?;
-            open::keep_whole(&mut transaction);
+            build::keep_whole(&mut transaction);
             let changed = change(&transaction)?;
             transaction.commit().map_err(failed)?;
             Ok(changed)
@@ -419,7 +404,7 @@ impl Store {
     ) -> Result<u64, Status> {
         self.database.with(|database| {
             let mut transaction = database.begin_write().map_err(failed)?;
-            open::keep_whole(&mut transaction);
+            build::keep_whole(&mut transaction);
             let (id, forgotten) = {
                 let mut snapshots = transaction.open_table(SNAPSHOTS).map_err(failed)?;
                 let record = finished(&snapshots, key)?;
@@ -560,7 +545,7 @@ impl Store {
                         Some(finished(&table, parent)?.id)
                     }
                 };
-                open::insert(transaction, key, record, parent)?;
+                build::insert(transaction, key, record, parent)?;
             }
             Ok(())
         })
@@ -589,9 +574,9 @@ pub(crate) fn rebuild(
         .iter()
         .map(|(key, record)| (&key[..], record.id))
         .collect();
-    open::build(file, replace, |transaction| {
+    build::build(file, replace, |transaction| {
         for (key, record) in snapshots {
-            open::insert(
+            build::insert(
                 transaction,
                 key,
                 record,
@@ -606,22 +591,7 @@ pub(crate) fn rebuild(
 
 /// Where a file of the store is moved that is not used any more.
 pub(crate) fn aside(file: &Path) -> PathBuf {
-    open::free_name(file, "damaged")
-}
-
-fn failed(error: impl Into<redb::Error>) -> Status {
-    let error = error.into();
-    match &error {
-        redb::Error::Io(e)
-            if matches!(
-                e.kind(),
-                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
-            ) =>
-        {
-            Status::resource_exhausted(format!("the metadata cannot be written: {error}"))
-        }
-        _ => Status::internal(format!("the metadata: {error}")),
-    }
+    files::free_name(file, "damaged")
 }
 
 fn not_found(what: String) -> Status {
@@ -720,16 +690,6 @@ fn chain(
         layers.push(record.layer.take());
     }
     Ok((ids, layers))
-}
-
-fn put(
-    snapshots: &mut redb::Table<'_, &'static str, &'static [u8]>,
-    key: &str,
-    record: &Record,
-) -> Result<(), Status> {
-    let bytes = record.to_bytes(key)?;
-    snapshots.insert(key, &bytes[..]).map_err(failed)?;
-    Ok(())
 }
 
 fn delete(

@@ -5,22 +5,21 @@
 //! beside directories of snapshots is an error, and nothing is changed: those directories may be
 //! all that is left.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use redb::{Database, DatabaseError, ReadableTable, StorageError, WriteTransaction};
+use redb::{Database, DatabaseError, StorageError};
 use tonic::Status;
 use tracing::{info, warn};
 
+use super::build::{CACHE, create};
+use super::files::{discard, free_name, lost, temporary, unusable};
 use super::handle::guarded;
-use super::record::Record;
-use super::{CHILDREN, CURRENT_VERSION, KEYS, LAST_ID, NUMBERS, REMOVED, SNAPSHOTS, VERSION};
-use super::{failed, migrate, put};
+use super::migrate::migrate;
+use super::tables::{CURRENT_VERSION, NUMBERS, VERSION, failed};
 use crate::platform;
 
-/// The most bytes of the file that are kept in memory.
-const CACHE: usize = 32 << 20;
 /// How a file of redb begins, whatever its version.
 const MAGIC: &[u8; 9] = b"redb\x1a\x0a\xa9\x0d\x0a";
 
@@ -64,7 +63,7 @@ pub(super) fn open(file: &Path, beside: bool) -> Result<Database, Status> {
     match open_checked(file) {
         Ok(database) => Ok(database),
         Err(Refused::Old) => {
-            migrate::migrate(file, beside)?;
+            migrate(file, beside)?;
             open_checked(file).map_err(|refused| refused.status(file))
         }
         Err(refused) => Err(refused.status(file)),
@@ -171,94 +170,6 @@ pub(super) fn check_version(file: &Path, database: &Database, beside: bool) -> R
     }
 }
 
-/// Makes an empty database.
-fn create(file: &Path) -> Result<(), Status> {
-    build(file, || Ok(()), |_| Ok(()))
-}
-
-/// Makes a database with these contents, under its name only when it is whole and on stable
-/// storage. `replace` is called in the moment before.
-pub(super) fn build(
-    file: &Path,
-    replace: impl FnOnce() -> Result<(), Status>,
-    fill: impl FnOnce(&WriteTransaction) -> Result<(), Status>,
-) -> Result<(), Status> {
-    let temporary = temporary(file);
-    let built = guarded(|| {
-        let database = redb::Builder::new()
-            .set_cache_size(CACHE)
-            .create(&temporary)
-            .map_err(failed)?;
-        let mut transaction = database.begin_write().map_err(failed)?;
-        keep_whole(&mut transaction);
-        {
-            transaction.open_table(SNAPSHOTS).map_err(failed)?;
-            transaction.open_table(KEYS).map_err(failed)?;
-            transaction.open_multimap_table(CHILDREN).map_err(failed)?;
-            transaction.open_table(REMOVED).map_err(failed)?;
-            let mut numbers = transaction.open_table(NUMBERS).map_err(failed)?;
-            numbers.insert(VERSION, CURRENT_VERSION).map_err(failed)?;
-        }
-        fill(&transaction)?;
-        transaction.commit().map_err(failed)?;
-        database.close().map_err(failed)
-    });
-    let placed = built.and_then(|()| {
-        File::open(&temporary)
-            .and_then(|made| made.sync_all())
-            .map_err(|e| unusable(&temporary, &e))?;
-        replace()?;
-        fs::rename(&temporary, file)
-            .and_then(|()| match file.parent() {
-                Some(directory) => platform::sync_directory(directory),
-                None => Ok(()),
-            })
-            .map_err(|e| unusable(file, &e))
-    });
-    if placed.is_err() {
-        // The next start discards it where that fails.
-        let _ = fs::remove_file(&temporary);
-    }
-    placed.map_err(|status| {
-        let message = format!("{} cannot be made: {}", file.display(), status.message());
-        Status::new(status.code(), message)
-    })
-}
-
-/// Commits in two phases, each on stable storage before the next.
-///
-/// In one phase redb takes a last transaction that is damaged for one that a crash cut off, and
-/// goes back to the one before without a word: what was acknowledged would be lost.
-pub(super) fn keep_whole(transaction: &mut WriteTransaction) {
-    transaction.set_two_phase_commit(true);
-}
-
-/// Puts a snapshot into tables that are being filled.
-pub(super) fn insert(
-    transaction: &WriteTransaction,
-    key: &str,
-    record: &Record,
-    parent: Option<u64>,
-) -> Result<(), Status> {
-    let mut snapshots = transaction.open_table(SNAPSHOTS).map_err(failed)?;
-    put(&mut snapshots, key, record)?;
-    let mut keys = transaction.open_table(KEYS).map_err(failed)?;
-    keys.insert(record.id, key).map_err(failed)?;
-    if let Some(parent) = parent {
-        let mut children = transaction.open_multimap_table(CHILDREN).map_err(failed)?;
-        children.insert(parent, record.id).map_err(failed)?;
-    }
-    let mut numbers = transaction.open_table(NUMBERS).map_err(failed)?;
-    let last = numbers
-        .get(LAST_ID)
-        .map_err(failed)?
-        .map_or(0, |last| last.value());
-    numbers
-        .insert(LAST_ID, last.max(record.id))
-        .map_err(failed)?;
-    Ok(())
-}
-
 fn look(file: &Path) -> Result<Found, Status> {
     let mut opened = match platform::open_regular(file) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Found::Absent),
@@ -288,61 +199,4 @@ fn look(file: &Path) -> Result<Found, Status> {
         [0, 0, 0, 0, 0, 0, 0, 0, 0] => Found::Unfinished,
         _ => Found::Foreign,
     })
-}
-
-/// Where a database is made.
-fn temporary(file: &Path) -> PathBuf {
-    with_suffix(file, "new")
-}
-
-fn with_suffix(file: &Path, suffix: &str) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(format!(".{suffix}"));
-    PathBuf::from(name)
-}
-
-/// A name beside the file that nothing has.
-pub(super) fn free_name(file: &Path, suffix: &str) -> PathBuf {
-    let mut number = 1_u64;
-    loop {
-        let name = with_suffix(file, &format!("{suffix}-{number}"));
-        if name.symlink_metadata().is_err() {
-            return name;
-        }
-        number += 1;
-    }
-}
-
-/// Deletes what a process that was killed while it made a database left: it never was in use.
-pub(super) fn discard(temporary: &Path) -> Result<(), Status> {
-    match fs::remove_file(temporary) {
-        Ok(()) => {
-            info!(path = %temporary.display(), "deleting metadata that were never finished");
-            Ok(())
-        }
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(unusable(temporary, &e)),
-    }
-}
-
-pub(super) fn unusable(file: &Path, error: &io::Error) -> Status {
-    let message = format!("{}: {error}", file.display());
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            Status::resource_exhausted(message)
-        }
-        _ => Status::unavailable(message),
-    }
-}
-
-/// Whether a database is lost rather than in use, unreadable for now or of another version.
-pub(super) fn lost(file: &Path, what: &str) -> Status {
-    let root = file.parent().unwrap_or(Path::new("."));
-    Status::data_loss(format!(
-        "{} {what}. Nothing was changed. Put a copy of it back, or run \
-         `containerd-tar2vhd recover --root {}`, which moves it aside and brings back every \
-         snapshot whose directory has a record",
-        file.display(),
-        root.display()
-    ))
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use tonic::Code;
 
+use super::tables::VERSION;
 use super::*;
 
 struct Root {

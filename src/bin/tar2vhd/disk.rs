@@ -11,10 +11,11 @@ use uuid::Uuid;
 use crate::args::disk::{Convert, Create, DiskCommand, InputFormat, Shape, Writing};
 use crate::args::{Disk, Format, To, When};
 use crate::convert::source_date_epoch;
+use crate::failure::Failure;
 use crate::output::{self, human};
 use crate::progress::Display;
 use crate::signals::Signals;
-use crate::{Failure, args, standard};
+use crate::{args, standard};
 
 pub(crate) fn run(args: Disk) -> Result<(), Failure> {
     match args.command {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use tar2vhd::FileId;
 
-use crate::Failure;
+use crate::failure::Failure;
 
 /// A layer, how many bytes of it there are if that is known, and which file it is.
 pub(crate) struct Input {

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 use tar2vhd::{FileSystem, Inspection};
 use uuid::Uuid;
 
-use crate::Failure;
 use crate::args::Inspect;
 use crate::disk::info;
+use crate::failure::Failure;
 use crate::output::{self, Lines, bytes, escape, time};
 
 pub(crate) fn run(args: &Inspect) -> Result<(), Failure> {

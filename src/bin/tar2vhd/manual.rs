@@ -9,7 +9,8 @@ use clap_mangen::Man;
 use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
 
 use crate::args::Args;
-use crate::{Failure, output};
+use crate::failure::Failure;
+use crate::output;
 
 /// Prints the page of a command, or writes those of all commands to a directory.
 pub(crate) fn run(command: &[String], directory: Option<&Path>) -> Result<(), Failure> {

@@ -6,8 +6,8 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use crate::Failure;
 use crate::args::{Format, To};
+use crate::failure::Failure;
 
 /// Prints the result of the command.
 pub(crate) fn stdout(bytes: &[u8]) -> Result<(), Failure> {

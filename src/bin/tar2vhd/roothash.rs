@@ -8,9 +8,9 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tar2vhd::{Options, Summary, Verity, WarningKind};
 
-use crate::Failure;
 use crate::args::{Profile, Roothash, Salt};
 use crate::convert::report;
+use crate::failure::Failure;
 use crate::image::{Chosen, Image, Layer};
 use crate::input;
 use crate::output::{self, hex};

@@ -18,11 +18,12 @@ use std::process::ExitCode;
 use tar2vhd::{CancelToken, DiskFile, DiskOutput, FileId, Options, ScratchOptions, Summary};
 use vhd_format::vhdx::Vhdx;
 
-use crate::Failure;
 use crate::convert::source_date_epoch;
-use crate::signals::{self, Caught, Signals};
+use crate::failure::Failure;
+use crate::signal::{self, Caught};
+use crate::signals::Signals;
 use crate::{input, output, standard};
-use flags::{Flag, Parsed};
+use flags::{Flag, Parsed, Refused};
 use log::{Level, Log};
 
 /// Whether the command was called by this name, whatever directory and extension it has.
@@ -48,6 +49,15 @@ impl From<String> for End {
     }
 }
 
+impl From<Refused> for End {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Help => Self::Help,
+            Refused::Wrong(message) => Self::Error(message),
+        }
+    }
+}
+
 impl From<Failure> for End {
     fn from(failure: Failure) -> Self {
         Self::Error(failure.message)
@@ -70,7 +80,7 @@ pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         Err(End::Signal(message, caught)) => {
             report(&message, &mut log);
-            signals::end_by(caught)
+            signal::end_by(caught)
         }
     }
 }

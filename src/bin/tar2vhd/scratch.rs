@@ -4,9 +4,9 @@ use serde_json::json;
 use tar2vhd::{CancelToken, DiskFile, DiskFormat, DiskSummary, ScratchOptions};
 use uuid::Uuid;
 
-use crate::Failure;
 use crate::args::{Format, Scratch, ScratchUuid};
 use crate::convert::source_date_epoch;
+use crate::failure::Failure;
 use crate::output::{self, human};
 use crate::signals::Signals;
 use crate::standard;

@@ -5,7 +5,7 @@ use std::io;
 
 use tar2vhd::{DiskFile, FileId};
 
-use crate::Failure;
+use crate::failure::Failure;
 
 /// The file that standard input comes from.
 pub(crate) fn input() -> Option<FileId> {

@@ -6,8 +6,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tar2vhd::{Finding, Verdict, Verification, VerifyOptions, Volume};
 
-use crate::Failure;
 use crate::args::Verify;
+use crate::failure::Failure;
 use crate::output::{self, escape};
 
 pub(crate) fn run(args: &Verify) -> Result<(), Failure> {

@@ -1,8 +1,6 @@
 //! Files of the layers below that hard links lead to: copied into this layer, as overlayfs
 //! copies up what is linked.
 
-use std::collections::{BTreeMap, HashMap};
-
 use sha2::{Digest as _, Sha256};
 
 use super::super::metadata;
@@ -16,16 +14,6 @@ use crate::ext4::tree::Ino;
 use crate::ext4::writer::BlockSink;
 use crate::lower::{LowerEntry, LowerKind, LowerMetadata, LowerPiece};
 use crate::summary::display_path;
-
-/// What was copied up.
-#[derive(Default)]
-pub(super) struct Copies {
-    /// By the numbers that the lower layers give.
-    by_id: HashMap<u64, Ino>,
-    /// Names that stand for copies and that no entry has: the number of each, its directory and
-    /// its inode.
-    names: BTreeMap<u32, (Ino, Ino)>,
-}
 
 /// Where a name of the layers below is: in a directory of this one, below directories that
 /// only they have.

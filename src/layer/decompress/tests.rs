@@ -5,9 +5,10 @@ use flate2::{Crc, GzBuilder};
 use proptest::prelude::*;
 use zstd::stream::raw::CParameter;
 
+use super::super::codec::Inflater;
 use super::super::testing::{Dribble, TarBuilder, sample, zstd_frame as zstd};
 use super::*;
-use crate::chunk::CHUNK_SIZE;
+use crate::buffer::chunk::CHUNK_SIZE;
 
 const MAX_WINDOW: u64 = 128 << 20;
 
@@ -268,10 +269,8 @@ fn truncation_is_noticed_everywhere() {
 }
 
 fn ends_at_a_seam(stream: &[u8], cut: usize) -> bool {
-    match Format::of(&stream[cut..]) {
-        Some(format) => format == Format::Gzip || format == Format::Zstd,
-        None => stream[cut..].iter().all(|byte| *byte == 0),
-    }
+    let rest = &stream[cut..];
+    format_of(rest).is_some() || rest.iter().all(|byte| *byte == 0)
 }
 
 /// Never other bytes than those that were packed: an error, or the flip does not matter.

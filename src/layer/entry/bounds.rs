@@ -1,9 +1,10 @@
 //! What stands at the archive's beginning and behind its end, and whether it is a layer.
 
-use super::{ChunkSource, Entries};
+use super::super::model::ChunkSource;
+use super::Entries;
 use crate::error::{Error, Result};
 use crate::layer::header::{self, BLOCK_SIZE};
-use crate::layer::shape::Shape;
+use crate::layer::shape::{Shape, WINDOWS};
 use crate::signature::{self, Class, HEAD};
 use crate::summary::{WarningKind, Warnings};
 
@@ -107,7 +108,3 @@ impl<S: ChunkSource> Entries<S> {
 
 /// Bytes of an end marker.
 const MARKER: u64 = 2 * BLOCK_SIZE as u64;
-
-/// Why a layer for Windows is refused.
-pub(super) const WINDOWS: &str = "this is a layer for Windows, whose files, security descriptors \
-    and registry hives ext4 cannot show: choose the image for linux";

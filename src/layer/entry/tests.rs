@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::super::testing::{Chunks, ReadEntry, TarBuilder, header, read_all, read_as, sample};
 use super::*;
+use crate::buffer::chunk::Chunk;
 use crate::error::ErrorKind;
 
 fn read(tar: TarBuilder) -> Vec<ReadEntry> {

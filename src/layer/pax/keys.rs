@@ -1,7 +1,7 @@
 //! Keys of PAX records: which say nothing that a file system holds, which may not be passed
 //! over, and how those that hold names of extended attributes are spelled.
 
-use super::decimal;
+use super::super::number::{decimal, escaped_byte};
 
 /// What becomes of a record whose key the reader does not apply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +98,7 @@ fn decode(spelled: &[u8], is_escaped: impl Fn(u8) -> bool) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(spelled.len());
     let mut rest = spelled;
     while let [first, tail @ ..] = rest {
-        let escaped = super::escaped_byte(rest).filter(|byte| is_escaped(*byte));
+        let escaped = escaped_byte(rest).filter(|byte| is_escaped(*byte));
         decoded.push(escaped.unwrap_or(*first));
         rest = match escaped {
             Some(_) => &rest[3..],

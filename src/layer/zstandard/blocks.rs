@@ -19,9 +19,9 @@ use std::ptr::NonNull;
 
 use zstd::zstd_safe::{ErrorCode, zstd_sys};
 
-use crate::chunk::Chunk;
+use crate::buffer::chunk::Chunk;
+use crate::buffer::segment::Segment;
 use crate::error::{Error, Result};
-use crate::segment::Segment;
 
 /// The most bytes that a block has, RFC 8878, section 3.1.1.2.4.
 pub(super) const BLOCK_MAX: usize = 128 << 10;

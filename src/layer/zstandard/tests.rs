@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use zstd::stream::raw::CParameter;
 
 use super::*;
-use crate::chunk::Pool;
+use crate::buffer::chunk::Pool;
 use crate::layer::testing::{Dribble, sample, zstd_frame};
 
 const MIB: usize = 1 << 20;
@@ -35,11 +35,12 @@ fn repeating(period: usize, len: usize) -> Vec<u8> {
 
 /// Decodes with a reader that keeps so many chunks. What came before an error comes with it.
 fn decode(input: &[u8], most: usize, kept: usize) -> (Vec<u8>, Option<Error>) {
-    let mut input = Input::new(Dribble::new(input, most), Pool::new()).unwrap();
+    let pool = Pool::new();
+    let mut input = Input::new(Dribble::new(input, most), pool.clone()).unwrap();
     let mut zstd = Zstd::new(128 << 20).unwrap();
     let (mut output, mut chunks) = (Vec::new(), VecDeque::new());
     let error = loop {
-        match zstd.fill(&mut input, None) {
+        match zstd.fill(&mut input, &pool, None) {
             Ok(chunk) if chunk.is_empty() => break None,
             Ok(chunk) => {
                 assert!(chunk.len() <= CHUNK_SIZE);
@@ -60,10 +61,11 @@ fn decode(input: &[u8], most: usize, kept: usize) -> (Vec<u8>, Option<Error>) {
 
 /// Shows all chunks of a whole stream, and the decoder after each.
 fn each_chunk(stream: &[u8], mut look: impl FnMut(&Zstd, Chunk)) {
-    let mut input = Input::new(stream, Pool::new()).unwrap();
+    let pool = Pool::new();
+    let mut input = Input::new(stream, pool.clone()).unwrap();
     let mut zstd = Zstd::new(128 << 20).unwrap();
     loop {
-        let chunk = zstd.fill(&mut input, None).unwrap();
+        let chunk = zstd.fill(&mut input, &pool, None).unwrap();
         if chunk.is_empty() {
             break;
         }
@@ -186,14 +188,14 @@ fn what_comes_before_damage_is_given_but_not_taken_for_what_comes_after() {
     let mut zstd = Zstd::new(128 << 20).unwrap();
     for chunks in 1..=3 {
         let mut input = Input::new(&stream[..], pool.clone()).unwrap();
-        zstd.begin();
+        zstd.begin(RestartPoint::Frame);
         for number in 1..=chunks {
-            assert_eq!(zstd.fill(&mut input, None).is_err(), number == 3);
+            assert_eq!(zstd.fill(&mut input, &pool, None).is_err(), number == 3);
         }
-        zstd.begin();
+        zstd.begin(RestartPoint::Frame);
         let mut input = Input::new(&good[..], pool.clone()).unwrap();
-        assert!(*zstd.fill(&mut input, None).unwrap() == other);
-        assert!(zstd.fill(&mut input, None).unwrap().is_empty());
+        assert!(*zstd.fill(&mut input, &pool, None).unwrap() == other);
+        assert!(zstd.fill(&mut input, &pool, None).unwrap().is_empty());
     }
 }
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::iter;
 
-use super::create::Parameters;
 use super::dynamic_header::DynamicHeader;
+use super::parameters::Parameters;
 use super::sparse::{DATA_ALIGNMENT, UNUSED, bitmap_size, sector_of};
 use super::{DiskType, Footer, SECTOR_SIZE};
 use crate::{Error, Result, Storage};

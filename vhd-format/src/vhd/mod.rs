@@ -7,15 +7,16 @@ mod footer;
 mod geometry;
 mod layout;
 mod open;
+mod parameters;
 mod parent;
 mod sparse;
 
-pub use create::Parameters;
 pub(crate) use footer::COOKIE;
 pub use footer::{DiskType, Footer};
 pub use geometry::Geometry;
 pub use layout::Layout;
 pub use open::Vhd;
+pub use parameters::Parameters;
 pub use parent::{ParentLocator, ParentReference};
 
 /// The unit of every size and offset in a VHD.

@@ -3,8 +3,9 @@ use std::io;
 
 use super::sparse::Sparse;
 use super::{COOKIE, DiskType, Footer, ParentReference};
-use crate::disk::{AnyStorage, Disk, Extent, check_range, first_error};
-use crate::{Error, ReadAt, Result, Storage};
+use crate::backing::Backing;
+use crate::range::{Extent, check_range, first_error};
+use crate::{AnyStorage, Error, ReadAt, Result, Storage};
 
 /// A virtual hard disk, open in `S`.
 ///
@@ -115,23 +116,20 @@ impl<S: ReadAt> Vhd<S> {
     ///
     /// # Errors
     /// If this disk has no parent, or the other's unique id is not the parent's.
-    pub fn attach_parent(&mut self, parent: Disk<AnyStorage>) -> Result<()> {
+    pub fn attach_parent(&mut self, parent: Vhd<AnyStorage>) -> Result<()> {
         let Some(sparse) = &mut self.sparse else {
             return Err(Error::input("a fixed VHD has no parent"));
         };
         let Some(reference) = &sparse.parent_reference else {
             return Err(Error::input("a dynamic VHD has no parent"));
         };
-        match &parent {
-            Disk::Vhd(vhd) if vhd.footer.unique_id() == reference.unique_id => {
-                sparse.parent = Some(Box::new(parent));
-                Ok(())
-            }
-            Disk::Vhd(_) => Err(Error::parent(
+        if parent.footer.unique_id() != reference.unique_id {
+            return Err(Error::parent(
                 "the disk given as parent has another unique id than the child names",
-            )),
-            _ => Err(Error::parent("the parent of a VHD must be a VHD")),
+            ));
         }
+        sparse.parent = Some(Box::new(parent));
+        Ok(())
     }
 
     /// Fills the buffer from that offset of the virtual disk.
@@ -305,6 +303,20 @@ impl<S: ReadAt> ReadAt for Vhd<S> {
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         Ok(Self::read_at(self, offset, buffer)?)
+    }
+}
+
+impl Backing for Vhd<AnyStorage> {
+    fn virtual_size(&self) -> u64 {
+        self.virtual_size()
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        self.read_at(offset, buffer)
+    }
+
+    fn extent(&self, offset: u64) -> Result<Extent> {
+        self.extent(offset)
     }
 }
 

@@ -1,6 +1,7 @@
 use super::dynamic_header::DynamicHeader;
 use super::{DiskType, Footer, ParentReference, SECTOR_SIZE};
-use crate::disk::{AnyStorage, Disk, Extent, Ranges, is_zero, pieces, read_parent};
+use crate::backing::{Backing, parent_extent, read_parent};
+use crate::range::{Extent, Ranges, is_zero, pieces};
 use crate::table::Table;
 use crate::{Error, ReadAt, Result, Storage};
 
@@ -37,7 +38,7 @@ pub(super) struct Sparse {
     /// The footer is not at the end of the data, where it belongs.
     pub(super) footer_missing: bool,
     pub(super) parent_reference: Option<ParentReference>,
-    pub(super) parent: Option<Box<Disk<AnyStorage>>>,
+    pub(super) parent: Option<Box<dyn Backing>>,
 }
 
 impl Sparse {
@@ -219,7 +220,7 @@ impl Sparse {
         let end = (block + 1) * block_size;
         match self.locate(storage, block)? {
             None if self.parent_reference.is_some() => {
-                Extent::of_parent(self.parent.as_deref(), offset, end)
+                parent_extent(self.parent.as_deref(), offset, end)
             }
             found => Ok(Extent {
                 data: found.is_some(),

@@ -3,7 +3,7 @@ use super::bat::{BlockState, Entry};
 use super::header::Header;
 use super::open::Vhdx;
 use super::region_table::RegionTable;
-use crate::disk::Ranges;
+use crate::range::Ranges;
 use crate::{Error, ReadAt, Result};
 
 /// The least that takes space in the file: a sector bitmap, a block of the least size.

@@ -5,9 +5,9 @@ use std::ops::Range;
 
 use super::ALIGNMENT;
 use super::bat::{BlockState, Entry, Numbering};
-use super::create::{Identity, Parameters};
 use super::file_identifier::FileIdentifier;
 use super::metadata::Metadata;
+use super::parameters::{Identity, Parameters};
 use super::region_table::RegionTable;
 use crate::table::PAGE_SIZE;
 use crate::{Error, Result, Storage};

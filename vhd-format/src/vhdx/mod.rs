@@ -9,18 +9,20 @@ mod layout;
 mod log;
 mod metadata;
 mod open;
+mod parameters;
 mod parent_locator;
 mod read;
 mod region_table;
 mod replay;
+mod session;
 mod write;
 
 pub use bat::BlockState;
-pub use create::{Identity, Parameters};
 pub use header::Header;
 pub use layout::Layout;
 pub use metadata::MetadataItem;
 pub use open::Vhdx;
+pub use parameters::{Identity, Parameters};
 pub use parent_locator::ParentLocator;
 pub use region_table::Region;
 

@@ -10,10 +10,11 @@ use super::metadata::{Metadata, MetadataItem};
 use super::parent_locator::ParentLocator;
 use super::region_table::{Region, RegionTable};
 use super::replay::Replayed;
-use super::write::Session;
-use crate::disk::{AnyStorage, Disk};
+use super::session::Session;
+use crate::backing::Backing;
+use crate::range::Extent;
 use crate::table::Table;
-use crate::{Error, ReadAt, Result};
+use crate::{AnyStorage, Error, ReadAt, Result};
 
 /// A virtual hard disk v2, open in `S`.
 ///
@@ -44,7 +45,7 @@ pub struct Vhdx<S> {
     pub(super) structures: Box<Structures>,
     /// §2.5 BAT.
     pub(super) table: Table,
-    pub(super) parent: Option<Box<Disk<AnyStorage>>>,
+    pub(super) parent: Option<Box<dyn Backing>>,
     /// None for a disk that is open for reading.
     pub(super) session: Option<Box<Session>>,
 }
@@ -214,19 +215,16 @@ impl<S: ReadAt> Vhdx<S> {
     /// # Errors
     /// If this disk has no parent, or the other's data-write GUID or sector size is not the
     /// parent's.
-    pub fn attach_parent(&mut self, parent: Disk<AnyStorage>) -> Result<()> {
+    pub fn attach_parent(&mut self, parent: Vhdx<AnyStorage>) -> Result<()> {
         let Some(locator) = self.parent_locator() else {
             return Err(Error::input("this VHDX is not a differencing disk"));
         };
-        let Disk::Vhdx(vhdx) = &parent else {
-            return Err(Error::parent("the parent of a VHDX must be a VHDX"));
-        };
-        if !locator.links_to(vhdx.header().data_write_guid) {
+        if !locator.links_to(parent.header().data_write_guid) {
             return Err(Error::parent(
                 "the disk given as parent is not the one that the child was made from, or has been written to since",
             ));
         }
-        if vhdx.logical_sector_size() != self.logical_sector_size() {
+        if parent.logical_sector_size() != self.logical_sector_size() {
             return Err(Error::parent("the parent has another logical sector size"));
         }
         self.parent = Some(Box::new(parent));
@@ -291,6 +289,20 @@ impl<S: ReadAt> ReadAt for Vhdx<S> {
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         Ok(Self::read_at(self, offset, buffer)?)
+    }
+}
+
+impl Backing for Vhdx<AnyStorage> {
+    fn virtual_size(&self) -> u64 {
+        self.virtual_size()
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        self.read_at(offset, buffer)
+    }
+
+    fn extent(&self, offset: u64) -> Result<Extent> {
+        self.extent(offset)
     }
 }
 

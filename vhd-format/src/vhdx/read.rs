@@ -1,7 +1,8 @@
 use super::ALIGNMENT;
 use super::bat::{BlockState, Entry};
 use super::open::Vhdx;
-use crate::disk::{Extent, check_range, pieces, read_parent};
+use crate::backing::{parent_extent, read_parent};
+use crate::range::{Extent, check_range, pieces};
 use crate::{Error, ReadAt, Result};
 
 impl<S: ReadAt> Vhdx<S> {
@@ -43,7 +44,7 @@ impl<S: ReadAt> Vhdx<S> {
                 Ok(Extent { data: true, end })
             }
             BlockState::NotPresent if self.parent_locator().is_some() => {
-                Extent::of_parent(self.parent.as_deref(), offset, end)
+                parent_extent(self.parent.as_deref(), offset, end)
             }
             BlockState::NotPresent
             | BlockState::Undefined

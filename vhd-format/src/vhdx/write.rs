@@ -3,38 +3,12 @@ use std::io;
 use uuid::Uuid;
 
 use super::bat::{BlockState, Entry};
-use super::create::Identity;
 use super::log::{LogWriter, MAX_PAGES};
 use super::open::Vhdx;
-use crate::disk::{check_range, first_error, is_zero, pieces};
+use super::parameters::Identity;
+use super::session::Session;
+use crate::range::{check_range, first_error, is_zero, pieces};
 use crate::{Error, ReadAt, Result, Storage};
-
-/// What a disk that is open for writing has in hand.
-pub(super) struct Session {
-    /// The ids that stand for the contents; nil until the session has changed them.
-    file_write_guid: Uuid,
-    data_write_guid: Uuid,
-    log: LogWriter,
-    /// Where the next block goes.
-    end: u64,
-    /// Before this, the file may hold old bytes although no block is there.
-    stale_end: u64,
-    /// Something failed that leaves unknown what the medium holds.
-    failed: bool,
-}
-
-impl Session {
-    fn new(log: LogWriter, end: u64, stale_end: u64) -> Self {
-        Self {
-            file_write_guid: Uuid::nil(),
-            data_write_guid: Uuid::nil(),
-            log,
-            end,
-            stale_end,
-            failed: false,
-        }
-    }
-}
 
 impl<S: Storage> Vhdx<S> {
     /// Opens a fixed or dynamic disk for reading and writing. A log that was left behind is

@@ -496,7 +496,7 @@ fn a_differencing_disk_reads_through_its_parent() {
     let mut parent = Vhd::create(Vec::new(), &Parameters::fixed(10_240, ID)).unwrap();
     parent.write_at(0, &[0xaa; 10_240]).unwrap();
     let parent = parent.close().unwrap();
-    let open_parent = || Disk::open(Box::new(parent.clone()) as AnyStorage).unwrap();
+    let open_parent = || Vhd::open(Box::new(parent.clone()) as AnyStorage).unwrap();
 
     let file = differencing(ID);
     let mut disk = Vhd::open(file.clone()).unwrap();

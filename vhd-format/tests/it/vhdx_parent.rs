@@ -64,7 +64,7 @@ fn a_differencing_disk_reads_through_its_parent() {
         .write_at(0, &vec![0xaa; 4 * (1 << 20) - 512])
         .unwrap();
     let parent = parent.close().unwrap();
-    let open_parent = || Disk::open(Box::new(parent.clone()) as AnyStorage).unwrap();
+    let open_parent = || Vhdx::open(Box::new(parent.clone()) as AnyStorage).unwrap();
 
     let file = differencing(identity(7).data_write_guid);
     let mut disk = Vhdx::open(file.clone()).unwrap();

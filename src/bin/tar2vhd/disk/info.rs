@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 use tar2vhd::{BlockInfo, DiskInfo, ParentInfo, PartInfo, VhdInfo, VhdxInfo, Volume};
 use uuid::Uuid;
 
-use crate::Failure;
 use crate::args::disk::{Info, InputFormat};
+use crate::failure::Failure;
 use crate::output::{self, Lines, bytes, escape, time};
 
 pub(crate) fn run(args: &Info) -> Result<(), Failure> {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use tar2vhd::{DiskFormat, LowerDisks, LowerEntry, LowerLayers, Options, Volume};
 
-use crate::Failure;
+use crate::failure::Failure;
 use crate::image::Layer;
 
 /// Whether a layer asks for those below.

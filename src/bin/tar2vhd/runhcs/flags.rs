@@ -7,8 +7,6 @@ use std::path::PathBuf;
 
 use clap_lex::OsStrExt;
 
-use super::End;
-
 /// A flag that there is.
 pub(super) struct Flag {
     name: &'static str,
@@ -53,11 +51,26 @@ impl Parsed {
     }
 }
 
+/// The flags are not to be acted upon.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// Help was asked for.
+    Help,
+    /// The message says why.
+    Wrong(String),
+}
+
+impl From<String> for Refused {
+    fn from(message: String) -> Self {
+        Self::Wrong(message)
+    }
+}
+
 /// Takes the flags in front of the arguments.
 pub(super) fn parse(
     arguments: &mut VecDeque<OsString>,
     known: &'static [Flag],
-) -> Result<Parsed, End> {
+) -> Result<Parsed, Refused> {
     let mut parsed = Parsed::default();
     while let Some(argument) = arguments.front() {
         let Some(rest) = argument.strip_prefix("-").filter(|rest| !rest.is_empty()) else {
@@ -78,7 +91,7 @@ pub(super) fn parse(
         }
         let Some(flag) = known.iter().find(|flag| name == flag.name) else {
             if name == "help" || name == "h" {
-                return Err(End::Help);
+                return Err(Refused::Help);
             }
             let name = name.display();
             return Err(format!("flag provided but not defined: -{name}").into());
@@ -116,8 +129,8 @@ mod tests {
     fn parsed(arguments: &[&str]) -> Result<(bool, Option<String>, Vec<String>), String> {
         let mut arguments = arguments.iter().map(OsString::from).collect();
         let flags = parse(&mut arguments, KNOWN).map_err(|end| match end {
-            End::Help => "help".to_owned(),
-            End::Error(message) | End::Signal(message, _) => message,
+            Refused::Help => "help".to_owned(),
+            Refused::Wrong(message) => message,
         })?;
         let text = |text: &OsStr| text.to_str().unwrap().to_owned();
         Ok((

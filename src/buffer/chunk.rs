@@ -4,8 +4,8 @@ use std::fmt;
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::aligned::Aligned;
-use crate::segment::Lent;
+use crate::buffer::aligned::Aligned;
+use crate::buffer::segment::Lent;
 
 /// The most bytes of a chunk: a multiple of the tar block and of the file system block, small
 /// enough that a stage's working set stays in the second-level cache.

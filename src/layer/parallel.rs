@@ -8,16 +8,15 @@
 //! input is refused, depend neither on what was found nor on the number of threads.
 
 use std::collections::VecDeque;
-use std::io::Read;
 use std::mem;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use memchr::memmem;
 
-use super::decompress::{Engine, PartEnd};
+use super::codec::{Codec, PartEnd, RestartPattern, RestartPoint};
 use super::input::Input;
-use crate::chunk::{CHUNK_SIZE, Chunk, Pool};
+use crate::buffer::chunk::{CHUNK_SIZE, Chunk, Pool};
 use crate::error::Result;
 
 /// How many threads decode. More would be faster than the one that digests.
@@ -46,19 +45,10 @@ const READS: usize = 2;
 const MISSES_MAX: u32 = 8;
 const PAUSE: u64 = 32 << 20;
 
-/// What begins at a place where decoding can begin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Seam {
-    /// A member or a frame.
-    Whole,
-    /// A block in a member.
-    Block,
-}
-
 /// A part of the input, to be decoded.
-pub(crate) struct Job {
+pub(crate) struct DecodeTask {
     input: Vec<Chunk>,
-    seam: Seam,
+    point: RestartPoint,
     decoded: Sender<Decoded>,
     /// Gone when the part was passed, or the conversion failed.
     wanted: Weak<()>,
@@ -70,34 +60,34 @@ pub(super) struct Decoded {
     pub end: PartEnd,
 }
 
-/// Decodes parts until no more come, by an engine of this thread.
-pub(crate) fn work(jobs: &Mutex<Receiver<Job>>, mut engine: Engine, pool: &Pool) {
+/// Decodes parts until no more come, by a decoder of this thread.
+pub(crate) fn work(tasks: &Mutex<Receiver<DecodeTask>>, mut codec: Box<dyn Codec>, pool: &Pool) {
     loop {
-        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(job) = job else {
+        let task = tasks.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(task) = task else {
             return;
         };
-        let decoded = job.decoded.clone();
-        if let Some(part) = job.decode(&mut engine, pool) {
+        let decoded = task.decoded.clone();
+        if let Some(part) = task.decode(&mut *codec, pool) {
             // Nobody waits for it if the conversion failed.
             let _ = decoded.send(part);
         }
     }
 }
 
-impl Job {
+impl DecodeTask {
     /// Decodes a part; none if it is not a whole number of what it seems to begin with.
-    fn decode(self, engine: &mut Engine, pool: &Pool) -> Option<Decoded> {
+    fn decode(self, codec: &mut dyn Codec, pool: &Pool) -> Option<Decoded> {
         let len = self.input.iter().map(|chunk| chunk.len() as u64).sum();
         let mut input = Input::of(self.input, pool);
-        engine.begin(self.seam);
+        codec.begin(self.point);
         let (mut chunks, mut contents) = (Vec::new(), 0);
         while contents < CONTENTS_MAX && self.wanted.strong_count() > 0 {
-            let chunk = engine.next(&mut input, pool, Some(len)).ok()?;
+            let chunk = codec.fill(&mut input, pool, Some(len)).ok()?;
             if chunk.is_empty() {
                 return Some(Decoded {
                     chunks,
-                    end: engine.end()?,
+                    end: codec.end()?,
                 });
             }
             contents += chunk.len();
@@ -108,12 +98,12 @@ impl Job {
 }
 
 /// Where parts begin, and those that are under way.
-pub(super) struct Ahead {
-    seams: Seams,
-    jobs: Sender<Job>,
+pub(super) struct ParallelDecoder {
+    patterns: Patterns,
+    tasks: Sender<DecodeTask>,
     parts: VecDeque<Part>,
     /// Where the next part begins.
-    open: Option<(u64, Seam)>,
+    open: Option<(u64, RestartPoint)>,
     /// The least bytes of a part.
     part_min: u64,
     /// What was read before the first look is not looked through yet.
@@ -131,16 +121,16 @@ pub(super) struct Ahead {
 struct Part {
     start: u64,
     end: u64,
-    seam: Seam,
+    point: RestartPoint,
     decoded: Receiver<Decoded>,
     _wanted: Arc<()>,
 }
 
-impl Ahead {
-    pub(super) fn new(seams: Seams, jobs: Sender<Job>, part_min: u64) -> Self {
+impl ParallelDecoder {
+    pub(super) fn new(patterns: Patterns, tasks: Sender<DecodeTask>, part_min: u64) -> Self {
         Self {
-            seams,
-            jobs,
+            patterns,
+            tasks,
             parts: VecDeque::new(),
             open: None,
             part_min,
@@ -154,7 +144,7 @@ impl Ahead {
     }
 
     /// Reads on a bit for parts that can be decoded, if more of them may wait.
-    pub(super) fn look<R: Read>(&mut self, input: &mut Input<'_, R>) {
+    pub(super) fn look(&mut self, input: &mut Input<'_>) {
         let position = input.position();
         while self.parts.front().is_some_and(|part| part.start < position) {
             self.parts.pop_front();
@@ -188,51 +178,51 @@ impl Ahead {
         self.parts.front().map(|part| part.start)
     }
 
-    /// Cuts parts at the seams of a chunk, which begins there in the input.
-    fn look_through<R: Read>(&mut self, input: &Input<'_, R>, start: u64, chunk: &Chunk) {
+    /// Cuts parts at the restart points of a chunk, which begins there in the input.
+    fn look_through(&mut self, input: &Input<'_>, start: u64, chunk: &Chunk) {
         loop {
             let from = match self.open {
                 Some((open, _)) => open + self.part_min,
                 None => input.position(),
             };
             let from = usize::try_from(from.saturating_sub(start)).unwrap_or(usize::MAX);
-            let Some((at, seam)) = self.seams.find(chunk, from) else {
+            let Some((at, point)) = self.patterns.find(chunk, from) else {
                 return;
             };
             self.seen = true;
-            self.cut(input, start + at as u64, seam);
+            self.cut(input, start + at as u64, point);
         }
     }
 
     /// Ends a part, if one is open, and begins another.
-    fn cut<R: Read>(&mut self, input: &Input<'_, R>, at: u64, seam: Seam) {
-        if let Some((start, first)) = self.open.replace((at, seam)) {
+    fn cut(&mut self, input: &Input<'_>, at: u64, point: RestartPoint) {
+        if let Some((start, first)) = self.open.replace((at, point)) {
             let (decoded, result) = mpsc::channel();
             let wanted = Arc::new(());
-            let job = Job {
+            let task = DecodeTask {
                 input: input.slices(start..at),
-                seam: first,
+                point: first,
                 decoded,
                 wanted: Arc::downgrade(&wanted),
             };
             // Without helpers the part is not decoded, which is one that does not count.
-            let _ = self.jobs.send(job);
+            let _ = self.tasks.send(task);
             self.parts.push_back(Part {
                 start,
                 end: at,
-                seam: first,
+                point: first,
                 decoded: result,
                 _wanted: wanted,
             });
         }
     }
 
-    /// What was made of the part that begins where the input stands, with `seam`, as soon as it
+    /// What was made of the part that begins where the input stands, with `point`, as soon as it
     /// is done; steps over the part. None if there is none, or it does not count.
-    pub(super) fn take<R: Read>(
+    pub(super) fn take(
         &mut self,
-        seam: Seam,
-        input: &mut Input<'_, R>,
+        point: RestartPoint,
+        input: &mut Input<'_>,
     ) -> Result<Option<Decoded>> {
         let position = input.position();
         if self.next_start() != Some(position) {
@@ -242,7 +232,7 @@ impl Ahead {
             return Ok(None);
         };
         // Receiving is an error if the part was not decoded to its end.
-        let decoded = (part.seam == seam).then(|| part.decoded.recv().ok());
+        let decoded = (part.point == point).then(|| part.decoded.recv().ok());
         let Some(decoded) = decoded.flatten() else {
             self.miss(position);
             return Ok(None);
@@ -268,52 +258,25 @@ impl Ahead {
     }
 }
 
-/// Finds what parts may begin with.
-pub(super) struct Seams(Vec<Pattern>);
+/// Finds positions that may be restart points.
+pub(super) struct Patterns(Vec<(memmem::Finder<'static>, &'static RestartPattern)>);
 
-struct Pattern {
-    finder: memmem::Finder<'static>,
-    seam: Seam,
-    /// How far behind the beginning of the pattern it is.
-    skip: usize,
-}
-
-impl Seams {
-    /// Of gzip: headers of members, and two empty stored blocks, of which a full flush by pigz
-    /// consists: the last bytes of one and the other.
-    pub(super) fn gzip() -> Self {
-        const FLUSH: &[u8] = &[0, 0, 0xff, 0xff, 0, 0, 0, 0xff, 0xff];
-        Self(vec![
-            Pattern::new(&[0x1f, 0x8b, 8], Seam::Whole, 0),
-            Pattern::new(FLUSH, Seam::Block, FLUSH.len()),
-        ])
+impl Patterns {
+    pub(super) fn new(patterns: &'static [RestartPattern]) -> Self {
+        let finder =
+            |pattern: &'static RestartPattern| (memmem::Finder::new(pattern.bytes), pattern);
+        Self(patterns.iter().map(finder).collect())
     }
 
-    /// Of zstd: frames that are not to be skipped.
-    pub(super) fn zstd() -> Self {
-        let magic = &[0x28, 0xb5, 0x2f, 0xfd];
-        Self(vec![Pattern::new(magic, Seam::Whole, 0)])
-    }
-
-    /// Where the first part may begin, from an index on. What lies across the ends of `bytes`
-    /// is not found.
-    fn find(&self, bytes: &[u8], from: usize) -> Option<(usize, Seam)> {
-        let found = self.0.iter().filter_map(|pattern| {
+    /// The first position, from an index on, that may be a restart point. Patterns that lie across
+    /// the ends of `bytes` are not found.
+    fn find(&self, bytes: &[u8], from: usize) -> Option<(usize, RestartPoint)> {
+        let found = self.0.iter().filter_map(|(finder, pattern)| {
             let from = from.saturating_sub(pattern.skip);
-            let start = pattern.finder.find(bytes.get(from..)?)?;
-            Some((from + start + pattern.skip, pattern.seam))
+            let start = finder.find(bytes.get(from..)?)?;
+            Some((from + start + pattern.skip, pattern.point))
         });
         found.min_by_key(|(at, _)| *at)
-    }
-}
-
-impl Pattern {
-    fn new(bytes: &'static [u8], seam: Seam, skip: usize) -> Self {
-        Self {
-            finder: memmem::Finder::new(bytes),
-            seam,
-            skip,
-        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::Arc;
 
-use crate::aligned::LINE;
+use crate::buffer::aligned::LINE;
 
 /// Memory is asked for in pages of this size, as far as a segment fills them: a page of 4 KiB
 /// takes microseconds when it is first written to.

@@ -1,6 +1,6 @@
 //! The features of ext4 by the names that e2fsprogs prints.
 
-use crate::ext4::format::Superblock;
+use super::format::Superblock;
 
 /// Names by bit, lowest first; an empty one has none.
 const COMPAT: [&str; 13] = [
@@ -59,7 +59,7 @@ const RO_COMPAT: [&str; 17] = [
 ];
 
 /// The features that are set, in the order of dumpe2fs.
-pub(super) fn names(superblock: &Superblock) -> Vec<String> {
+pub(crate) fn names(superblock: &Superblock) -> Vec<String> {
     names_of([
         superblock.s_feature_compat.get(),
         superblock.s_feature_incompat.get(),

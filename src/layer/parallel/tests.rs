@@ -1,16 +1,18 @@
 use std::collections::BTreeSet;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::thread;
 use std::time::Instant;
 
 use flate2::{Compress, Compression as Level, FlushCompress, GzBuilder};
 use zstd::stream::raw::CParameter;
 
-use super::super::decompress::{Config, Decoder};
+use super::super::codec::Config;
+use super::super::codec::Inflater;
+use super::super::decompress::Decoder;
+use super::super::gzip;
 use super::super::testing::{Dribble, sample, zstd_frame};
 use super::*;
 use crate::error::{Error, ErrorKind};
-use crate::options::Inflater;
 
 const CONFIG: Config = Config {
     expected: None,
@@ -21,7 +23,7 @@ const CONFIG: Config = Config {
 /// What came before the end or the error, and that.
 type Outcome = (Vec<u8>, Option<Error>);
 
-fn outcome(mut decoder: Decoder<'_, impl Read>) -> (Outcome, usize) {
+fn outcome(mut decoder: Decoder<'_>) -> (Outcome, usize) {
     let mut output = Vec::new();
     let error = loop {
         match decoder.next_chunk() {
@@ -442,8 +444,12 @@ fn memory_is_bounded() {
 fn reading_ahead_is_bounded() {
     let mut stream = vec![1; 20 << 20];
     stream[..3].copy_from_slice(&[0x1f, 0x8b, 8]);
-    let (jobs, _) = mpsc::channel();
-    let mut ahead = Ahead::new(Seams::gzip(), jobs, PART_MIN);
+    let (tasks, _) = mpsc::channel();
+    let mut ahead = ParallelDecoder::new(
+        Patterns::new(gzip::FORMAT.restart_patterns),
+        tasks,
+        PART_MIN,
+    );
     let mut input = Input::new(&stream[..], Pool::new()).unwrap();
     for _ in 0..100 {
         ahead.look(&mut input);
@@ -461,15 +467,19 @@ fn looking_pauses_where_nothing_is_found() {
     let len = 3 * PAUSE as usize;
     let false_members = [0x1f, 0x8b, 8, 0].repeat(len / 4);
     for takes in [false, true] {
-        let (jobs, _) = mpsc::channel();
-        let mut ahead = Ahead::new(Seams::gzip(), jobs, PART_MIN);
+        let (tasks, _) = mpsc::channel();
+        let mut ahead = ParallelDecoder::new(
+            Patterns::new(gzip::FORMAT.restart_patterns),
+            tasks,
+            PART_MIN,
+        );
         let mut input = Input::new(&false_members[..], Pool::new()).unwrap();
         let mut tried = BTreeSet::new();
         while !input.fill().unwrap().is_empty() {
             ahead.look(&mut input);
             tried.extend(ahead.next_start());
             if takes {
-                let part = ahead.take(Seam::Whole, &mut input).unwrap();
+                let part = ahead.take(RestartPoint::Frame, &mut input).unwrap();
                 assert!(part.is_none());
             }
             input.consume(4);
