@@ -20,7 +20,7 @@ containerd:
 
 # The tests with large images; minutes and some gigabytes of disk.
 giants:
-    TAR2VHD_GIANTS=1 cargo test --test giants
+    TAR2VHD_GIANTS=1 cargo test --test suite giants
 
 # Time conversions of generated layers and scratch disks, or those whose name contains FILTER.
 bench FILTER="":
@@ -43,7 +43,7 @@ bench-check:
 flips FLIPS="5000" SEED="1":
     TAR2VHD_FLIPS={{ FLIPS }} TAR2VHD_FLIPS_SEED={{ SEED }} cargo test --test flips -- --nocapture campaign
 
-# Fuzz TARGET (convert, footer, inflate, verify, vhd, vhdx or all) for SECONDS each.
+# Fuzz TARGET, one of fuzz/fuzz_targets or all, for SECONDS each.
 fuzz TARGET="all" SECONDS="60":
     fuzz/run {{ TARGET }} {{ SECONDS }}
 

@@ -57,7 +57,7 @@ pub(crate) fn best() -> Loop {
             run(tables, bits, output)
         }
         return |tables, bits, output| {
-            // SAFETY: the processor was just found to have it.
+            // SAFETY: `best` returns this function only where the processor has BMI2.
             unsafe { with_bmi2(tables, bits, output) }
         };
     }
@@ -80,9 +80,12 @@ fn run(tables: &Tables, bits: &mut Bits<'_>, output: &mut Output<'_>) -> Result<
     }
     let input = bits.input.as_ptr_range();
     let bytes = output.bytes.as_mut_ptr_range();
-    // SAFETY: the cursors lie in the slices, and the margins were just found to.
+    // SAFETY: the slice above was taken from `position` on, so it lies within the input, which has
+    // at least IN_MARGIN bytes: both were checked above.
     let (mut next, in_limit) =
         unsafe { (input.start.add(bits.position), input.end.sub(IN_MARGIN)) };
+    // SAFETY: `Output` keeps `filled` at most its length, and the room behind it was checked to be
+    // at least OUT_MARGIN.
     let (mut out, out_limit) =
         unsafe { (bytes.start.add(output.filled), bytes.end.sub(OUT_MARGIN)) };
     let mut held = bits.held;
@@ -93,10 +96,12 @@ fn run(tables: &Tables, bits: &mut Bits<'_>, output: &mut Output<'_>) -> Result<
     /// again, the same, with the next word.
     macro_rules! refill {
         () => {
-            // SAFETY: an iteration gets here at most three times.
+            // SAFETY: an iteration starts with `next` at most at `in_limit`, and refills at most three
+            // times, each of which reads a word and moves on by at most 7: IN_MARGIN covers that.
             let word = unsafe { next.cast::<[u8; 8]>().read() };
             held |= u64::from_le_bytes(word).wrapping_shl(count);
             // (63 - count) / 8, in fewer steps.
+            // SAFETY: as above; the step is at most 7, so `next` stays within the input.
             next = unsafe { next.add(7).sub((count >> 3 & 7) as usize) };
             count |= 56;
         };
@@ -110,7 +115,8 @@ fn run(tables: &Tables, bits: &mut Bits<'_>, output: &mut Output<'_>) -> Result<
     }
     macro_rules! literal {
         ($entry:expr) => {
-            // SAFETY: an iteration gets here at most three times, and then to no match.
+            // SAFETY: an iteration starts with `out` at most at `out_limit`, and writes at most three
+            // literals, or two and a match: OUT_MARGIN covers both.
             unsafe {
                 out.write($entry.value() as u8);
                 out = out.add(1);
@@ -197,7 +203,7 @@ fn run(tables: &Tables, bits: &mut Bits<'_>, output: &mut Output<'_>) -> Result<
         entry = lookup!();
         refill!();
 
-        // SAFETY: both point into the output.
+        // SAFETY: both pointers come from the output, and `out` never moves backwards.
         let filled = unsafe { out.offset_from_unsigned(bytes.start) };
         if distance > filled {
             break Err(Error::TooFarBack);
@@ -212,7 +218,7 @@ fn run(tables: &Tables, bits: &mut Bits<'_>, output: &mut Output<'_>) -> Result<
         }
     };
 
-    // SAFETY: each pair points into its slice.
+    // SAFETY: each pair comes from one slice, and neither cursor moved before its start.
     unsafe {
         bits.position = next.offset_from_unsigned(input.start);
         output.filled = out.offset_from_unsigned(bytes.start);

@@ -13,6 +13,8 @@ mod flags;
 #[cfg(test)]
 mod lower;
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod reports;
 #[cfg(test)]
 mod roothash;
