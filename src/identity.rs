@@ -39,6 +39,13 @@ pub(crate) fn of_layer(diff_id: Digest, options: &Options, answers: [u8; 32]) ->
         hash.update(options.inodes.to_le_bytes());
         hash.update([u8::from(options.journal)]);
     }
+    if let Some(free) = options.free {
+        hash.update(b"free");
+        for number in [free, options.inodes, options.align] {
+            hash.update(number.to_le_bytes());
+        }
+        hash.update([u8::from(options.journal)]);
+    }
     of_hash(&hash.finalize().into())
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use crate::cancel::CancelToken;
 use crate::disk::DiskFormat;
 use crate::error::{Error, ErrorKind, Result};
+use crate::ext4::capacity::{Capacity, FreeSpace};
 use crate::ext4::format::{BLOCK_SIZE, MAX_BLOCKS};
 use crate::ext4::writable::{SIZE_MAX, Writable};
 use crate::layer::{Inflater, Reading};
@@ -73,6 +74,7 @@ pub struct Options {
     pub(crate) allow_empty: bool,
     pub(crate) align: u64,
     pub(crate) writable: Option<u64>,
+    pub(crate) free: Option<u64>,
     pub(crate) journal: bool,
     pub(crate) inodes: u64,
     pub(crate) inline_data: bool,
@@ -106,6 +108,7 @@ impl Default for Options {
             allow_empty: false,
             align: 0,
             writable: None,
+            free: None,
             journal: false,
             inodes: 0,
             inline_data: false,
@@ -218,6 +221,20 @@ impl Options {
     /// [`max_size`](Self::max_size) says is of no meaning then.
     pub fn writable(mut self, bytes: u64) -> Self {
         self.writable = Some(bytes);
+        self
+    }
+
+    /// Makes a file system to be written to as [`writable`](Self::writable) does, as large as its
+    /// contents need and so many bytes more, rounded up to whole blocks.
+    ///
+    /// So many are free at least, as `statfs` counts them for root (`f_bfree`), what tables and
+    /// journal take not among them. Of all blocks of the file system 5 of 100 are for root alone
+    /// and 2 of 100 (16 MiB at most) for the kernel, so that `f_bavail` is less. Free inodes are as
+    /// many at least as mke2fs would make for so many bytes, and if a group of 128 MiB more is
+    /// needed for them, it is there. [`max_size`](Self::max_size) bounds the disk,
+    /// [`align`](Self::align) rounds it up.
+    pub fn free(mut self, bytes: u64) -> Self {
+        self.free = Some(bytes);
         self
     }
 
@@ -352,7 +369,7 @@ impl Options {
             (self.bottom_layer, "bottom layers"),
             (self.keep_zeros, "blocks of zeros, which it always keeps"),
             (self.lower.is_some(), "layers below"),
-            (self.writable.is_some(), "file systems to be written to"),
+            (self.is_writable(), "file systems to be written to"),
         ];
         if self.profile == Profile::Hcsshim
             && let Some((_, what)) = contradicts.iter().find(|(given, _)| *given)
@@ -381,7 +398,7 @@ impl Options {
                 "an alignment of {align} bytes, not a multiple of {BLOCK}"
             ));
         }
-        if self.writable.is_none() && (self.journal || self.inodes > 0) {
+        if !self.is_writable() && (self.journal || self.inodes > 0) {
             return wrong("a journal or inodes for a file system that is not writable".into());
         }
         if self.writable.is_some() && (self.align > 0 || self.verity.is_some()) {
@@ -390,14 +407,56 @@ impl Options {
         if let Some(size) = self.writable {
             check_size(self.format, size)?;
         }
+        self.check_free()?;
         check_time(self.time)
     }
 
-    /// What a writable file system is to be.
-    pub(crate) fn frame(&self) -> Result<Option<Writable>> {
-        self.writable
-            .map(|size| Writable::new(size, self.inodes, self.journal, ""))
-            .transpose()
+    fn check_free(&self) -> Result<()> {
+        let wrong = |message: String| Err(Error::new(ErrorKind::InvalidOptions, message));
+        let Some(free) = self.free else {
+            return Ok(());
+        };
+        if self.writable.is_some() {
+            return wrong(
+                "a writable file system has its size, or room beside its contents".into(),
+            );
+        }
+        if self.verity.is_some() {
+            return wrong("a writable file system has no hash tree".into());
+        }
+        let (inodes, max_size) = (self.inodes, self.max_size);
+        if inodes > u32::MAX.into() {
+            let most = u32::MAX;
+            return wrong(format!("{inodes} inodes; a file system has {most} at most"));
+        }
+        if free > max_size {
+            return wrong(format!(
+                "{free} bytes of free space; the maximum size is {max_size}"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether the file system is to be written to.
+    pub(crate) fn is_writable(&self) -> bool {
+        self.writable.is_some() || self.free.is_some()
+    }
+
+    /// How large a writable file system is to be.
+    pub(crate) fn capacity(&self) -> Result<Option<Capacity>> {
+        if let Some(size) = self.writable {
+            let writable = Writable::new(size, self.inodes, self.journal, "")?;
+            return Ok(Some(Capacity::Fixed(writable)));
+        }
+        const BLOCK: u64 = BLOCK_SIZE as u64;
+        Ok(self.free.map(|bytes| {
+            Capacity::Free(FreeSpace {
+                blocks: bytes.div_ceil(BLOCK),
+                inodes: self.inodes,
+                journal: self.journal,
+                align: self.align / BLOCK,
+            })
+        }))
     }
 }
 

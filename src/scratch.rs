@@ -6,6 +6,7 @@ use crate::cancel::CancelToken;
 use crate::disk::DiskFormat;
 use crate::disk::{Container, DiskFile, DiskOutput, Stream, Wrapped};
 use crate::error::{Error, ErrorKind, Result};
+use crate::ext4::capacity::Capacity;
 use crate::ext4::format::BLOCK_SIZE;
 use crate::ext4::inode::Attributes;
 use crate::ext4::parts::Crew;
@@ -51,7 +52,7 @@ pub fn scratch(output: &dyn DiskOutput, options: &ScratchOptions) -> Result<Disk
         inline_data: false,
         time: options.time,
         seeded_by: options.compat.then_some(identity.uuid),
-        writable: Some(writable),
+        writable: Some(Capacity::Fixed(writable)),
     };
     let container = Container::new(
         options.format,

@@ -14,6 +14,7 @@ use std::path::Path;
 
 use crate::disk::{DiskFile, DiskOutput};
 use crate::error::{Error, ErrorKind, Result};
+use crate::ext4::capacity::Capacity;
 use crate::ext4::format::{BLOCK_SIZE, MAX_BLOCKS};
 use crate::ext4::parts::Crew;
 use crate::ext4::profile::{self, DEFAULT, HCSSHIM};
@@ -181,10 +182,13 @@ fn hcsshim<'a>(blocks: Blocks<'a>, options: &Options) -> Result<Hcsshim<Blocks<'
 }
 
 fn config(profile: &'static profile::Profile, options: &Options) -> Result<Config> {
-    let writable = options.frame()?;
+    let writable = options.capacity()?;
     let most = (options.max_size / BLOCK_SIZE as u64).min(MAX_BLOCKS);
     Ok(Config {
-        max_blocks: writable.map_or(most, |writable| writable.blocks),
+        max_blocks: match writable {
+            Some(Capacity::Fixed(writable)) => writable.blocks,
+            _ => most,
+        },
         profile,
         keep_zeros: options.keep_zeros,
         inline_data: options.inline_data,
@@ -205,7 +209,7 @@ fn finish(read: LayerRead<Blocks<'_>>, options: &Options, threads: usize) -> Res
     } = read;
     check_expected(options, &layer, &compressed)?;
     let identity = identity::of_layer(layer.digest, options, placed.answers);
-    if options.writable.is_some() {
+    if options.is_writable() {
         placed.writer.make_lost_and_found()?;
     }
     // Not the caller's own thread, also when it is one: a thread joins a pool once and for all.
@@ -217,7 +221,7 @@ fn finish(read: LayerRead<Blocks<'_>>, options: &Options, threads: usize) -> Res
     let finished = placed.writer.finish(&identity, crew)?;
     let (blocks, inodes) = (finished.blocks, finished.inodes);
     // A hash tree is closed on the current pool.
-    let disk = pool.install(|| match options.writable {
+    let disk = pool.install(|| match options.writable.or(finished.disk_size) {
         None => finished.sink.finish(blocks, identity.uuid, options),
         Some(size) => {
             let zero_end = finished.used_end * BLOCK_SIZE as u64;

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use zerocopy::{FromZeros, IntoBytes};
 
+use super::capacity::{Capacity, FreeSpace, Placed, Settled};
 use super::checksum;
 use super::directories::DirBlocks;
 use super::format::{
@@ -22,7 +23,8 @@ use super::journal;
 use super::parts::{self, Crew, PART_BLOCKS};
 use super::sets::{Sets, Stored};
 use super::tree::{Ino, Tree};
-use super::writer::{BlockSink, Writer};
+use super::writable::Writable;
+use super::writer::{Area, BlockSink, Writer};
 use super::xattr::{self, Attribute, OPAQUE_SIZE, Placement, Reserved, Set};
 use crate::error::{Error, Result};
 
@@ -34,6 +36,8 @@ pub(crate) struct Finished<S> {
     pub used_end: u64,
     /// Inodes in use, the reserved ones not counted but for the root.
     pub inodes: u64,
+    /// Bytes of the disk, if that follows from the contents and not from the options.
+    pub disk_size: Option<u64>,
 }
 
 /// How often each value's inode is named by an entry.
@@ -71,6 +75,28 @@ impl TablePart {
     }
 }
 
+impl<S: BlockSink> Area<S> {
+    /// Decides about the size, now that all contents have their places: of the blocks that were
+    /// given out `freed` are in use no longer.
+    pub(super) fn settle(
+        &mut self,
+        space: &FreeSpace,
+        freed: u64,
+        last_ino: u32,
+    ) -> Result<Settled> {
+        let placed = Placed {
+            next: self.next.into(),
+            used: u64::from(self.taken) - freed,
+            max_blocks: self.max_blocks,
+        };
+        let settled = space.settle(placed, last_ino)?;
+        self.skipped.extend(&settled.free);
+        self.gaps = settled.writable.copies();
+        self.max_blocks = settled.writable.blocks;
+        Ok(settled)
+    }
+}
+
 impl<S: BlockSink> Writer<S> {
     /// Writes everything that is left and the superblock last.
     pub(crate) fn finish(mut self, identity: &Identity, crew: Crew<'_>) -> Result<Finished<S>> {
@@ -85,7 +111,18 @@ impl<S: BlockSink> Writer<S> {
         };
         self.free_unused_values(&references);
         let (dirs, levels) = self.write_directories(identity, crew)?;
-        let journal_blocks = self.config.writable.and_then(|writable| writable.journal);
+        let (writable, disk_size) = match self.config.writable {
+            None => (None, None),
+            Some(Capacity::Fixed(writable)) => (Some(writable), None),
+            Some(Capacity::Free(space)) => {
+                let freed = self.freed.iter().map(|(_, blocks)| u64::from(*blocks));
+                let settled = self
+                    .area
+                    .settle(&space, freed.sum(), self.tree.last_ino())?;
+                (Some(settled.writable), Some(settled.disk_size))
+            }
+        };
+        let journal_blocks = writable.and_then(|writable| writable.journal);
         let journal = match journal_blocks {
             Some(blocks) => Some(journal::write(
                 &mut self.area,
@@ -96,7 +133,7 @@ impl<S: BlockSink> Writer<S> {
             None => None,
         };
         let (end, last_ino) = (self.area.next, self.tree.last_ino());
-        let geometry = match &self.config.writable {
+        let geometry = match &writable {
             Some(writable) => writable.geometry(end, last_ino)?,
             None if profile.small_groups => Geometry::new(end, last_ino, self.config.max_blocks)?,
             None => Geometry::hcsshim(end, last_ino, self.config.max_blocks)?,
@@ -115,7 +152,8 @@ impl<S: BlockSink> Writer<S> {
             2 => census.incompat | INCOMPAT_LARGEDIR,
             _ => census.incompat,
         };
-        let mut superblock = self.superblock(identity, &geometry, &totals, incompat);
+        let mut superblock =
+            self.superblock(identity, writable.as_ref(), &geometry, &totals, incompat);
         if let Some(journal) = &journal {
             superblock.s_feature_compat |= COMPAT_HAS_JOURNAL;
             superblock.s_journal_inum = JOURNAL_INO.into();
@@ -135,6 +173,7 @@ impl<S: BlockSink> Writer<S> {
             blocks: geometry.blocks,
             used_end: geometry.used_end,
             inodes: (self.tree.nodes().len() - census.freed.len()) as u64,
+            disk_size,
         })
     }
 
@@ -286,6 +325,7 @@ impl<S: BlockSink> Writer<S> {
     fn superblock(
         &self,
         identity: &Identity,
+        writable: Option<&Writable>,
         geometry: &Geometry,
         totals: &Totals,
         mut incompat: u32,
@@ -319,7 +359,7 @@ impl<S: BlockSink> Writer<S> {
         sb.s_inode_size = (INODE_SIZE as u16).into();
         sb.s_feature_compat = profile.compat.into();
         let mut ro_compat = profile.ro_compat;
-        match &self.config.writable {
+        match writable {
             None => ro_compat |= RO_COMPAT_READONLY,
             Some(writable) => {
                 ro_compat |= RO_COMPAT_SPARSE_SUPER;

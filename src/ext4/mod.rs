@@ -4,6 +4,7 @@
 
 pub(crate) mod acl;
 mod bitmap;
+pub(crate) mod capacity;
 pub(crate) mod checksum;
 pub(crate) mod dir;
 mod directories;

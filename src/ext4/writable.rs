@@ -1,5 +1,4 @@
-//! A file system to be written to: of a size that is known from the start, with free inodes
-//! and blocks, and copies of the superblock.
+//! A file system to be written to: with free inodes and blocks, and copies of the superblock.
 
 use std::ops::Range;
 
@@ -7,7 +6,7 @@ use super::format::{BITS_PER_BLOCK, BLOCK_SIZE, INODES_PER_BLOCK, WIDE_DESCRIPTO
 use super::geometry::{Geometry, Row};
 use crate::error::{Error, ErrorKind, Result};
 
-/// The sizes of such a file system, all known before its contents.
+/// The sizes of such a file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Writable {
     pub blocks: u64,
@@ -28,7 +27,7 @@ pub(crate) const SIZE_MIN: u64 = 1 << 20;
 
 /// Bytes of the disk for each inode, as mke2fs has it for its types floppy, small, default, big
 /// and huge.
-fn inode_ratio(size: u64) -> u64 {
+pub(super) fn inode_ratio(size: u64) -> u64 {
     const MIB: u64 = 1 << 20;
     const TIB: u64 = 1 << 40;
     match size {
@@ -139,6 +138,51 @@ impl Writable {
         self.blocks / 20
     }
 
+    /// Does without the last group's copy if contents stand in its place, which they do if they
+    /// go on to `next`.
+    pub(super) fn leave_out_copy_before(&mut self, next: u64) {
+        let [_, last] = &mut self.backups;
+        if u64::from(*last) * u64::from(BITS_PER_BLOCK) <= next {
+            *last = 0;
+        }
+    }
+
+    /// How many blocks are free at least beside `placed` ones of contents.
+    pub(super) fn free_beside(&self, placed: u64) -> u64 {
+        let copies: u64 = self.copies().iter().map(|copy| copy.end - copy.start).sum();
+        let base = 1 + u64::from(self.descriptor_blocks()) + copies;
+        let of_group = u64::from(2 + self.inodes_per_group / INODES_PER_BLOCK);
+        let used = base + placed + self.journal_end(0) + u64::from(self.groups) * of_group;
+        self.blocks.saturating_sub(used)
+    }
+
+    /// Where the journal ends that begins at a block, as if no copy were in its way.
+    fn journal_end(&self, start: u64) -> u64 {
+        // Of more than four extents, one block tells where they are.
+        start + self.journal.map_or(0, |blocks| u64::from(blocks) + 1)
+    }
+
+    /// The block after the last that is in use if contents end before `next`, or one a little
+    /// farther on.
+    pub(super) fn used_end(&self, next: u64) -> u64 {
+        let copies = self.copies();
+        let after_journal = copies.iter().fold(self.journal_end(next), |end, copy| {
+            match (next..end).contains(&copy.start) {
+                true => end + copy.end - copy.start,
+                false => end,
+            }
+        });
+        let mut cursor = Cursor::new(after_journal, &copies);
+        self.rows(&mut cursor);
+        cursor.next
+    }
+
+    /// Block bitmaps, inode bitmaps and inode tables.
+    fn rows(&self, cursor: &mut Cursor<'_>) -> [Row; 3] {
+        let table = self.inodes_per_group / INODES_PER_BLOCK;
+        [1, 1, table].map(|len| cursor.row(self.groups, len))
+    }
+
     /// Places what follows the contents, which end before `end` with inodes up to `last_ino`.
     ///
     /// What is written comes first and close together, so that a disk of blocks has few of
@@ -158,14 +202,8 @@ impl Writable {
             .allowed_by("inodes"));
         }
         let copies = self.copies();
-        let mut cursor = Cursor {
-            next: end.into(),
-            copies: &copies,
-            skipped: Vec::new(),
-        };
-        let block_bitmaps = cursor.row(groups, 1);
-        let inode_bitmaps = cursor.row(groups, 1);
-        let inode_tables = cursor.row(groups, inodes_per_group / INODES_PER_BLOCK);
+        let mut cursor = Cursor::new(end.into(), &copies);
+        let [block_bitmaps, inode_bitmaps, inode_tables] = self.rows(&mut cursor);
         let used_end = cursor.next;
         if used_end > blocks {
             return Err(Error::limit(format!(
@@ -204,7 +242,7 @@ impl Writable {
 }
 
 /// Blocks beside the copy that make a last group worth having.
-const LAST_GROUP_MIN: u64 = 64;
+pub(super) const LAST_GROUP_MIN: u64 = 64;
 /// The reserved inodes, lost+found and a few to use.
 const INODES_MIN: u64 = 16;
 
@@ -215,7 +253,15 @@ struct Cursor<'a> {
     skipped: Vec<Range<u64>>,
 }
 
-impl Cursor<'_> {
+impl<'a> Cursor<'a> {
+    fn new(next: u64, copies: &'a [Range<u64>]) -> Self {
+        Self {
+            next,
+            copies,
+            skipped: Vec::new(),
+        }
+    }
+
     /// A run of `len` blocks for each of `groups`.
     fn row(&mut self, groups: u32, len: u32) -> Row {
         let mut pieces = Vec::new();

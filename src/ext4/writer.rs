@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use sha2::{Digest as _, Sha256};
 
+use super::capacity::Capacity;
 use super::checksum;
 use super::extent::{Extent, ExtentRoot, ExtentTree};
 use super::format::{BLOCK_SIZE, MAX_BLOCKS, S_IFLNK};
@@ -16,7 +17,6 @@ use super::inode::{Attributes, Body, FAST_SYMLINK_MAX, Node, Timestamp};
 use super::profile::Profile;
 use super::sets::{Sets, Stored};
 use super::tree::{Ino, Linked, Tree};
-use super::writable::Writable;
 use super::xattr::{self, Placement, Reserved, Set, Value};
 use crate::error::{Error, Result};
 
@@ -47,8 +47,8 @@ pub(crate) struct Config {
     pub time: u64,
     /// The UUID, if the checksums are to be seeded by it and not by what the superblock says.
     pub seeded_by: Option<[u8; 16]>,
-    /// Makes a file system to be written to, of this size.
-    pub writable: Option<Writable>,
+    /// Makes a file system to be written to.
+    pub writable: Option<Capacity>,
 }
 
 /// The part of the disk that is given out in ascending order.
@@ -57,11 +57,11 @@ pub(super) struct Area<S> {
     pub next: u32,
     /// How many blocks were given out.
     pub taken: u32,
-    max_blocks: u64,
+    pub max_blocks: u64,
     /// The command's name for the option that sets it.
     size_option: &'static str,
     /// What is not given out, in ascending order; `next` is in none of it.
-    gaps: Vec<Range<u64>>,
+    pub gaps: Vec<Range<u64>>,
     /// What was not given out, because what came did not fit before a gap.
     pub skipped: Vec<(u32, u32)>,
 }
@@ -189,7 +189,7 @@ impl<S: BlockSink> Writer<S> {
     pub(crate) fn new(sink: S, config: Config) -> Self {
         let max_blocks = config.max_blocks.min(MAX_BLOCKS);
         let (descriptors, gaps, size_option) = match &config.writable {
-            Some(writable) => (writable.descriptor_blocks(), writable.copies(), "size"),
+            Some(capacity) => capacity.layout(max_blocks),
             None => {
                 let descriptors = reserved_descriptor_blocks(max_blocks);
                 (descriptors, Vec::new(), "max-size")

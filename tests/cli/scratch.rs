@@ -147,8 +147,23 @@ fn a_writable_file_system_has_the_size_that_is_asked_for() {
         ],
     );
     assert_eq!(disk.len(), 64 << 20);
+    let free = ["--writable", "--free", "20MiB", "--format", "raw"];
+    let disk = place.converted(&layer(), &free);
+    // Contents of a few blocks, and an inode for each 4 KiB.
+    assert!((20 << 20..23 << 20).contains(&disk.len()));
     for (arguments, message) in [
         (&["--writable"][..], "--size"),
+        (&["--writable"], "--free"),
+        (&["--free", "1MiB"], "--writable"),
+        (
+            &["--writable", "--size", "64MiB", "--free", "1MiB"],
+            "--size",
+        ),
+        (&["--writable", "--free", "1MiB", "--verity"], "--verity"),
+        (
+            &["--writable", "--size", "64MiB", "--max-size", "1GiB"],
+            "--max-size",
+        ),
         (&["--size", "64MiB"], "--writable"),
         (&["--journal"], "--writable"),
         (
@@ -160,6 +175,8 @@ fn a_writable_file_system_has_the_size_that_is_asked_for() {
         assert_eq!(code(&output), 2, "{output:?}");
         assert!(stderr(&output).contains(message), "{output:?}");
     }
+    let small = ["--writable", "--free", "2MiB", "--max-size", "2MiB"];
+    assert_fails(&place.convert(&layer(), &small), 1, "--max-size can be");
     let output = place.convert(&layer(), &["--writable", "--size", "1KiB"]);
     assert_fails(&output, 2, "a size of 1024 bytes");
 }

@@ -1,5 +1,6 @@
 //! Scratch disks: empty, small, the same each time, and fit to be written to.
 
+mod free;
 #[cfg(target_os = "linux")]
 mod mounted;
 

@@ -142,14 +142,22 @@ pub(crate) struct Convert {
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub align: Option<u64>,
 
-    /// Make a file system to be written to, with free blocks and inodes, on a disk of --size.
-    #[arg(long, requires = "size")]
-    #[arg(conflicts_with_all = ["max_size", "align", "verity", "verity_separate"])]
+    /// Make a file system to be written to, with free blocks and inodes, on a disk of --size or
+    /// with room as --free says.
+    #[arg(long, requires = "room", conflicts_with_all = ["verity", "verity_separate"])]
     pub writable: bool,
 
     /// Bytes of the disk of a writable file system.
-    #[arg(long, value_name = "SIZE", value_parser = size, requires = "writable")]
+    #[arg(long, value_name = "SIZE", value_parser = size, requires = "writable", group = "room")]
+    #[arg(conflicts_with_all = ["free", "max_size", "align"])]
     pub size: Option<u64>,
+
+    /// Make a writable file system as large as its contents need and SIZE of free space.
+    ///
+    /// That is what root can write. Of all blocks of the file system, 5 of 100 are for root
+    /// alone, as mke2fs has it.
+    #[arg(long, value_name = "SIZE", value_parser = size, requires = "writable", group = "room")]
+    pub free: Option<u64>,
 
     /// Give a writable file system a journal, as large as mke2fs makes it.
     #[arg(long, requires = "writable")]

@@ -146,6 +146,9 @@ fn options(args: &Convert) -> Result<Options, Failure> {
     if let Some(size) = args.size {
         options = options.writable(size);
     }
+    if let Some(bytes) = args.free {
+        options = options.free(bytes);
+    }
     if !args.lower.is_empty() {
         if args.profile == Profile::Hcsshim {
             return Err(Failure::usage(
