@@ -7,7 +7,7 @@ mod hard_links;
 mod resolve;
 mod ways;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
@@ -56,6 +56,9 @@ pub(super) struct Place<'a, S> {
     /// Of inodes whose ACL was left out the permissions that their header told, and those that
     /// they have instead.
     dropped_acls: HashMap<Ino, (u16, u16)>,
+    /// Inodes whose header told that they have no ACL, or one that was left out, while hard links
+    /// waited: a link that waited for them does not bring one.
+    without_acls: HashSet<Ino>,
     /// Everything that the lower layers answered: it shapes the bytes too.
     answers: Sha256,
     copies: Copies,
@@ -101,6 +104,7 @@ impl<'a, S: BlockSink> Place<'a, S> {
             targets: HashMap::new(),
             targets_size: 0,
             dropped_acls: HashMap::new(),
+            without_acls: HashSet::new(),
             answers: Sha256::new(),
             copies: Copies::default(),
             entries: 0,
@@ -194,6 +198,9 @@ impl<'a, S: BlockSink> Place<'a, S> {
         match described.access {
             Access::Unsaid => {}
             Access::Absent(mode) | Access::Dropped(mode) => {
+                if !self.links.is_empty() {
+                    self.without_acls.insert(ino);
+                }
                 self.writer.remove_access_acl(ino)?;
                 if let Some(mode) = mode {
                     if matches!(described.access, Access::Dropped(_)) {
@@ -294,6 +301,7 @@ impl<'a, S: BlockSink> Place<'a, S> {
 
     /// Gives an inode a name, and says the number of that.
     fn insert(&mut self, path: &[u8], dir: Ino, name: &[u8], ino: Ino) -> Result<u32> {
+        let are_copies = self.are_copies(dir, name)?;
         let Linked {
             replaced,
             hides,
@@ -309,11 +317,14 @@ impl<'a, S: BlockSink> Place<'a, S> {
             Replaced::Symlink => self.forget_ways()?,
             Replaced::Tree => {
                 self.forget_ways()?;
-                self.warnings.push(
-                    WarningKind::ReplacedTree,
-                    path,
-                    "replaces a directory of the same layer and all below it",
-                );
+                // That they are there no entry said.
+                if !are_copies {
+                    self.warnings.push(
+                        WarningKind::ReplacedTree,
+                        path,
+                        "replaces a directory of the same layer and all below it",
+                    );
+                }
             }
         }
         if hides && self.writer.tree().node(ino).is_dir() {

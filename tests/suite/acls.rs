@@ -343,6 +343,45 @@ fn the_last_header_of_a_hard_link_changes_the_acl_as_chmod_does() {
 }
 
 #[test]
+fn a_target_without_an_acl_takes_none_of_a_link_before_it() {
+    let minimal = acl([6, 4, 0], None, &[], &[]);
+    let named = "user::rw-,user:joe:rwx,group::r--,mask::rwx,other::---";
+    let forward = || {
+        link("l", "f")
+            .mode(0o670)
+            .xattr(ACCESS, raw(&with_mode(0o670)))
+    };
+    for (target, mode) in [
+        (
+            file("f", "").mode(0o670).xattr(ACCESS, raw(&minimal)),
+            0o640,
+        ),
+        (
+            file("f", "")
+                .mode(0o670)
+                .record("SCHILY.acl.access", written(&minimal)),
+            0o640,
+        ),
+        (file("f", "").mode(0o670).xattr(ACCESS, EMPTY), 0o670),
+        // One that has to be left out.
+        (
+            file("f", "").mode(0o670).record("SCHILY.acl.access", named),
+            0o640,
+        ),
+    ] {
+        let image = layer(&[forward(), target]);
+        image.assert_linked("f", "l");
+        assert_access(&image, "f", mode, None);
+    }
+    // The link's own names stay, and so does the ACL where the target's header is silent.
+    let image = layer(&[forward().xattr("user.a", "b"), file("f", "").mode(0o604)]);
+    assert_access(&image, "f", 0o604, Some(&with_mode(0o604)));
+    let minimal = file("f", "").mode(0o640).xattr(ACCESS, raw(&minimal));
+    let image = layer(&[forward().xattr("user.a", "b"), minimal]);
+    image.assert_xattrs("f", &[("user.a", "b")]);
+}
+
+#[test]
 fn a_hard_link_does_not_give_back_what_a_dropped_acl_took() {
     let named = "user::rwx,user:joe:rwx,group::r--,mask::rwx,other::---";
     let with_acl = |entry: Entry| entry.mode(0o770).record("SCHILY.acl.access", named);

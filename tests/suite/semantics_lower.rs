@@ -1,6 +1,6 @@
 //! SEMANTICS.md, "Entries": hard links to what only the layers below have.
 
-use tar2vhd::{DiskFormat, ErrorKind, LowerDisks, Options};
+use tar2vhd::{DiskFormat, ErrorKind, LowerDisks, Options, WarningKind};
 
 use crate::common::entry::{
     Entry, Segment, char_device, dir, fifo, file, link, marker, sparse, symlink,
@@ -75,6 +75,29 @@ fn what_the_layer_hides_is_not_copied() {
     }
     let entries = [file("private", "in the way"), link("l", "private/file")];
     refused_with(ErrorKind::Entry, &entries, &options);
+}
+
+#[test]
+fn a_directory_of_copies_alone_goes_without_a_warning() {
+    let base = base();
+    let options = over(&[&base]);
+    let image = layer_with(
+        &[link("l", "private/file"), file("private", "in the way")],
+        &options,
+    );
+    image.assert_file("private", "in the way");
+    image.assert_file("l", "below");
+    image.assert_no_warnings();
+    // An entry in it is one of this layer's.
+    let image = layer_with(
+        &[
+            link("l", "private/file"),
+            file("private/new", ""),
+            file("private", "in the way"),
+        ],
+        &options,
+    );
+    image.assert_warnings(&[(WarningKind::ReplacedTree, "private")]);
 }
 
 #[test]

@@ -283,6 +283,18 @@ impl<S: BlockSink> Place<'_, S> {
         Ok(true)
     }
 
+    /// Whether what stands at a name is a directory that is there for copies alone.
+    pub(super) fn are_copies(&mut self, dir: Ino, name: &[u8]) -> Result<bool> {
+        if self.rules.lower.is_none() {
+            return Ok(false);
+        }
+        let tree = self.writer.tree();
+        match tree.lookup(dir, name) {
+            Some(ino) if tree.node(ino).is_dir() => self.holds_only_copies(ino),
+            _ => Ok(false),
+        }
+    }
+
     /// Takes a name away that is there for copies alone: the layer hides what they are of.
     pub(super) fn drop_copies_at(&mut self, dir: Ino, name: &[u8]) -> Result<()> {
         if self.rules.lower.is_none() {

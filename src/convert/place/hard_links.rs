@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::ext4::inode::{Attributes, Body};
 use crate::ext4::tree::Ino;
 use crate::ext4::writer::BlockSink;
+use crate::ext4::xattr::INDEX_ACL_ACCESS;
 use crate::layer::Entry;
 use crate::summary::display_path;
 
@@ -248,7 +249,10 @@ impl<S: BlockSink> Place<'_, S> {
             let (kind, mode) = (kind_of(node), node.attributes.mode);
             let mut described = self.described(&raw, kind)?;
             described.follow(mode);
-            if let Access::Dropped(Some(left)) = described.access
+            if self.without_acls.contains(&ino) {
+                // As setxattr of such an ACL removes the one that the link brought.
+                described.set.remove(INDEX_ACL_ACCESS, b"");
+            } else if let Access::Dropped(Some(left)) = described.access
                 && (mode ^ attributes.mode) & 0o777 == 0
             {
                 self.writer.set_permissions(ino, left);

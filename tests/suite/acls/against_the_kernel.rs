@@ -9,7 +9,7 @@ use std::process::Command;
 use tar2vhd::Options;
 
 use super::{ACCESS, Acl, DEFAULT, acl, raw, shapes, written};
-use crate::common::entry::{Entry, Kind, Segment};
+use crate::common::entry::{Entry, Kind, Segment, file, link};
 use crate::common::kernel::Mount;
 use crate::common::layer::{Image, image, layer_with, options};
 use crate::common::oracle;
@@ -291,6 +291,33 @@ fn acls_of_unknown_names_leave_what_setfacl_leaves_without_them() {
         assert_eq!(permissions(&mount), permissions(&reference.mount));
         assert_eq!(access(mount.path()), access(root));
     }
+}
+
+/// A link before its target: the kernel has the file with the link's ACL, then its own header's.
+#[test]
+fn a_second_acl_gives_what_setxattr_gives() {
+    let Some(reference) = Reference::new() else {
+        return;
+    };
+    let root = reference.mount.path();
+    let mut entries = Vec::new();
+    for (i, (_, first)) in shapes().into_iter().enumerate() {
+        for (j, (_, second)) in shapes().into_iter().enumerate() {
+            let (name, alias) = (format!("{i}-{j}"), format!("link-{i}-{j}"));
+            let path = root.join(&name);
+            fs::write(&path, "").unwrap();
+            fs::hard_link(&path, root.join(&alias)).unwrap();
+            for acl in [&first, &second] {
+                xattr::set(&path, ACCESS, &raw(acl)).unwrap();
+            }
+            let forward = link(&alias, &name).mode(0o600);
+            entries.extend([
+                forward.xattr(ACCESS, raw(&first)),
+                file(&name, "").mode(0o600).xattr(ACCESS, raw(&second)),
+            ]);
+        }
+    }
+    assert_same(&reference.mount, &Tar::of(&entries), "setxattr twice");
 }
 
 /// The kernel's own chmod, of what a first header left.

@@ -560,8 +560,10 @@ impl Model<'_> {
     fn put(&mut self, parent: usize, name: &[u8], inode: usize) {
         let hidden = self.hides_all(parent);
         let whited = self.dir(parent).whiteouts.contains_key(name);
-        let old = self.dir(parent).names.insert(name.to_vec(), inode);
-        if old.is_some_and(|old| self.is_dir(old)) {
+        let old = self.lookup(parent, name);
+        let of_entries = old.is_some_and(|old| !self.is_copy(parent, name, old));
+        self.dir(parent).names.insert(name.to_vec(), inode);
+        if of_entries && old.is_some_and(|old| self.is_dir(old)) {
             self.warnings.insert(WarningKind::ReplacedTree);
         }
         if old.is_some_and(|old| self.is_dir(old) && self.dir(old).opaque) {
