@@ -2,7 +2,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::summary::display_path;
+use crate::summary::{display_file, display_path};
 
 /// What went wrong, coarsely: enough to choose a reaction, not to explain it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -176,7 +176,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = &*self.0;
         if let Some(file) = &inner.file {
-            write!(f, "{}: ", file.display())?;
+            write!(f, "{}: ", display_file(file))?;
         }
         if let Some(path) = &inner.path {
             write!(f, "{}: ", display_path(path))?;

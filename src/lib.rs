@@ -36,7 +36,7 @@ pub use options::{Options, Profile, Progress, ScratchOptions};
 pub use scratch::{scratch, scratch_file};
 pub use summary::{
     Blob, Compression, Digest, DiskSummary, EntryCounts, ParseDigestError, Summary, VeritySummary,
-    Warning, WarningKind,
+    Warning, WarningKind, display_file,
 };
 pub use timings::{Stage, StageTiming, Timings};
 pub use verify::{

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 /// A SHA-256 digest, displayed and parsed as `sha256:` and 64 hexadecimal digits.
@@ -319,12 +320,23 @@ impl Warnings {
     }
 }
 
+/// The path of a file as one line of text, as errors spell it: what is not printable text is
+/// escaped, and a backslash is doubled where it does not separate names.
+#[must_use]
+pub fn display_file(path: &Path) -> String {
+    escape(path.as_os_str().as_encoded_bytes(), !cfg!(windows))
+}
+
 /// A path as one line of text: what is not printable UTF-8 is escaped.
 pub(crate) fn display_path(path: &[u8]) -> String {
+    escape(path, true)
+}
+
+fn escape(path: &[u8], backslash: bool) -> String {
     let mut text = String::with_capacity(path.len());
     for chunk in path.utf8_chunks() {
         for c in chunk.valid().chars() {
-            if c.is_control() || c == '\\' {
+            if c.is_control() || (backslash && c == '\\') {
                 text.extend(c.escape_default());
             } else {
                 text.push(c);

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{self, Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::summary::display_file;
 
 /// The place of a file that is to appear.
 pub(super) struct Destination {
@@ -45,7 +46,7 @@ impl Destination {
             .last()
             .is_none_or(|&last| path::is_separator(last.into()));
         if is_directory_name || path.file_name().is_none() {
-            let name = path.display();
+            let name = display_file(path);
             return Err(Error::new(
                 ErrorKind::Output,
                 format!("'{name}' is not the name of a file"),
@@ -70,7 +71,7 @@ impl Destination {
                 let message = format!(
                     "cannot write to {}: it is a link to {}, which does not exist",
                     self.name(),
-                    target.display()
+                    display_file(&target)
                 );
                 return Err(Error::new(ErrorKind::Output, message));
             }
@@ -86,8 +87,8 @@ impl Destination {
     }
 
     /// The name for messages.
-    pub(super) fn name(&self) -> path::Display<'_> {
-        self.shown.display()
+    pub(super) fn name(&self) -> String {
+        display_file(&self.shown)
     }
 
     pub(super) fn directory(&self) -> &Path {
@@ -136,7 +137,7 @@ impl Destination {
             _ => Path::new("."),
         };
         Error::output(
-            format!("cannot create a file in {}", directory.display()),
+            format!("cannot create a file in {}", display_file(directory)),
             e,
         )
     }

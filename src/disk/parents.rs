@@ -7,6 +7,7 @@ use vhd_format::{AnyStorage, Disk, Parent};
 
 use super::FileId;
 use super::open::open_file;
+use crate::summary::display_file;
 
 /// Opens the parents of the disk in the file at `path`, if it has any, and attaches them; adds
 /// the identities of their files to `files`.
@@ -44,7 +45,7 @@ fn find(parent: &Parent<'_>, directory: &Path) -> io::Result<(std::fs::File, Pat
         }
     }
     Err(match missing {
-        Some((path, e)) => io::Error::new(e.kind(), format!("{}: {e}", path.display())),
+        Some((path, e)) => io::Error::new(e.kind(), format!("{}: {e}", display_file(&path))),
         None => io::Error::new(
             io::ErrorKind::NotFound,
             "the disk does not say where that is relative to itself",

@@ -12,6 +12,7 @@ use std::path::Path;
 
 use crate::disk::Volume;
 use crate::error::Result;
+use crate::summary::display_file;
 use contents::Contents;
 use disk::{Disk, kind_of};
 use merged::{Merged, Shown};
@@ -43,7 +44,7 @@ impl LowerDisks {
     pub fn open<P: AsRef<Path>>(nearest_first: impl IntoIterator<Item = P>) -> Result<Self> {
         let open = |path: P| {
             let path = path.as_ref();
-            Disk::open(Volume::open(path)?, &path.display().to_string())
+            Disk::open(Volume::open(path)?, &display_file(path))
         };
         let disks: Result<Vec<_>> = nearest_first.into_iter().map(open).collect();
         Merged::new(disks?).map(Self)

@@ -13,6 +13,9 @@ mod flags;
 #[cfg(test)]
 mod lower;
 #[cfg(test)]
+#[cfg(unix)]
+mod paths;
+#[cfg(test)]
 mod reference;
 #[cfg(test)]
 mod reports;

@@ -150,7 +150,7 @@ fn json(report: &DiskReport, path: &Path) -> serde_json::Value {
 fn text(report: &DiskReport, path: &Path) -> String {
     let mut text = format!(
         "{}: {} with {} of data, {} in the file",
-        path.display(),
+        tar2vhd::display_file(path),
         human(report.virtual_size),
         human(report.data),
         human(report.size),

@@ -64,7 +64,7 @@ impl Failure {
 
     fn of(named: Option<&Path>, error: &Error) -> Self {
         let mut message = match named {
-            Some(path) => format!("{}: {error:#}", path.display()),
+            Some(path) => format!("{}: {error:#}", tar2vhd::display_file(path)),
             None => format!("{error:#}"),
         };
         if let Some(option) = error.option() {

@@ -24,7 +24,7 @@ pub(crate) fn open(path: &Path) -> Result<Input, Failure> {
             id: None,
         });
     }
-    let failed = |e| Failure::error(format!("cannot open {}: {e}", path.display()));
+    let failed = |e| Failure::error(format!("cannot open {}: {e}", tar2vhd::display_file(path)));
     // Linux opens directories and fails to read them, Windows fails to open them.
     let found = path.metadata().map_err(failed)?;
     if found.is_dir() {
@@ -41,7 +41,7 @@ pub(crate) fn open(path: &Path) -> Result<Input, Failure> {
 
 /// What a directory may be, and what to do with it.
 pub(crate) fn directory(path: &Path) -> String {
-    let name = path.display();
+    let name = tar2vhd::display_file(path);
     let has = |file: &str| path.join(file).is_file();
     match has("index.json") || has("manifest.json") {
         true => format!(

@@ -23,7 +23,7 @@ pub(crate) fn run(args: &Inspect) -> Result<(), Failure> {
         0 => Ok(()),
         _ => Err(Failure::error(format!(
             "{}: {failed} of the checks failed",
-            args.disk.display()
+            tar2vhd::display_file(&args.disk)
         ))),
     }
 }

@@ -41,7 +41,10 @@ fn write_all(command: &Command, directory: &Path) -> Result<(), Failure> {
 }
 
 fn unwritable(path: &Path, error: &io::Error) -> Failure {
-    Failure::error(format!("cannot write {}: {error}", path.display()))
+    Failure::error(format!(
+        "cannot write {}: {error}",
+        tar2vhd::display_file(path)
+    ))
 }
 
 fn page(command: &Command) -> Result<Vec<u8>, Failure> {

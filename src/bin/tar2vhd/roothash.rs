@@ -19,7 +19,7 @@ use below::{Asked, Below};
 pub(crate) fn run(args: &Roothash) -> Result<(), Failure> {
     let options = options(args);
     for input in &args.inputs {
-        let named = |e: String| Failure::error(format!("{}: {e}", input.display()));
+        let named = |e: String| Failure::error(format!("{}: {e}", tar2vhd::display_file(input)));
         let image = match input == Path::new("-") {
             true => None,
             false => Image::open_path(input).map_err(named)?,
@@ -92,7 +92,7 @@ fn tell(
             "{}: this is an archive of images in a form that is not read: it has to be a plain \
             tar in a file, with the manifest of an OCI layout or of `docker save`; decompress it \
             first if it is compressed",
-            input.display()
+            tar2vhd::display_file(input)
         )));
     }
     if !args.quiet && !args.json {
@@ -112,7 +112,7 @@ fn layers(
     let read = |layer: &Layer| {
         image
             .read(layer)
-            .map_err(|e| Failure::error(format!("{}: {e}", input.display())))
+            .map_err(|e| Failure::error(format!("{}: {e}", tar2vhd::display_file(input))))
     };
     let mut below = Below::new(options, &chosen.layers);
     for (number, layer) in chosen.layers.iter().enumerate() {

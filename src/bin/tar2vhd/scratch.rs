@@ -67,7 +67,7 @@ pub(crate) fn run(args: Scratch) -> Result<(), Failure> {
         if !args.json && !args.quiet {
             output::stderr(format_args!(
                 "{}: {} in a file of {}, UUID {}",
-                args.to.path().display(),
+                tar2vhd::display_file(args.to.path()),
                 human(summary.virtual_size),
                 human(summary.size),
                 Uuid::from_bytes(summary.uuid)

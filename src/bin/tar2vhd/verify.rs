@@ -33,7 +33,10 @@ pub(crate) fn run(args: &Verify) -> Result<(), Failure> {
     output::stdout(report.as_bytes())?;
     match complaint(&found) {
         None => Ok(()),
-        Some(complaint) => Err(Failure::error(format!("{} {complaint}", disk.display()))),
+        Some(complaint) => Err(Failure::error(format!(
+            "{} {complaint}",
+            tar2vhd::display_file(disk)
+        ))),
     }
 }
 
@@ -41,7 +44,7 @@ pub(crate) fn run(args: &Verify) -> Result<(), Failure> {
 fn several(args: &Verify, options: &VerifyOptions) -> Result<(), Failure> {
     let mut unclean = 0;
     for disk in &args.disks {
-        let name = disk.display();
+        let name = tar2vhd::display_file(disk);
         let found = tar2vhd::verify(disk, options);
         let report = match (&found, args.json) {
             (Ok(found), true) => format!("{}\n", json(disk, found)),

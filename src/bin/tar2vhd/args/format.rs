@@ -53,7 +53,7 @@ impl Format {
         let warning = match (asked, by_extension) {
             (Some(asked), Some(other)) if !asked.is_akin(other) => Some(format!(
                 "{} gets the format {}, as --format says, and not the {} of its extension",
-                output.display(),
+                tar2vhd::display_file(output),
                 DiskFormat::from(asked).as_str(),
                 DiskFormat::from(other).as_str(),
             )),

@@ -153,7 +153,7 @@ pub(super) fn summary(summary: &Summary, path: &Path) {
     let disk = &summary.disk;
     output::stderr(format_args!(
         "{}: {}, UUID {}",
-        path.display(),
+        tar2vhd::display_file(path),
         human(disk.size),
         Uuid::from_bytes(disk.uuid)
     ));

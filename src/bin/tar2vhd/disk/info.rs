@@ -51,11 +51,11 @@ pub(crate) fn run(args: &Info) -> Result<(), Failure> {
         0 => Ok(()),
         1 => Err(Failure::error(format!(
             "{}: something is damaged",
-            args.disk.display()
+            tar2vhd::display_file(&args.disk)
         ))),
         _ => Err(Failure::error(format!(
             "{}: {found} things are damaged",
-            args.disk.display()
+            tar2vhd::display_file(&args.disk)
         ))),
     }
 }
