@@ -6,7 +6,7 @@ use std::path::Path;
 use vhd_format::Disk;
 
 use crate::disk::DiskFormat;
-use crate::disk::{DiskInfo, Volume};
+use crate::disk::{DiskInfo, Volume, no_file_system};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ext4::features;
 use crate::ext4::format::{SUPER_MAGIC, SUPERBLOCK_OFFSET, Superblock};
@@ -33,8 +33,8 @@ pub struct Inspection {
 ///
 /// # Errors
 /// [`ErrorKind::InvalidDisk`] if there is no ext4 file system that could be described,
-/// [`ErrorKind::Unsupported`] if the disk is of another kind, [`ErrorKind::Input`] if the
-/// file cannot be read.
+/// [`ErrorKind::Unsupported`] if the disk is of another kind or partitioned,
+/// [`ErrorKind::Input`] if the file cannot be read.
 pub fn inspect(path: impl AsRef<Path>) -> Result<Inspection> {
     let path = path.as_ref();
     Volume::open(path)
@@ -50,7 +50,11 @@ pub fn inspect_bytes(disk: impl AsRef<[u8]> + Send + Sync + 'static) -> Result<I
     inspect_volume(&Volume::from_bytes(disk)?)
 }
 
-pub(crate) fn inspect_volume(volume: &Volume) -> Result<Inspection> {
+/// Looks into a disk as [`inspect`] does, that was opened before: as a raw one, say.
+///
+/// # Errors
+/// As [`inspect`] does.
+pub fn inspect_volume(volume: &Volume) -> Result<Inspection> {
     let mut findings = Findings::default();
     check_footer(volume, &mut findings);
     check_structures(volume, &mut findings)?;
@@ -135,9 +139,7 @@ fn describe(volume: &Volume) -> Result<(FileSystem, Superblock)> {
     volume.read_at(OFFSET, &mut bytes)?;
     let superblock: Superblock = zerocopy::transmute!(bytes);
     if superblock.s_magic.get() != SUPER_MAGIC {
-        return Err(
-            invalid("no ext4 file system: its magic number is missing").at_offset(OFFSET + 0x38)
-        );
+        return Err(no_file_system(volume));
     }
     let bad = |what: &str, value: u64| {
         invalid(format!("the superblock gives {value} for {what}")).at_offset(OFFSET)

@@ -27,7 +27,7 @@ pub use disk::{
     PartInfo, SeekDisk, VhdInfo, VhdxInfo, Volume,
 };
 pub use error::{Error, ErrorKind, Result};
-pub use inspect::{Checks, FileSystem, Inspection, Tally, inspect, inspect_bytes};
+pub use inspect::{Checks, FileSystem, Inspection, Tally, inspect, inspect_bytes, inspect_volume};
 pub use layer::Inflater;
 pub use lower::{
     LowerContents, LowerDisks, LowerEntry, LowerKind, LowerLayers, LowerMetadata, LowerPiece,

@@ -197,8 +197,8 @@ impl Verification {
 ///
 /// # Errors
 /// [`ErrorKind::InvalidDisk`] if the disk cannot be opened or there is no ext4 file system,
-/// [`ErrorKind::Unsupported`] if the disk is of another kind, [`ErrorKind::Input`] if the file
-/// cannot be read. Everything else that is wrong is a [`Finding`].
+/// [`ErrorKind::Unsupported`] if the disk is of another kind or partitioned, [`ErrorKind::Input`]
+/// if the file cannot be read. Everything else that is wrong is a [`Finding`].
 pub fn verify(path: impl AsRef<Path>, options: &VerifyOptions) -> Result<Verification> {
     let path = path.as_ref();
     Volume::open(path)
@@ -276,7 +276,7 @@ fn file_system(
     examined: &mut Examined,
 ) -> Result<Findings> {
     let start = start_of(disk)?;
-    let (superblock, bytes) = start.superblock()?;
+    let (superblock, bytes) = start.superblock(disk)?;
     let unknown = layout::unknown_features(superblock);
     if unknown != [0; 3] {
         for name in features::names_of(unknown) {

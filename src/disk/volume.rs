@@ -50,14 +50,15 @@ impl Volume {
     /// Opens the disk in a file by what the file holds, and the parents of a differencing disk.
     ///
     /// What is neither VHD nor VHDX is a raw disk, unless it shows another format of disks or
-    /// archives, such as qcow2 or zip: [`open_raw`](Self::open_raw) takes that for raw as well.
+    /// archives, such as qcow2 or zip, or is empty: [`open_raw`](Self::open_raw) takes that for
+    /// raw as well.
     ///
     /// Parents are looked for where the disk says relative to itself, and then by their names
     /// beside it; where it gives a whole path, that is not followed.
     ///
     /// # Errors
     /// [`ErrorKind::Input`] if a file cannot be read, is not there or not a file or a block
-    /// device, [`ErrorKind::InvalidDisk`] if one is damaged or not the parent that it should be,
+    /// device, [`ErrorKind::InvalidDisk`] if one is empty, damaged or not the parent that it should be,
     /// [`ErrorKind::Unsupported`] if it requires what is not known here, or is of another format.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
@@ -78,7 +79,7 @@ impl Volume {
         let path = path.as_ref();
         Self::with_file(open_file(path)?, |storage| {
             let volume = Self::from_storage(storage)?;
-            volume.check_name(path).map(|()| volume)
+            volume.check_file(path).map(|()| volume)
         })
         .map_err(|error| error.in_file(path))
     }
@@ -155,8 +156,11 @@ impl Volume {
         })
     }
 
-    /// Refuses what only its name tells from a raw disk.
-    fn check_name(&self, path: &Path) -> Result<()> {
+    /// Refuses an empty file, and what only its name tells from a raw disk.
+    fn check_file(&self, path: &Path) -> Result<()> {
+        if self.file_size == 0 {
+            return Err(Error::new(ErrorKind::InvalidDisk, "the file is empty"));
+        }
         let is_set = path
             .extension()
             .is_some_and(|e| e.eq_ignore_ascii_case("vhds"));

@@ -37,7 +37,7 @@ pub(crate) fn root_directory(
     most_bytes: u64,
 ) -> Result<Option<std::result::Result<(), String>>> {
     let start = start_of(disk)?;
-    let (superblock, bytes) = start.superblock()?;
+    let (superblock, bytes) = start.superblock(disk)?;
     if layout::unknown_features(superblock) != [0; 3] {
         return Ok(None);
     }

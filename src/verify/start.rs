@@ -1,7 +1,7 @@
 //! The start of a disk, where the superblock is.
 
 use super::layout;
-use crate::disk::Volume;
+use crate::disk::{Volume, no_file_system};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ext4::format::{SUPERBLOCK_OFFSET, Superblock};
 
@@ -23,15 +23,12 @@ pub(super) fn start_of(disk: &Volume) -> Result<Start> {
 }
 
 impl Start {
-    /// The superblock, and its bytes.
-    pub(super) fn superblock(&self) -> Result<(&Superblock, &[u8; SUPERBLOCK_SIZE])> {
+    /// The superblock of the disk, and its bytes.
+    pub(super) fn superblock(
+        &self,
+        disk: &Volume,
+    ) -> Result<(&Superblock, &[u8; SUPERBLOCK_SIZE])> {
         let superblock = layout::find(&self.0).zip(self.0.last_chunk());
-        superblock.ok_or_else(|| {
-            Error::new(
-                ErrorKind::InvalidDisk,
-                "no ext4 file system: its magic number is missing",
-            )
-            .at_offset(SUPERBLOCK_OFFSET as u64 + 0x38)
-        })
+        superblock.ok_or_else(|| no_file_system(disk))
     }
 }

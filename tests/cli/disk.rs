@@ -296,3 +296,27 @@ fn other_formats_are_raw_only_if_that_is_said() {
     assert_eq!(code(&output), 0, "{output:?}");
     assert!(fs::read(place.path("out.img")).unwrap() == qcow2);
 }
+
+#[test]
+fn an_empty_file_is_no_disk_unless_it_is_said_to_be_raw() {
+    let place = Place::new();
+    place.write("empty", "");
+    let run = |arguments: &[&str]| {
+        let mut command = tar2vhd();
+        command.current_dir(place.0.path()).args(arguments);
+        command.output().unwrap()
+    };
+    for arguments in [
+        &["disk", "convert", "empty", "copy"][..],
+        &["disk", "info", "empty"],
+        &["inspect", "empty"],
+    ] {
+        assert_fails(&run(arguments), 1, "empty: the file is empty");
+    }
+    let raw = ["disk", "info", "empty", "--input-format", "raw"];
+    assert_eq!(code(&run(&raw)), 0);
+    let raw = ["convert", "empty", "copy.img", "--input-format", "raw"];
+    let output = run(&[&["disk"][..], &raw].concat());
+    assert_eq!(code(&output), 0, "{output:?}");
+    assert_eq!(std::fs::read(place.path("copy.img")).unwrap(), b"");
+}

@@ -125,11 +125,87 @@ fn damage_to_the_format_is_a_finding_too() {
     assert_eq!(found["findings"][0]["path"], Value::Null);
 }
 
+/// The first sector of a disk with partitions of these types, from these sectors on.
+fn boot_record(partitions: &[(u8, u32)]) -> Vec<u8> {
+    let mut disk = vec![0; 1 << 20];
+    for (n, (kind, start)) in partitions.iter().enumerate() {
+        let entry = 446 + 16 * n;
+        disk[entry + 4] = *kind;
+        disk[entry + 8..entry + 12].copy_from_slice(&start.to_le_bytes());
+        disk[entry + 12..entry + 16].copy_from_slice(&100_u32.to_le_bytes());
+    }
+    disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+    disk
+}
+
+#[test]
+fn a_disk_with_partitions_is_told_from_one_without_a_file_system() {
+    let place = Place::new();
+    let mbr = boot_record(&[(0x83, 8), (0x82, 200)]);
+    let mut gpt = boot_record(&[(0xee, 1)]);
+    let mut native = gpt.clone();
+    gpt[512..520].copy_from_slice(b"EFI PART");
+    native[4096..4104].copy_from_slice(b"EFI PART");
+    // Boot sectors of FAT: code where partitions would be.
+    let mut fat = boot_record(&[(0x83, 8)]);
+    fat[462..510].fill(0x90);
+    let mut code = boot_record(&[(0x83, 8)]);
+    code[446] = 0x10;
+    let outside = boot_record(&[(0x83, 1 << 30)]);
+    for (name, bytes, message) in [
+        (
+            "mbr",
+            &mbr,
+            "no ext4 file system at the start of the disk: the disk is partitioned (MBR): \
+             partitions begin at byte 4096, 102400; ",
+        ),
+        ("gpt", &gpt, "the disk is partitioned (GPT); "),
+        ("native", &native, "the disk is partitioned (GPT); "),
+        ("fat", &fat, "no ext4 file system: its magic number"),
+        ("code", &code, "no ext4 file system: its magic number"),
+        ("outside", &outside, "no ext4 file system: its magic number"),
+        ("none", &boot_record(&[]), "no ext4 file system: its magic"),
+    ] {
+        let disk = place.write(name, bytes);
+        for command in ["inspect", "verify"] {
+            let output = tar2vhd().arg(command).arg(&disk).output().unwrap();
+            assert_fails(&output, 1, message);
+        }
+    }
+}
+
+#[test]
+fn a_disk_can_be_taken_for_raw() {
+    let place = Place::new();
+    let mut disk = place.converted(&layer(), &["--format", "raw"]);
+    // The place of a boot record is the disk's own.
+    disk[..4].copy_from_slice(b"QFI\xfb");
+    let disk = place.write("disk", &disk);
+    for command in ["inspect", "verify"] {
+        let run = |arguments: &[&str]| {
+            let mut process = tar2vhd();
+            process.arg(command).arg(&disk).args(arguments);
+            process.output().unwrap()
+        };
+        assert_fails(&run(&[]), 1, "qcow2");
+        assert_fails(&run(&["--input-format", "auto"]), 1, "qcow2");
+        let output = run(&["--input-format", "raw"]);
+        assert_eq!(code(&output), 0, "{output:?}");
+        place.write("empty", "");
+        let output = tar2vhd()
+            .args([command, "empty", "--input-format", "raw"])
+            .current_dir(place.0.path())
+            .output()
+            .unwrap();
+        assert_fails(&output, 1, "empty: too short for a file system");
+    }
+}
+
 #[test]
 fn what_is_no_file_system_is_an_error_without_a_report() {
     let place = Place::new();
     for (name, bytes, message) in [
-        ("empty", Vec::new(), "too short for a file system"),
+        ("empty", Vec::new(), "empty: the file is empty"),
         ("short", vec![0; 2047], "too short for a file system"),
         ("tar", layer(), "no ext4 file system"),
         ("zeros", vec![0; 1 << 20], "no ext4 file system"),

@@ -14,7 +14,7 @@ use tar2vhd::Digest;
 use crate::image::media_type::{MediaType, media_type};
 use crate::image::platform::Platform;
 
-pub(crate) use disk::Disk;
+pub(crate) use disk::{Disk, InputFormat};
 pub(crate) use format::Format;
 pub(crate) use scratch::{Runhcs, Scratch, ScratchUuid};
 use size::size;
@@ -246,6 +246,10 @@ pub(crate) struct Inspect {
     #[arg(value_hint = ValueHint::FilePath)]
     pub disk: PathBuf,
 
+    /// The format of DISK: known by its contents, or raw whatever these are.
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub input_format: InputFormat,
+
     /// Print one JSON object.
     #[arg(short, long)]
     pub json: bool,
@@ -263,6 +267,10 @@ pub(crate) struct Verify {
     /// The disks.
     #[arg(value_name = "DISK", required = true, value_hint = ValueHint::FilePath)]
     pub disks: Vec<PathBuf>,
+
+    /// The format of the disks: known by their contents, or raw whatever these are.
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub input_format: InputFormat,
 
     /// Check every block against the dm-verity tree behind the file system, of this root hash.
     ///

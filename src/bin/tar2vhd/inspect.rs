@@ -3,16 +3,22 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tar2vhd::{FileSystem, Inspection};
+use tar2vhd::{FileSystem, Inspection, Volume};
 use uuid::Uuid;
 
-use crate::args::Inspect;
+use crate::args::{InputFormat, Inspect};
 use crate::disk::info;
 use crate::failure::Failure;
 use crate::output::{self, Lines, bytes, escape, time};
 
 pub(crate) fn run(args: &Inspect) -> Result<(), Failure> {
-    let found = tar2vhd::inspect(&args.disk)?;
+    let found = match args.input_format {
+        InputFormat::Auto => tar2vhd::inspect(&args.disk),
+        InputFormat::Raw => {
+            Volume::open_raw(&args.disk).and_then(|volume| tar2vhd::inspect_volume(&volume))
+        }
+    }
+    .map_err(|error| Failure::reading(&args.disk, error))?;
     let report = match args.json {
         true => format!("{}\n", json(&args.disk, &found)),
         false => text(&found),

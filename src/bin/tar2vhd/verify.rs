@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tar2vhd::{Finding, Verdict, Verification, VerifyOptions, Volume};
 
-use crate::args::Verify;
+use crate::args::{InputFormat, Verify};
 use crate::failure::Failure;
 use crate::output::{self, escape};
 
@@ -25,7 +25,7 @@ pub(crate) fn run(args: &Verify) -> Result<(), Failure> {
     let [disk] = &args.disks[..] else {
         return several(args, &options);
     };
-    let found = tar2vhd::verify(disk, &options).map_err(|error| Failure::reading(disk, error))?;
+    let found = verified(args, disk, &options).map_err(|error| Failure::reading(disk, error))?;
     let report = match args.json {
         true => format!("{}\n", json(disk, &found)),
         false => text(&found),
@@ -40,12 +40,19 @@ pub(crate) fn run(args: &Verify) -> Result<(), Failure> {
     }
 }
 
+fn verified(args: &Verify, disk: &Path, options: &VerifyOptions) -> tar2vhd::Result<Verification> {
+    match args.input_format {
+        InputFormat::Auto => tar2vhd::verify(disk, options),
+        InputFormat::Raw => tar2vhd::verify_volume(&Volume::open_raw(disk)?, options),
+    }
+}
+
 /// Verifies disks one after the other; one that cannot be read does not keep the others from it.
 fn several(args: &Verify, options: &VerifyOptions) -> Result<(), Failure> {
     let mut unclean = 0;
     for disk in &args.disks {
         let name = tar2vhd::display_file(disk);
-        let found = tar2vhd::verify(disk, options);
+        let found = verified(args, disk, options);
         let report = match (&found, args.json) {
             (Ok(found), true) => format!("{}\n", json(disk, found)),
             (Ok(found), false) => {
