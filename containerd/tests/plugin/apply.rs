@@ -276,6 +276,72 @@ fn layers_stacked_on_a_scratch_disk_are_what_gnu_tar_unpacks() {
     check_stack(&mounts[0], &layers);
 }
 
+/// The differ gives the parents as the layers below, which hard links may lead into.
+#[test]
+fn a_hard_link_into_a_parent_layer_copies_what_stands_there() {
+    let plugin = Plugin::with_content(&[]);
+    let data = noise(100_000, 5);
+    let bottom = Layer::new()
+        .dir("private", 0o700)
+        .xattr("user.of-a-file", b"value")
+        .file("private/file", &data)
+        .hard_link("private/same", "private/file")
+        .symlink("link", "private");
+    let middle = Layer::new().file("other", "other");
+    let top = Layer::new()
+        .hard_link("new/a", "private/file")
+        .hard_link("new/b", "link/same")
+        .hard_link("new/c", "other");
+    let layers = [bottom, middle, top].map(|layer| (PLAIN, layer.tar()));
+    let mut parent = String::new();
+    for (i, (media_type, tar)) in layers.iter().enumerate() {
+        let key = format!("extract-{i}");
+        let mounts = plugin.prepare(&key, &parent).unwrap();
+        let blob = plugin.blob(media_type, tar);
+        assert_eq!(plugin.apply(&blob, &mounts).unwrap().digest, digest(tar));
+        parent = format!("layer-{i}");
+        plugin.commit(&parent, &key).unwrap();
+    }
+    check_copies(&plugin, &layers, &data);
+    // Without its parents the layer is refused.
+    let alone = plugin.prepare("alone", "").unwrap();
+    let blob = plugin.blob(PLAIN, &layers[2].1);
+    assert_eq!(code(plugin.apply(&blob, &alone)), Code::InvalidArgument);
+}
+
+/// Mounts the layers one over the other, and holds them against what GNU tar unpacks.
+fn check_copies(plugin: &Plugin, layers: &[(&str, Vec<u8>)], data: &[u8]) -> Option<()> {
+    use std::os::unix::fs::MetadataExt;
+
+    let mut disks = Vec::new();
+    for id in (1..=layers.len() as u64).rev() {
+        let disk = layer(plugin, id);
+        fsck(&disk);
+        let options = ["-t", "ext4", "-o", "loop,ro,noload"];
+        disks.push(tree::Mount::new(&options, &disk)?);
+    }
+    let top = disks[0].path();
+    assert_eq!(fs::read(top.join("private/file")).unwrap(), data);
+    let inode = |name: &str| fs::metadata(top.join(name)).unwrap().ino();
+    for name in ["private/same", "new/a", "new/b"] {
+        assert_eq!(inode(name), inode("private/file"), "{name}");
+    }
+    assert_eq!(inode("new/c"), inode("other"));
+    let lower: Vec<_> = disks.iter().map(|m| m.path().to_string_lossy()).collect();
+    let options = format!("ro,lowerdir={}", lower.join(":"));
+    let stack = tree::Mount::new(&["-t", "overlay", "-o", &options], "overlay".as_ref())?;
+    let unpacked = tempfile::tempdir().unwrap();
+    tree::unpack(layers, unpacked.path())?;
+    let (mut shown, mut wanted) = (tree::tree(stack.path()), tree::tree(unpacked.path()));
+    // Nothing describes the root, nor the new directory.
+    for path in ["", "new"] {
+        shown.remove(path);
+        wanted.remove(path);
+    }
+    assert_eq!(shown, wanted);
+    Some(())
+}
+
 /// Mounts what a guest would, compares it with the layers, and uses it.
 pub(crate) fn check_stack(mount: &Mount, layers: &[(&str, Vec<u8>)]) -> Option<()> {
     let parents = mount.options[1].strip_prefix("parentLayerPaths=").unwrap();
