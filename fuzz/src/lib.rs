@@ -4,6 +4,7 @@ pub mod chains;
 pub mod convert;
 pub mod disk;
 pub mod image;
+pub mod lower;
 pub mod tar_blocks;
 pub mod virtual_disk;
 pub mod walk;

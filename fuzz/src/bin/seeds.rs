@@ -19,9 +19,9 @@ use tar2vhd_fuzz::virtual_disk::{Sparse, join_chain};
 use uuid::Uuid;
 use vhd_format::vhdx::Identity;
 
-const TARGETS: [&str; 11] = [
-    "chain", "convert", "footer", "hcsshim", "image", "inflate", "sparse", "verify", "verity",
-    "vhd", "vhdx",
+const TARGETS: [&str; 12] = [
+    "chain", "convert", "footer", "hcsshim", "image", "inflate", "lower", "sparse", "verify",
+    "verity", "vhd", "vhdx",
 ];
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -33,6 +33,9 @@ fn main() -> Result<()> {
         fs::create_dir_all(folder.join(target))?;
     }
 
+    for (number, seed) in tar2vhd_fuzz::lower::seeds().into_iter().enumerate() {
+        fs::write(folder.join("lower").join(number.to_string()), seed)?;
+    }
     let tars = tars()?;
     for (name, tar) in &tars {
         for prefix in [[0, 0], [0x83, 0], [0x64, 0], [0x39, 2]] {
