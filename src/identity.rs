@@ -14,37 +14,66 @@ const LAYOUT_VERSION: u32 = 2;
 /// The identity of a layer's file system: from the diff ID and everything else that shapes
 /// its bytes.
 pub(crate) fn of_layer(diff_id: Digest, options: &Options, answers: [u8; 32]) -> Identity {
+    let Options {
+        profile,
+        whiteouts,
+        max_size,
+        bottom_layer,
+        align,
+        writable,
+        free,
+        journal,
+        inodes,
+        inline_data,
+        keep_zeros,
+        time,
+        // Reproduces errors of hcsshim, whose file systems have no identity.
+        faithful: _,
+        // What the file system is wrapped in, and what follows it, do not change it.
+        format: _,
+        verity: _,
+        // `answers` has all that was read of the layers below.
+        lower: _,
+        // These decide whether there is an image, not which one.
+        max_entries: _,
+        max_window: _,
+        compression: _,
+        allow_empty: _,
+        expect_diff_id: _,
+        expect_digest: _,
+        expect_size: _,
+        cancel: _,
+        // These decide how it is made.
+        inflater: _,
+        threads: _,
+        fsync: _,
+        progress: _,
+        timings: _,
+    } = options;
     let mut hash = Sha256::new();
     hash.update(b"tar2vhd ext4");
     hash.update(LAYOUT_VERSION.to_le_bytes());
     hash.update(diff_id.0);
     hash.update(answers);
-    hash.update(options.max_size.to_le_bytes());
-    hash.update(options.time.to_le_bytes());
-    let Options {
-        whiteouts,
-        bottom_layer,
-        inline_data,
-        keep_zeros,
-        ..
-    } = options;
+    hash.update(max_size.to_le_bytes());
+    hash.update(time.to_le_bytes());
     hash.update([whiteouts, bottom_layer, inline_data, keep_zeros].map(|flag| u8::from(*flag)));
-    if options.profile == Profile::Hcsshim {
+    if *profile == Profile::Hcsshim {
         // Its file systems have no identity; the disks around them have.
         hash.update(b"hcsshim");
     }
-    if let Some(size) = options.writable {
+    if let Some(size) = writable {
         hash.update(b"writable");
         hash.update(size.to_le_bytes());
-        hash.update(options.inodes.to_le_bytes());
-        hash.update([u8::from(options.journal)]);
+        hash.update(inodes.to_le_bytes());
+        hash.update([u8::from(*journal)]);
     }
-    if let Some(free) = options.free {
+    if let Some(free) = free {
         hash.update(b"free");
-        for number in [free, options.inodes, options.align] {
+        for number in [free, inodes, align] {
             hash.update(number.to_le_bytes());
         }
-        hash.update([u8::from(options.journal)]);
+        hash.update([u8::from(*journal)]);
     }
     of_hash(&hash.finalize().into())
 }
