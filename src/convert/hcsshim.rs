@@ -3,9 +3,10 @@
 //! Source: hcsshim, ext4/tar2ext4 and ext4/internal/compactext4, at the commit that
 //! `ext4::profile` names.
 
+use super::metadata;
 use super::place::{Placed, Placing, TARGET_MAX, check_name, count};
 use super::walk::{clean_with_warning, split_last};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::ext4::extent::ExtentRoot;
 use crate::ext4::format::{BLOCK_SIZE, EXTENT_MAX_LEN, EXTENT_NODE_MAX, I_BLOCK_SIZE, LINK_MAX};
 use crate::ext4::hcsshim::{Pairs, Which, inherited, timestamp};
@@ -474,15 +475,7 @@ impl<S: BlockSink> Placing for Hcsshim<S> {
     fn entry(&mut self, entry: &Entry, source: &mut Entries<impl ChunkSource>) -> Result<()> {
         self.entries += 1;
         self.place(entry, source)
-            .map_err(|error| match error.kind() {
-                // No fault of the entry, and those of the input say where they are.
-                ErrorKind::Output
-                | ErrorKind::StorageFull
-                | ErrorKind::Cancelled
-                | ErrorKind::Input => error,
-                _ if error.offset().is_some() => error,
-                _ => error.at_path(&entry.path).at_offset(entry.offset),
-            })
+            .map_err(|error| metadata::in_entry(error, entry))
     }
 
     fn finish(mut self) -> Result<Placed<S>> {

@@ -1,6 +1,6 @@
 //! Owner, mode, times and extended attributes: from an entry's to an inode's.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::ext4::acl::{Acl, Text};
 use crate::ext4::inode::{Attributes, Timestamp};
 use crate::ext4::xattr::{
@@ -269,5 +269,16 @@ fn acl_misplaced(index: u8, kind: InodeKind) -> Option<&'static str> {
             Some("only a directory has a default ACL")
         }
         _ => None,
+    }
+}
+
+/// Names the entry in an error that it caused. Errors of the input say where they are themselves.
+pub(super) fn in_entry(error: Error, entry: &Entry) -> Error {
+    match error.kind() {
+        ErrorKind::Output | ErrorKind::StorageFull | ErrorKind::Cancelled | ErrorKind::Input => {
+            error
+        }
+        _ if error.offset().is_some() => error,
+        _ => error.at_path(&entry.path).at_offset(entry.offset),
     }
 }

@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use super::links::WaitingLinks;
 use super::metadata::{self, Access, Described, InodeKind, Raw};
 use super::walk::{NAME_MAX, clean_with_warning, split_last};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::ext4::format::S_IFLNK;
 use crate::ext4::inode::{Attributes, Body, DEVICE_MAJOR_MAX, DEVICE_MINOR_MAX, Node};
 use crate::ext4::tree::{Ino, Linked, Replaced, Tree};
@@ -451,15 +451,7 @@ impl<S: BlockSink> Placing for Place<'_, S> {
         self.effort.earn(entry);
         self.place(entry, source)
             .and_then(|()| self.settle_links())
-            .map_err(|error| match error.kind() {
-                // No fault of the entry, and those of the input say where they are.
-                ErrorKind::Output
-                | ErrorKind::StorageFull
-                | ErrorKind::Cancelled
-                | ErrorKind::Input => error,
-                _ if error.offset().is_some() => error,
-                _ => error.at_path(&entry.path).at_offset(entry.offset),
-            })
+            .map_err(|error| metadata::in_entry(error, entry))
     }
 
     fn finish(mut self) -> Result<Placed<S>> {
