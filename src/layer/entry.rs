@@ -177,17 +177,18 @@ impl<S: ChunkSource> Entries<S> {
         self.extension_bytes = 0;
         self.body.begin(0);
         self.path.clear();
-        let peeked = self.peeked.map_or(0, |block| block.len() as u64);
-        self.offset = self.blocks.offset() - peeked;
+        let peeked = usize::from(self.peeked.is_some()) * BLOCK_SIZE;
+        self.offset = self.blocks.offset() - peeked as u64;
         entry.offset = self.offset;
     }
 
     /// Reads a header's block; false at the end of the archive.
     fn read_header(&mut self, block: &mut [u8; BLOCK_SIZE]) -> Result<bool> {
-        let read = match self.peeked.take() {
+        let read = match &self.peeked {
             None => self.blocks.read(block)?,
             Some(peeked) => {
-                *block = peeked;
+                *block = *peeked;
+                self.peeked = None;
                 BLOCK_SIZE
             }
         };
@@ -314,8 +315,10 @@ impl<S: ChunkSource> Entries<S> {
                 nanos: 0,
             },
         };
-        pax::unite_xattrs(&mut entry.xattrs);
-        self.judge_records()?;
+        if self.pending {
+            pax::unite_xattrs(&mut entry.xattrs);
+            self.judge_records()?;
+        }
         if self.reading == Reading::Go {
             header.read_times(entry)?;
         }

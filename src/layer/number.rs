@@ -15,6 +15,13 @@ pub(super) fn number(field: &[u8]) -> Option<i128> {
         );
     }
     let blank = |byte: &u8| matches!(byte, b' ' | 0);
+    // As most are written: digits to the end of the field or to a blank.
+    if let Some(first) = field.first_chunk() {
+        let (value, count) = leading_octal(first);
+        if count > 0 && field.get(count).is_none_or(blank) {
+            return Some(value.into());
+        }
+    }
     let start = field.iter().position(|byte| !blank(byte));
     let mut digits = &field[start.unwrap_or(field.len())..];
     let mut number = 0_u64;

@@ -42,10 +42,15 @@ pub(super) struct Names {
 
 impl Names {
     /// Looks at the name of an entry, as the tar spells it.
+    #[inline]
     pub(super) fn see(&mut self, path: &[u8], is_directory: bool) {
-        if self.no_image && self.no_windows {
-            return;
+        if !(self.no_image && self.no_windows) {
+            self.judge(path, is_directory);
         }
+    }
+
+    #[cold]
+    fn judge(&mut self, path: &[u8], is_directory: bool) {
         let mut parts = path
             .split(|byte| *byte == b'/')
             .filter(|part| !matches!(**part, [] | [b'.']));
