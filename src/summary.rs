@@ -282,15 +282,21 @@ impl Warnings {
         path: impl FnOnce() -> Vec<u8>,
         message: &str,
     ) {
-        if self
-            .counts
-            .get(&kind)
-            .is_some_and(|count| *count >= Self::LISTED_PER_KIND)
-        {
-            *self.counts.entry(kind).or_default() += 1;
-        } else {
-            self.push(kind, &path(), message);
+        match self.is_full(kind) {
+            true => self.count_more(kind, 1),
+            false => self.push(kind, &path(), message),
         }
+    }
+
+    /// Whether no more warnings of a kind are listed.
+    pub(crate) fn is_full(&self, kind: WarningKind) -> bool {
+        let count = self.counts.get(&kind);
+        count.is_some_and(|count| *count >= Self::LISTED_PER_KIND)
+    }
+
+    /// Counts warnings that are not listed.
+    pub(crate) fn count_more(&mut self, kind: WarningKind, more: u64) {
+        *self.counts.entry(kind).or_default() += more;
     }
 
     /// Adds all of another list, bounded together.

@@ -6,7 +6,7 @@
 //! are followed again whenever a directory or a symbolic link goes.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 
 use hashbrown::HashTable;
 
@@ -105,6 +105,40 @@ impl Inner {
     }
 }
 
+/// A node in the index, with the hash of its parent and name, which growing needs again.
+#[derive(Clone, Copy, Debug)]
+struct Indexed {
+    hash: u32,
+    node: u32,
+}
+
+impl Indexed {
+    fn spread(hash: u32) -> u64 {
+        u64::from(hash).wrapping_mul(SPREAD)
+    }
+}
+
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Hashes the numbers of inodes: those are given out one after the other, and to leave many out
+/// between two that collide takes as many entries.
+#[derive(Default)]
+struct InoHasher(u64);
+
+impl Hasher for InoHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u32((*byte).into()));
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.0 = (self.0 ^ u64::from(number)).wrapping_mul(SPREAD);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 /// All links that wait.
 #[derive(Default)]
 pub(super) struct WaitingLinks {
@@ -114,13 +148,13 @@ pub(super) struct WaitingLinks {
     free_inner: Vec<u32>,
     names: Vec<u8>,
     /// Finds a node by its parent and name.
-    index: HashTable<u32>,
+    index: HashTable<Indexed>,
     hasher: RandomState,
     /// The links, each with the next older one that waits for the same target.
     links: Vec<Option<(Waiting, u32)>>,
     free_links: Vec<u32>,
     /// The first target that leads to a directory.
-    leading_to: HashMap<Ino, u32>,
+    leading_to: HashMap<Ino, u32, BuildHasherDefault<InoHasher>>,
     /// Targets that lead through a symbolic link, or would if it led anywhere.
     followed: Vec<u32>,
     /// Names without which a symbolic link leads nowhere, and the targets on whose way it is.
@@ -166,7 +200,9 @@ impl WaitingLinks {
         let mut at = Target::ROOT;
         let mut way = Vec::new();
         for name in path.split(|byte| *byte == b'/') {
-            at = self.child(at, name).unwrap_or_else(|| self.grow(at, name));
+            let hash = self.hash(at.0, name);
+            let known = self.find(hash, at, name);
+            at = known.unwrap_or_else(|| self.grow(hash, at, name));
             way.push(at);
         }
         self.attributes += waiting.attributes.as_ref().map_or(0, |a| a.size());
@@ -208,23 +244,29 @@ impl WaitingLinks {
         names.join(&b'/')
     }
 
-    fn hash(&self, parent: u32, name: &[u8]) -> u64 {
-        self.hasher.hash_one((parent, name))
+    fn hash(&self, parent: u32, name: &[u8]) -> u32 {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(name);
+        hasher.write_u32(parent);
+        hasher.finish() as u32
     }
 
     /// The child of a target of this name.
-    pub(super) fn child(&self, Target(parent): Target, name: &[u8]) -> Option<Target> {
-        let same = |node: &u32| {
-            let node = &self.nodes[*node as usize];
-            node.parent == parent && self.name_of(node) == name
+    pub(super) fn child(&self, parent: Target, name: &[u8]) -> Option<Target> {
+        self.find(self.hash(parent.0, name), parent, name)
+    }
+
+    fn find(&self, hash: u32, Target(parent): Target, name: &[u8]) -> Option<Target> {
+        let same = |indexed: &Indexed| {
+            let node = &self.nodes[indexed.node as usize];
+            indexed.hash == hash && node.parent == parent && self.name_of(node) == name
         };
-        self.index
-            .find(self.hash(parent, name), same)
-            .map(|node| Target(*node))
+        let found = self.index.find(Indexed::spread(hash), same);
+        found.map(|indexed| Target(indexed.node))
     }
 
     /// Adds a child.
-    fn grow(&mut self, Target(parent): Target, name: &[u8]) -> Target {
+    fn grow(&mut self, hash: u32, Target(parent): Target, name: &[u8]) -> Target {
         let start = self.names.len() as u64;
         self.names.extend_from_slice(name);
         let inner = self.inner_of(parent);
@@ -252,19 +294,11 @@ impl WaitingLinks {
         if let Some(next) = self.nodes.get_mut(next as usize) {
             next.previous = number;
         }
-        let Self {
-            nodes,
-            names,
-            index,
-            hasher,
-            ..
-        } = self;
-        let hash = |node: &u32| {
-            let node = &nodes[*node as usize];
-            let (start, len) = ((node.name >> 24) as usize, (node.name & 0xff_ffff) as usize);
-            hasher.hash_one((node.parent, &names[start..start + len]))
-        };
-        index.insert_unique(hasher.hash_one((parent, name)), number, hash);
+        let indexed = Indexed { hash, node: number };
+        self.index
+            .insert_unique(Indexed::spread(hash), indexed, |indexed| {
+                Indexed::spread(indexed.hash)
+            });
         Target(number)
     }
 
@@ -381,6 +415,9 @@ impl WaitingLinks {
 
     /// Forgets where a target and all below it lead.
     pub(super) fn clear(&mut self, target: Target) {
+        if !self.is_active(target) {
+            return;
+        }
         let mut doomed = vec![target.0];
         while let Some(node) = doomed.pop() {
             let Some(inner) = self.inner(node).filter(|inner| inner.is_active()) else {
@@ -544,7 +581,8 @@ impl WaitingLinks {
                 self.deactivate(number);
             }
             let hash = self.hash(parent, self.name(Target(number)));
-            if let Ok(entry) = self.index.find_entry(hash, |node| *node == number) {
+            let this = |indexed: &Indexed| indexed.node == number;
+            if let Ok(entry) = self.index.find_entry(Indexed::spread(hash), this) {
                 entry.remove();
             }
             if let Some(after) = self.nodes.get_mut(next as usize) {

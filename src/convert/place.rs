@@ -431,13 +431,29 @@ impl<'a, S: BlockSink> Place<'a, S> {
 
     fn warn_of_missing_parents(&mut self) {
         let tree = self.writer.tree();
-        for (ino, dir) in tree.directories() {
-            if dir.implicit {
-                self.warnings.push_with(
-                    WarningKind::MissingParent,
-                    || tree.path_of(ino),
-                    "no entry describes this directory: it is 0755, owned by 0:0",
-                );
+        let kind = WarningKind::MissingParent;
+        // Of one long path each directory is in the one before.
+        let (mut last, mut path) = (Ino::ROOT, Vec::new());
+        let mut implicit = tree.directories().filter(|(_, dir)| dir.implicit);
+        while let Some((ino, _)) = implicit.next() {
+            match tree.name_of_dir(ino).filter(|(parent, _)| *parent == last) {
+                Some((_, name)) => {
+                    if last != Ino::ROOT {
+                        path.push(b'/');
+                    }
+                    path.extend_from_slice(name);
+                }
+                None => path = tree.path_of(ino),
+            }
+            last = ino;
+            self.warnings.push(
+                kind,
+                &path,
+                "no entry describes this directory: it is 0755, owned by 0:0",
+            );
+            if self.warnings.is_full(kind) {
+                self.warnings.count_more(kind, implicit.count() as u64);
+                return;
             }
         }
     }

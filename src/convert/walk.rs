@@ -17,6 +17,15 @@ pub(super) fn clean(path: &[u8]) -> Cow<'_, [u8]> {
     // As most are spelled: at most with "./" before them and a slash behind.
     let inner = path.strip_prefix(b"./").unwrap_or(path);
     let inner = inner.strip_suffix(b"/").unwrap_or(inner);
+    // Whether what needs cleaning may be there is seen without a look for each slash.
+    let pairs = inner.iter().zip(inner.get(1..).unwrap_or_default());
+    let may_be_odd = pairs.fold(
+        matches!(inner, [] | [b'/' | b'.', ..]) || inner.ends_with(b"/"),
+        |odd, (first, second)| odd | (*first == b'/') & ((*second == b'/') | (*second == b'.')),
+    );
+    if !may_be_odd {
+        return Cow::Borrowed(inner);
+    }
     let slashes = memchr::memchr_iter(b'/', inner).map(|slash| slash + 1);
     let is_odd = |start: usize| match &inner[start..] {
         [] | [b'/', ..] => true,
@@ -79,6 +88,17 @@ pub(super) fn clean_with_warning<'p>(
         warnings.push(WarningKind::PathClamped, &entry.path, message);
     }
     clean
+}
+
+/// Where the first slash is. Most names are shorter than it takes to look for one many bytes at a
+/// time.
+fn slash_in(path: &[u8]) -> Option<usize> {
+    const SHORT: usize = 8;
+    let start = &path[..path.len().min(SHORT)];
+    match start.iter().position(|byte| *byte == b'/') {
+        None => memchr::memchr(b'/', &path[start.len()..]).map(|n| start.len() + n),
+        found => found,
+    }
 }
 
 /// A clean path's parent and last component.
@@ -182,7 +202,7 @@ impl Walk {
                 }
                 continue;
             };
-            let end = memchr::memchr(b'/', tail).map_or(path.len(), |n| start + n);
+            let end = slash_in(tail).map_or(path.len(), |n| start + n);
             *done = end + 1;
             if !matches!(&path[start..end], b"" | b".") {
                 return Some(Step::Name(Component {
@@ -202,6 +222,11 @@ impl Walk {
             [level] if self.way.hops == 0 => level.done.checked_sub(1),
             _ => None,
         }
+    }
+
+    /// Whether the component that [`next`](Self::next) gave last is of the target of a link.
+    pub(super) fn is_in_link(&self) -> bool {
+        self.levels.len() > 1
     }
 
     fn go(&mut self, way: Way) -> Result<()> {

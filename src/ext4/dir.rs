@@ -55,12 +55,30 @@ fn leaves(entries: &[Entry<'_>], mut room: usize, mut begun: Vec<u32>) -> Vec<u3
     begun
 }
 
+/// The names of one directory. Most hold few, and those on a long path one: to ask for memory
+/// for each would take longer than to write them.
+enum Entries<'a> {
+    One([Entry<'a>; 1]),
+    Many(Vec<Entry<'a>>),
+}
+
+impl<'a> std::ops::Deref for Entries<'a> {
+    type Target = [Entry<'a>];
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::One(entry) => entry,
+            Self::Many(entries) => entries,
+        }
+    }
+}
+
 /// The blocks of one directory, each of which can be made on its own.
 pub(crate) struct Directory<'a> {
     ino: u32,
     parent: u32,
     seed: u32,
-    entries: Vec<Entry<'a>>,
+    entries: Entries<'a>,
     /// First entry of each leaf; empty for a linear directory.
     leaves: Vec<u32>,
     /// Nodes of each tier of the hash tree, the root's first.
@@ -70,8 +88,17 @@ pub(crate) struct Directory<'a> {
 }
 
 impl<'a> Directory<'a> {
+    /// A directory of one name, which fits a block.
+    pub(crate) fn of_one(ino: u32, parent: u32, seed: u32, entry: Entry<'a>) -> Self {
+        Self::list(ino, parent, seed, Entries::One([entry]))
+    }
+
     /// A directory in one block; the entries keep their order.
     pub(crate) fn linear(ino: u32, parent: u32, seed: u32, entries: Vec<Entry<'a>>) -> Self {
+        Self::list(ino, parent, seed, Entries::Many(entries))
+    }
+
+    fn list(ino: u32, parent: u32, seed: u32, entries: Entries<'a>) -> Self {
         Self {
             ino,
             parent,
@@ -91,7 +118,7 @@ impl<'a> Directory<'a> {
             ino,
             parent,
             seed: 0,
-            entries,
+            entries: Entries::Many(entries),
             leaves,
             tiers: Vec::new(),
             plain: true,
@@ -112,7 +139,7 @@ impl<'a> Directory<'a> {
             ino,
             parent,
             seed,
-            entries,
+            entries: Entries::Many(entries),
             leaves,
             tiers,
             plain: false,
@@ -160,6 +187,20 @@ impl<'a> Directory<'a> {
         self.fill_entries(self.leaf(number - first), block, 0, 0);
     }
 
+    /// Zeros the blocks that [`fill`](Self::fill) made.
+    pub(crate) fn clear(&self, blocks: &mut [u8]) {
+        if self.is_indexed() || self.plain {
+            blocks.fill(0);
+            return;
+        }
+        let used = self
+            .entries
+            .iter()
+            .map(|entry| entry_size(entry.name.len()));
+        blocks[..DOTS_SIZE + used.sum::<usize>()].fill(0);
+        blocks[ROOM..BLOCK_SIZE].fill(0);
+    }
+
     /// The entries of a leaf.
     fn leaf(&self, leaf: usize) -> &[Entry<'a>] {
         let end = self.leaves.get(leaf + 1);
@@ -200,12 +241,17 @@ impl<'a> Directory<'a> {
         }
         let rest = (ROOM - last) as u16;
         block[last + 4..last + 6].copy_from_slice(&rest.to_le_bytes());
+        // What follows the entries is zero. Some of it counts as theirs, since eight bytes at a
+        // time are summed faster than four.
+        let used = at.next_multiple_of(8).min(ROOM);
+        let zeros = (ROOM - used) / 4;
+        let sum = checksum::crc32c_before_zeros(self.seed, &block[..used], zeros);
         let tail = DirEntryTail {
             det_reserved_zero1: 0.into(),
             det_rec_len: (DIR_TAIL_SIZE as u16).into(),
             det_reserved_zero2: 0,
             det_reserved_ft: DIR_TAIL_TYPE,
-            det_checksum: checksum::crc32c(self.seed, &block[..ROOM]).into(),
+            det_checksum: sum.into(),
         };
         block[ROOM..].copy_from_slice(tail.as_bytes());
     }

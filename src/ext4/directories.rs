@@ -2,8 +2,8 @@
 
 use super::checksum;
 use super::dir::{self, Directory};
-use super::extent::{ExtentRoot, ExtentTree};
-use super::format::BLOCK_SIZE;
+use super::extent::{Extent, ExtentRoot, ExtentTree};
+use super::format::{BLOCK_SIZE, EXTENT_MAX_LEN};
 use super::hash::half_md4;
 use super::hcsshim;
 use super::identity::Identity;
@@ -69,7 +69,7 @@ impl<'t> DirPart<'t> {
         parts
     }
 
-    /// Makes the blocks in a buffer that is empty.
+    /// Makes the blocks in a buffer that is all zero.
     fn make(inos: &[Ino], mut blocks: Vec<u8>, lay_out: impl Fn(Ino) -> Directory<'t>) -> Self {
         let dirs: Vec<_> = inos.iter().map(|ino| (*ino, lay_out(*ino))).collect();
         let count: u64 = dirs.iter().map(|(_, dir)| dir.blocks()).sum();
@@ -78,12 +78,16 @@ impl<'t> DirPart<'t> {
             // To grow may take twice as much.
             blocks = Vec::with_capacity(len);
         }
-        blocks.resize(len, 0);
-        let numbers = dirs
-            .iter()
-            .flat_map(|(_, dir)| (0..dir.blocks() as usize).map(move |number| (dir, number)));
-        for ((dir, number), block) in numbers.zip(blocks.chunks_exact_mut(BLOCK_SIZE)) {
-            dir.fill(number, block);
+        if blocks.len() < len {
+            blocks.resize(len, 0);
+        }
+        let mut rest = &mut blocks[..];
+        for (_, dir) in &dirs {
+            let (own, later) = rest.split_at_mut(dir.blocks() as usize * BLOCK_SIZE);
+            for (number, block) in own.chunks_exact_mut(BLOCK_SIZE).enumerate() {
+                dir.fill(number, block);
+            }
+            rest = later;
         }
         Self { dirs, blocks }
     }
@@ -106,6 +110,18 @@ impl<'t> DirPart<'t> {
         }
         area.sink.write(start.into(), &self.blocks[run])
     }
+
+    /// Gives the buffer back, all zero: of most directories few bytes of the block are used.
+    fn into_zeros(self) -> Vec<u8> {
+        let Self { dirs, mut blocks } = self;
+        let mut rest = &mut blocks[..];
+        for (_, dir) in &dirs {
+            let (own, later) = rest.split_at_mut(dir.blocks() as usize * BLOCK_SIZE);
+            dir.clear(own);
+            rest = later;
+        }
+        blocks
+    }
 }
 
 /// Writes the blocks of a large directory.
@@ -118,6 +134,7 @@ fn write_large(
     let blocks = dir.blocks() as usize;
     let firsts: Vec<_> = (0..blocks).step_by(PART_BLOCKS).collect();
     parts::write(crew, sink, &firsts, |first, buffer| {
+        buffer.clear();
         buffer.resize(PART_BLOCKS.min(blocks - first) * BLOCK_SIZE, 0);
         for (number, block) in (*first..).zip(buffer.chunks_exact_mut(BLOCK_SIZE)) {
             dir.fill(number, block);
@@ -160,17 +177,27 @@ impl<S: BlockSink> Writer<S> {
             }
             levels = levels.max(dir.indirect_levels());
             let start = area.reserve(dir.blocks())?;
-            let mut extents = match profile.checksums {
-                true => ExtentTree::new(*seed, ino.get()),
-                false => ExtentTree::unchecked(),
-            };
             // Up to 2^32 blocks were reserved, so the count fits.
-            extents.push(0, dir.blocks() as u32, start, &mut |node| area.append(node))?;
-            let before = area.taken;
-            let root = extents.finish(|node| area.append(node))?;
-            if area.taken > before {
-                extra.push((ino, area.taken - before));
-            }
+            let len = dir.blocks() as u32;
+            let root = if len <= EXTENT_MAX_LEN {
+                ExtentRoot::One(Extent {
+                    logical: 0,
+                    len,
+                    physical: start,
+                })
+            } else {
+                let mut extents = match profile.checksums {
+                    true => ExtentTree::new(*seed, ino.get()),
+                    false => ExtentTree::unchecked(),
+                };
+                extents.push(0, len, start, &mut |node| area.append(node))?;
+                let before = area.taken;
+                let root = extents.finish(|node| area.append(node))?;
+                if area.taken > before {
+                    extra.push((ino, area.taken - before));
+                }
+                root
+            };
             if let Body::Directory(index) = tree.node(ino).body {
                 let (count, indexed) = (dir.blocks(), dir.is_indexed());
                 done[index as usize] = DirBlocks {
@@ -181,23 +208,24 @@ impl<S: BlockSink> Writer<S> {
             }
             Ok(start)
         };
-        let large = |ino: &Ino| is_large(tree, *ino);
-        for dirs in all.chunk_by(|one, next| !large(one) && !large(next)) {
-            match dirs {
-                [ino] if large(ino) => {
-                    let dir = lay_out(*ino);
-                    let start = place(area, *ino, &dir)?;
-                    write_large(crew, &mut area.sink, start, &dir)?;
-                }
-                _ => parts::make_and_write(
-                    crew,
-                    &DirPart::divide(tree, dirs),
-                    |inos, buffer| Ok(DirPart::make(inos, buffer, lay_out)),
-                    |part| {
-                        part.write(area, &mut place)?;
-                        Ok(part.blocks)
-                    },
-                )?,
+        for dirs in all.split_inclusive(|ino| is_large(tree, *ino)) {
+            let (small, large) = match dirs.split_last() {
+                Some((last, before)) if is_large(tree, *last) => (before, Some(*last)),
+                _ => (dirs, None),
+            };
+            parts::make_and_write(
+                crew,
+                &DirPart::divide(tree, small),
+                |inos, buffer| Ok(DirPart::make(inos, buffer, lay_out)),
+                |part| {
+                    part.write(area, &mut place)?;
+                    Ok(part.into_zeros())
+                },
+            )?;
+            if let Some(ino) = large {
+                let dir = lay_out(ino);
+                let start = place(area, ino, &dir)?;
+                write_large(crew, &mut area.sink, start, &dir)?;
             }
         }
         for (ino, blocks) in extra {
@@ -224,17 +252,22 @@ fn plain_directory(tree: &Tree, ino: Ino) -> Directory<'_> {
 
 /// The blocks of a directory: in the order of the entries while one block holds them.
 fn directory<'a>(tree: &'a Tree, ino: Ino, seed: u32, hash_seed: &[u32; 4]) -> Directory<'a> {
-    let parent = tree.dir(ino).map_or(ino, |dir| dir.parent).get();
+    let dir = tree.dir(ino);
+    let parent = dir.map_or(ino, |dir| dir.parent).get();
     let seed = checksum::inode_seed(seed, ino.get());
+    let entry = |name: &'a [u8], child: Ino| dir::Entry {
+        hash: (0, 0),
+        ino: child.get(),
+        file_type: tree.node(child).entry_type(),
+        name,
+    };
+    if let Some((name, child)) = dir.and_then(|dir| tree.only_child(dir)) {
+        return Directory::of_one(ino.get(), parent, seed, entry(name, child));
+    }
     let mut size = 0;
     let mut entries = tree.children_as(ino, |name: &'a [u8], child| {
         size += dir::entry_size(name.len());
-        dir::Entry {
-            hash: (0, 0),
-            ino: child.get(),
-            file_type: tree.node(child).entry_type(),
-            name,
-        }
+        entry(name, child)
     });
     if dir::is_linear(size) {
         return Directory::linear(ino.get(), parent, seed, entries);

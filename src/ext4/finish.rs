@@ -298,15 +298,20 @@ impl<S: BlockSink> Writer<S> {
         let parts = TablePart::all(geometry, tree.last_ino());
         parts::write(crew, &mut area.sink, &parts, |part, table| {
             table.resize(part.blocks as usize * BLOCK_SIZE, 0);
-            for (ino, slot) in (part.first_ino..).zip(table.chunks_exact_mut(INODE_SIZE)) {
+            let (slots, _) = table.as_chunks_mut::<INODE_SIZE>();
+            for (ino, slot) in (part.first_ino..).zip(slots) {
                 let Some((ino, node)) = tree.get(ino) else {
-                    if let Some(node) = journal.filter(|_| ino == JOURNAL_INO) {
-                        slot.copy_from_slice(&encode(profile, *seed, ino, node, &Finish::PLAIN));
+                    match journal.filter(|_| ino == JOURNAL_INO) {
+                        Some(node) => encode(profile, *seed, ino, node, &Finish::PLAIN, slot),
+                        None => slot.fill(0),
                     }
                     continue;
                 };
                 let directory = match node.body {
-                    Body::Freed => continue,
+                    Body::Freed => {
+                        slot.fill(0);
+                        continue;
+                    }
                     Body::Directory(index) => Some(&dirs[index as usize]),
                     _ => None,
                 };
@@ -315,7 +320,7 @@ impl<S: BlockSink> Writer<S> {
                     false => finish_of(tree, sets, ino, node, directory, references, opaque)?,
                 };
                 finish.created = created.get(&ino).copied();
-                slot.copy_from_slice(&encode(profile, *seed, ino.get(), node, &finish));
+                encode(profile, *seed, ino.get(), node, &finish, slot);
             }
             Ok(part.start)
         })

@@ -1,5 +1,7 @@
 //! Inodes: what is known of one in memory, and its 256 bytes on disk.
 
+use std::mem::offset_of;
+
 use zerocopy::IntoBytes;
 
 use super::checksum;
@@ -224,14 +226,15 @@ impl Finish<'_> {
 /// Bytes of i_block a fast symbolic link may fill; one stays zero.
 pub(crate) const FAST_SYMLINK_MAX: usize = I_BLOCK_SIZE - 1;
 
-/// The inode as the disk has it, with its checksum of that seed, if there is one.
+/// Makes bytes the inode as the disk has it, with its checksum of that seed, if there is one.
 pub(crate) fn encode(
     profile: &Profile,
     seed: u32,
     ino: u32,
     node: &Node,
     finish: &Finish<'_>,
-) -> [u8; INODE_SIZE] {
+    bytes: &mut [u8; INODE_SIZE],
+) {
     let Attributes {
         mode,
         uid,
@@ -247,7 +250,10 @@ pub(crate) fn encode(
     let mut links = node.links as u16;
     let mut version = 0;
     match &node.body {
-        Body::Freed | Body::PendingLink => return [0; INODE_SIZE],
+        Body::Freed | Body::PendingLink => {
+            bytes.fill(0);
+            return;
+        }
         Body::Blocks {
             root: ExtentRoot::Empty,
             ..
@@ -299,7 +305,7 @@ pub(crate) fn encode(
         flags |= INODE_HUGE_FILE;
     }
     let created = finish.created.unwrap_or(mtime);
-    let mut inode = Inode {
+    let inode = Inode {
         i_mode: (node.file_type | mode).into(),
         i_uid: (uid as u16).into(),
         i_size_lo: (size as u32).into(),
@@ -334,18 +340,16 @@ pub(crate) fn encode(
         i_projid: 0.into(),
         i_xattrs: [0; INODE_XATTR_SIZE],
     };
-    let mut bytes = [0; INODE_SIZE];
     bytes.copy_from_slice(inode.as_bytes());
     bytes[INODE_SIZE - finish.xattr_part.len()..].copy_from_slice(&finish.xattr_part);
     if !profile.checksums {
-        return bytes;
+        return;
     }
-    let sum = checksum::inode(seed, ino, &bytes);
-    inode.i_checksum_lo = (sum as u16).into();
-    inode.i_checksum_hi = ((sum >> 16) as u16).into();
-    let fields = INODE_SIZE - finish.xattr_part.len();
-    bytes[..fields].copy_from_slice(&inode.as_bytes()[..fields]);
-    bytes
+    let sum = checksum::inode(seed, ino, bytes);
+    const LOW: usize = offset_of!(Inode, i_checksum_lo);
+    const HIGH: usize = offset_of!(Inode, i_checksum_hi);
+    bytes[LOW..LOW + 2].copy_from_slice(&(sum as u16).to_le_bytes());
+    bytes[HIGH..HIGH + 2].copy_from_slice(&((sum >> 16) as u16).to_le_bytes());
 }
 
 /// The first eight bytes of i_block of a device: the old form, if wanted, where it reaches,

@@ -304,6 +304,15 @@ impl Tree {
         self.dir(dir).map_or(0, |dir| dir.names)
     }
 
+    /// The name in a directory that was never given another.
+    pub(crate) fn only_child(&self, dir: &Dir) -> Option<(&[u8], Ino)> {
+        if dir.names != 1 {
+            return None;
+        }
+        let (name, ino) = self.named(dir.newest);
+        (ino != Ino::ROOT).then_some((name, ino))
+    }
+
     /// The names of a directory in the order in which they came.
     pub(crate) fn children(&self, dir: Ino) -> Vec<(&[u8], Ino)> {
         self.children_as(dir, |name, ino| (name, ino))
@@ -329,6 +338,7 @@ impl Tree {
 
     /// The name and the inode of what [`link`](Self::link) numbered; the root where the name
     /// was removed.
+    #[inline]
     pub(crate) fn named(&self, dirent: u32) -> (&[u8], Ino) {
         let Dirent { ino, name, .. } = &self.dirents[dirent as usize];
         (self.names.get(*name), *ino)
@@ -433,7 +443,8 @@ impl Tree {
 
     /// Gives an inode a name; what the name stood for before loses it.
     pub(crate) fn link(&mut self, parent: Ino, name: &[u8], ino: Ino) -> Result<Linked> {
-        let dir = self.dir(parent);
+        // A new directory on a long path holds nothing that could be found.
+        let dir = self.dir(parent).filter(|dir| dir.names > 0);
         let index = dir.and_then(|dir| dir.index.as_deref());
         let hash = index.map(|_| self.hash(name));
         let found = match (index, hash) {
@@ -477,9 +488,9 @@ impl Tree {
         }
         self.name_dir(ino, i);
         let name = self.names.push(name);
-        let previous = self.dir_mut(parent).map_or(NONE, |dir| {
+        let (previous, names) = self.dir_mut(parent).map_or((NONE, 0), |dir| {
             dir.names += 1;
-            std::mem::replace(&mut dir.newest, i)
+            (std::mem::replace(&mut dir.newest, i), dir.names)
         });
         self.dirents.push(Dirent {
             ino,
@@ -488,14 +499,16 @@ impl Tree {
         });
         match hash {
             Some(hash) => self.insert(parent, hash, i),
-            None => self.index_if_many(parent),
+            None if names > LISTED_MAX => self.index_names(parent),
+            None => {}
         }
         linked(Replaced::Nothing, i)
     }
 
     /// Gives a directory an index once it has more names than are quickly compared.
-    fn index_if_many(&mut self, parent: Ino) {
-        let Some(dir) = self.dir(parent).filter(|dir| dir.names > LISTED_MAX) else {
+    #[cold]
+    fn index_names(&mut self, parent: Ino) {
+        let Some(dir) = self.dir(parent) else {
             return;
         };
         let in_use = self
@@ -597,6 +610,12 @@ impl Tree {
         let freed = Node::new(Attributes::default(), Body::Freed);
         let node = std::mem::replace(self.node_mut(ino), freed);
         self.freed.push((ino, node));
+    }
+
+    /// Whether nodes were freed since [`take_freed`](Self::take_freed).
+    #[inline]
+    pub(crate) fn has_freed(&self) -> bool {
+        !self.freed.is_empty()
     }
 
     /// The nodes freed since the last call.

@@ -111,6 +111,14 @@ impl<S: BlockSink> Area<S> {
 
     /// Takes the next blocks without writing them.
     pub(super) fn reserve(&mut self, blocks: u64) -> Result<u32> {
+        if self.gaps.is_empty() {
+            let end = u64::from(self.next) + blocks;
+            if end > self.max_blocks {
+                return Err(self.too_large());
+            }
+            self.taken += blocks as u32;
+            return Ok(std::mem::replace(&mut self.next, end as u32));
+        }
         let mut start = u64::from(self.next);
         for gap in &self.gaps {
             if gap.start < start || start + blocks <= gap.start {
@@ -122,10 +130,7 @@ impl<S: BlockSink> Area<S> {
         }
         let end = start + blocks;
         if end > self.max_blocks {
-            return Err(
-                Error::limit("the file system would take more than its size allows")
-                    .allowed_by(self.size_option),
-            );
+            return Err(self.too_large());
         }
         self.next = match self.gaps.iter().find(|gap| gap.start == end) {
             Some(gap) => gap.end as u32,
@@ -133,6 +138,11 @@ impl<S: BlockSink> Area<S> {
         };
         self.taken += blocks as u32;
         Ok(start as u32)
+    }
+
+    fn too_large(&self) -> Error {
+        Error::limit("the file system would take more than its size allows")
+            .allowed_by(self.size_option)
     }
 
     /// How many of `blocks` the next place holds one after the other.
@@ -469,7 +479,9 @@ impl<S: BlockSink> Writer<S> {
     /// Gives an inode a name; what the name stood for before loses it.
     pub(crate) fn link(&mut self, parent: Ino, name: &[u8], ino: Ino) -> Result<Linked> {
         let linked = self.tree.link(parent, name, ino)?;
-        self.collect_freed();
+        if self.tree.has_freed() {
+            self.collect_freed();
+        }
         Ok(linked)
     }
 
@@ -563,10 +575,11 @@ impl<S: BlockSink> Writer<S> {
         }
     }
 
-    /// Says that lower layers have nothing to show in a directory.
-    pub(crate) fn set_alone(&mut self, ino: Ino) {
+    /// Says that no entry has described a directory, and that lower layers have nothing to show
+    /// in it.
+    pub(crate) fn set_implicit_and_alone(&mut self, ino: Ino) {
         if let Some(dir) = self.tree.dir_mut(ino) {
-            dir.alone = true;
+            (dir.implicit, dir.alone) = (true, true);
         }
     }
 

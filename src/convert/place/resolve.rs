@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::super::metadata::InodeKind;
 use super::super::metadata::{self, Raw};
 use super::super::walk::{Link, Step, Walk, Way};
-use super::ways::LastParent;
+use super::ways::{Effort, LastParent};
 use super::{Place, check_name};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ext4::format::S_IFLNK;
@@ -51,19 +51,20 @@ impl<S: BlockSink> Place<'_, S> {
             return Ok(Some(last.ino));
         }
         let last = self.last_parent.take();
-        let (shared, at) = last
-            .as_ref()
-            .map_or((0, Ino::ROOT), |last| last.shared_with(path));
+        let count = last.as_ref().map_or(0, |last| last.shared_with(path));
+        let mut steps = last.map_or_else(Vec::new, |last| last.steps);
+        steps.truncate(count);
+        let (shared, at) = steps.last().copied().unwrap_or((0, Ino::ROOT));
         let rest = &path[shared..];
-        if self.rules.whiteouts {
+        if self.rules.whiteouts && memchr::memmem::find(rest, b".wh.").is_some() {
             let mut components = rest.split(|byte| *byte == b'/').map(classify);
             if components.any(|kind| !matches!(kind, Whiteout::No | Whiteout::Hidden)) {
                 return Err(Error::entry("a whiteout has nothing below it"));
             }
         }
-        let mut steps = last.map_or_else(Vec::new, |last| last.steps);
-        steps.retain(|(end, _)| *end <= shared);
         let mut walk = Walk::starting(at, rest);
+        let mut mtime = None;
+        let mut is_new = false;
         while let Some(step) = walk.next() {
             let name = match step {
                 Step::Name(name) => name,
@@ -72,13 +73,26 @@ impl<S: BlockSink> Place<'_, S> {
                     continue;
                 }
             };
-            match self.look(walk.at, &name)? {
+            // Nothing is found in a directory that was made for the name before.
+            let is_missing = is_new && self.rules.lower.is_none() && &name[..] != b"..";
+            is_new = false;
+            let found = match is_missing {
+                true => Found::Nothing(None),
+                false => self.look(walk.at, &name)?,
+            };
+            match found {
                 Found::Directory(ino) => walk.at = ino,
                 Found::Symlink(link, target) => self.follow(&mut walk, link, &target)?,
                 Found::Followed(at, way) => walk.jump(at, way)?,
                 Found::Nothing(lower) => {
-                    let mtime = metadata::attributes(entry, &mut Warnings::default()).mtime;
+                    let mtime = *mtime.get_or_insert_with(|| {
+                        metadata::attributes(entry, &mut Warnings::default()).mtime
+                    });
+                    if walk.is_in_link() {
+                        self.effort.spend(Effort::MADE)?;
+                    }
                     walk.at = self.make_parent(&entry.path, mtime, walk.at, &name, lower)?;
+                    is_new = true;
                 }
                 Found::Other => return Ok(None),
             }
@@ -241,15 +255,14 @@ impl<S: BlockSink> Place<'_, S> {
             },
         };
         let ino = self.writer.make_dir(dir, attributes)?;
-        self.writer.set_implicit(ino, lower.is_none());
-        if lower.is_none() {
+        match &lower {
             // Nothing stands there in the lower layers, or it is hidden: no need to ask
             // them about what is below, whose path may be long.
-            self.writer.set_alone(ino);
-        }
-        if let Some(lower) = &lower {
-            self.hand_up(path, ino, InodeKind::Directory, lower)?;
-            self.writer.set_inherited(ino);
+            None => self.writer.set_implicit_and_alone(ino),
+            Some(lower) => {
+                self.hand_up(path, ino, InodeKind::Directory, lower)?;
+                self.writer.set_inherited(ino);
+            }
         }
         self.insert(path, dir, name, ino)?;
         Ok(ino)

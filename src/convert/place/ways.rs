@@ -18,15 +18,31 @@ pub(super) struct LastParent {
 }
 
 impl LastParent {
-    /// What of a path leads to a directory that is known, and to which.
-    pub(super) fn shared_with(&self, path: &[u8]) -> (usize, Ino) {
-        let is_shared = |(end, _): &&(usize, Ino)| {
-            path.get(..*end) == Some(&self.spelled[..*end])
-                && path.get(*end).is_none_or(|byte| *byte == b'/')
-        };
-        let shared = self.steps.iter().rev().find(is_shared);
-        shared.copied().unwrap_or((0, Ino::ROOT))
+    /// How many of the steps a path has in common: of long paths that share their half, in time
+    /// in proportion to that and no more.
+    pub(super) fn shared_with(&self, path: &[u8]) -> usize {
+        let shared = common_prefix(&self.spelled, path);
+        let count = self.steps.partition_point(|(end, _)| *end <= shared);
+        match self.steps[..count].last() {
+            // The name goes on in the path.
+            Some((end, _)) if path.get(*end).is_some_and(|byte| *byte != b'/') => count - 1,
+            _ => count,
+        }
     }
+}
+
+/// How many bytes two slices begin with that are the same.
+fn common_prefix(one: &[u8], other: &[u8]) -> usize {
+    fn count<T: PartialEq>(one: &[T], other: &[T]) -> usize {
+        let same = one
+            .iter()
+            .zip(other)
+            .take_while(|(one, other)| one == other);
+        same.count()
+    }
+    let (words, others) = (one.as_chunks::<16>().0, other.as_chunks::<16>().0);
+    let words = 16 * count(words, others);
+    words + count(&one[words..], &other[words..])
 }
 
 /// Where symbolic links led, for as long as no directory and no symbolic link goes.
@@ -69,6 +85,9 @@ pub(super) struct Effort(u64);
 impl Effort {
     const PER_ENTRY: u64 = 64;
     const AT_FIRST: u64 = 1 << 16;
+    /// What to make a directory on the target of a link takes more than to find it there. Links
+    /// make many of few bytes, while a path that is spelled out pays for its own.
+    pub(super) const MADE: usize = 15;
 
     pub(super) fn new() -> Self {
         Self(Self::AT_FIRST)
