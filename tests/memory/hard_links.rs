@@ -1,8 +1,4 @@
-//! How much memory the command takes at most, held against what README.md says.
-//!
-//! A program of its own: the system tells only the most that any child of a process took.
-
-#![cfg(target_os = "linux")]
+//! Hard links that wait for their targets.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
