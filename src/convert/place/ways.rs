@@ -87,7 +87,7 @@ impl Effort {
     const AT_FIRST: u64 = 1 << 16;
     /// What to make a directory on the target of a link takes more than to find it there. Links
     /// make many of few bytes, while a path that is spelled out pays for its own.
-    pub(super) const MADE: usize = 15;
+    pub(super) const MADE: usize = 31;
 
     pub(super) fn new() -> Self {
         Self(Self::AT_FIRST)
