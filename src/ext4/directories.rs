@@ -351,6 +351,34 @@ mod tests {
     }
 
     #[test]
+    fn a_buffer_is_used_again_as_it_was_at_first() {
+        let inos: Vec<_> = (20..30).map(Ino::numbered).collect();
+        let name = [b'x'; 255];
+        let part = DirPart::make(&inos, Vec::new(), |ino| {
+            let entry = dir::Entry {
+                hash: (0, 0),
+                ino: ino.get(),
+                file_type: 1,
+                name: &name[..ino.get() as usize],
+            };
+            let names = vec![entry; ino.get() as usize * 2];
+            match ino.get() {
+                20..23 => Directory::of_one(ino.get(), 2, 7, entry),
+                23..26 => Directory::linear(ino.get(), 2, 7, names),
+                26..28 => Directory::plain(ino.get(), 2, names),
+                _ => Directory::indexed(ino.get(), 2, 7, names),
+            }
+        });
+        let used = part.blocks.chunks(BLOCK_SIZE);
+        assert!(
+            used.into_iter()
+                .all(|block| block.iter().any(|byte| *byte != 0))
+        );
+        let blocks = part.into_zeros();
+        assert!(!blocks.is_empty() && blocks.iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
     fn tasks_are_of_many_directories_unless_one_is_large() {
         let mut tree = Tree::new();
         let mut dirs = vec![Ino::ROOT];
