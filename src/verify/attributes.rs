@@ -76,6 +76,7 @@ struct AttributeBlock {
     declared: u32,
     found: u32,
     value_blocks: u64,
+    values: u64,
     access_acl: Option<AccessAcl>,
 }
 
@@ -107,6 +108,8 @@ pub(super) struct Value {
 pub(super) struct Found {
     /// Blocks that i_blocks counts: of attributes, and of values elsewhere.
     pub blocks: u64,
+    /// Values in inodes of their own, each of which quotas count as an inode of its owner.
+    pub values: u64,
     /// The rest of contents that are inline.
     pub inline_data: Option<Vec<u8>>,
     access_acl: Option<AccessAcl>,
@@ -177,6 +180,7 @@ impl<'a> Attributes<'a> {
         }
         if entry.ino != 0 {
             found.blocks += u64::from(entry.size).div_ceil(self.layout.block_size as u64);
+            found.values += 1;
             self.references.push(Reference {
                 owner,
                 ino: entry.ino,
@@ -210,6 +214,7 @@ impl<'a> Attributes<'a> {
         if let Some(block) = self.blocks.get_mut(&number) {
             block.found += 1;
             found.blocks += block.value_blocks;
+            found.values += block.values;
             found.access_acl = found.access_acl.or(block.access_acl);
             return Ok(());
         }
@@ -223,6 +228,7 @@ impl<'a> Attributes<'a> {
             declared: header.h_refcount.get(),
             found: 1,
             value_blocks: 0,
+            values: 0,
             access_acl: None,
         };
         if header.h_magic.get() == XATTR_MAGIC && header.h_blocks.get() == 1 {
@@ -252,7 +258,9 @@ impl<'a> Attributes<'a> {
                 self.note(ino, entry, &mut of_block);
             }
             block.value_blocks = of_block.blocks;
+            block.values = of_block.values;
             found.blocks += of_block.blocks;
+            found.values += of_block.values;
             block.access_acl = of_block.access_acl;
             found.access_acl = found.access_acl.or(block.access_acl);
         } else {

@@ -213,10 +213,16 @@ impl<'a, 'b> Walk<'a, 'b> {
                 format!("an extent node has {count} of {most} entries, in room for {room}")
             });
         }
-        if depth.map_or(found > MAX_DEPTH, |depth| found != depth) {
-            return self.wrong(block, || match depth {
-                Some(depth) => format!("an extent node is of depth {found}, not {depth}"),
-                None => format!("the extent tree is {found} deep, more than {MAX_DEPTH}"),
+        if depth.is_none() && found > MAX_DEPTH {
+            return self.wrong(block, || {
+                format!("the extent tree is {found} deep, more than {MAX_DEPTH}")
+            });
+        }
+        // The kernel refuses a node of another depth. Where it stands tells what its entries are.
+        let depth = depth.unwrap_or(found);
+        if found != depth {
+            self.wrong(block, || {
+                format!("an extent node is of depth {found}, not {depth}")
             });
         }
         if let Some(seed) = self.inode.seed
@@ -235,11 +241,11 @@ impl<'a, 'b> Walk<'a, 'b> {
                 });
             }
         }
-        if count == 0 && found > 0 {
+        if count == 0 && depth > 0 {
             return self.wrong(block, || "an inner extent node is empty".into());
         }
         let entries = entries.chunks_exact(EXTENT_ENTRY_SIZE).take(count);
-        if found == 0 {
+        if depth == 0 {
             for (i, entry) in entries.enumerate() {
                 if let Ok(extent) = ExtentLeaf::ref_from_bytes(entry) {
                     let start = (i == 0 && block.is_some()).then_some(logical);
@@ -265,7 +271,7 @@ impl<'a, 'b> Walk<'a, 'b> {
             pending.push(Pending {
                 block: child,
                 logical: start,
-                depth: found - 1,
+                depth: depth - 1,
             });
         }
         pending[first..].reverse();

@@ -31,6 +31,8 @@ use crate::ext4::format::{
 // i_flags that are read but never written here.
 const INODE_IMMUTABLE: u32 = 0x10;
 const INODE_APPEND: u32 = 0x20;
+/// An inode of a directory of AFS, with the feature imagic_inodes.
+const INODE_IMAGIC: u32 = 0x2000;
 const INODE_VERITY: u32 = 0x10_0000;
 
 // "Special inodes".
@@ -365,6 +367,10 @@ impl<'a> Inodes<'a> {
             ),
             (fields.i_obso_faddr.get() != 0, "i_faddr is not 0"),
             (
+                inode.has(INODE_IMAGIC),
+                "the flag of AFS's inodes needs the feature imagic_inodes",
+            ),
+            (
                 is_dir && fields.i_size_high.get() != 0 && !layout.incompat(INCOMPAT_LARGEDIR),
                 "so large a directory needs the feature large_dir",
             ),
@@ -553,7 +559,8 @@ impl<'a> Inodes<'a> {
         let blocks = mapping.blocks + found.blocks;
         self.block_count(inode, blocks);
         if !self.is_special(inode.ino) {
-            self.usages.charge(inode, self.layout, blocks);
+            self.usages
+                .charge(inode, self.layout, blocks, 1 + found.values);
         }
         Ok(mapping)
     }

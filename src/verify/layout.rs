@@ -73,6 +73,8 @@ const UNDERSTOOD: [u32; 3] = [
 
 /// s_state: the kernel found errors.
 const STATE_ERRORS: u16 = 0x2;
+/// s_encoding: UTF-8 of Unicode 12.1, the only one that the kernel mounts.
+const ENCODING_UTF8_12_1: u16 = 1;
 /// s_flags: directory hashes take bytes as unsigned.
 const FLAGS_UNSIGNED_HASH: u32 = 0x2;
 
@@ -485,8 +487,19 @@ impl Check<'_> {
                 }
             }
         }
+        // Without 64bit nothing is read with it, and yet e2fsck takes no superblock in which it is wrong.
+        let size = s.s_desc_size.get();
+        if size > 1024 || size != 0 && !size.is_power_of_two() {
+            self.wrong(|| format!("a group descriptor is said to have {size} bytes"));
+        }
+        let encoding = s.s_encoding.get();
+        if layout.incompat(INCOMPAT_CASEFOLD) && encoding != ENCODING_UTF8_12_1 {
+            self.wrong(|| {
+                format!("names are said to have the encoding {encoding}, which is unknown")
+            });
+        }
         let flex = s.s_log_groups_per_flex;
-        if layout.incompat(INCOMPAT_FLEX_BG) && flex > 31 {
+        if flex > 31 {
             self.wrong(|| format!("2^{flex} groups are said to keep their tables together"));
         }
         for group in layout.backup_groups {
@@ -519,6 +532,15 @@ impl Check<'_> {
             (
                 layout.incompat(INCOMPAT_META_BG) && layout.compat(COMPAT_RESIZE_INODE),
                 "the features meta_bg and resize_inode exclude each other",
+            ),
+            (
+                layout.compat(COMPAT_ORPHAN_FILE) && !layout.compat(COMPAT_HAS_JOURNAL),
+                "the feature orphan_file needs has_journal",
+            ),
+            (
+                layout.compat(COMPAT_ORPHAN_FILE)
+                    && !(1..=layout.inodes).contains(&layout.orphan_file_ino),
+                "the superblock names no file of orphans, in spite of the feature orphan_file",
             ),
         ];
         for (wrong, message) in contradictions {

@@ -40,8 +40,8 @@ pub(super) struct Usage {
 pub(super) struct Usages([BTreeMap<u32, Usage>; 3]);
 
 impl Usages {
-    /// Counts an inode with so many blocks for its owners.
-    pub(super) fn charge(&mut self, inode: &Raw<'_>, layout: &Layout, blocks: u64) {
+    /// Counts an inode for its owners, with so many blocks and inodes: itself and its values.
+    pub(super) fn charge(&mut self, inode: &Raw<'_>, layout: &Layout, blocks: u64, inodes: u64) {
         // Values are counted with the inodes that name them.
         if !layout.ro_compat(RO_COMPAT_QUOTA) || inode.has(INODE_EA_INODE) {
             return;
@@ -64,7 +64,7 @@ impl Usages {
         let bytes = blocks.saturating_mul(layout.block_size as u64);
         for (usages, owner) in self.0.iter_mut().zip(owners) {
             let usage = usages.entry(owner).or_default();
-            usage.inodes += 1;
+            usage.inodes += inodes;
             usage.bytes = usage.bytes.saturating_add(bytes);
         }
     }

@@ -189,6 +189,11 @@ fn damage_to_fields_is_found_by_its_kind() {
     let damages: &[Damage] = &[
         (&["ssv r_blocks_count 4000"], F::Superblock, true),
         (&["ssv reserved_gdt_blocks 3"], F::Superblock, true),
+        (&["ssv desc_size 24"], F::Superblock, true),
+        (&["ssv log_groups_per_flex 32"], F::Superblock, true),
+        (&["ssv desc_size 2048"], F::Superblock, true),
+        (&["feature casefold"], F::Superblock, true),
+        (&["feature orphan_file"], F::Superblock, true),
         (&["ssv state 2"], F::RecordedErrors, false),
         (&["feature has_journal needs_recovery"], F::Journal, true),
         (&["feature needs_recovery"], F::Superblock, true),
@@ -218,6 +223,7 @@ fn damage_to_fields_is_found_by_its_kind() {
         (&["sif /sparse faddr 1"], F::Inode, true),
         (&["sif /sparse extra_isize 33"], F::Inode, true),
         (&["sif /short flags 0x10"], F::Inode, false),
+        (&["sif /sparse flags 0x82000"], F::Inode, true),
         (&["sif /sparse size 1000"], F::Size, true),
         (&["sif /d size 1025"], F::Size, true),
         (&["sif /sparse blocks 2"], F::BlockCount, true),
@@ -401,6 +407,7 @@ fn damage_to_the_journal_and_to_flexible_groups_is_found() {
         ("sif <8> links_count 0", "has no links"),
         ("ssv journal_inum 0", "names no journal"),
         ("ssv log_groups_per_flex 40", "2^40 groups"),
+        ("feature orphan_file", "names no file of orphans"),
         (
             "ssv journal_uuid 12345678-9abc-def0-1122-334455667788",
             "names a journal inside and one outside",
