@@ -2,74 +2,158 @@
 
 use tar2vhd::FindingKind as F;
 
-use crate::campaign::Case;
+use crate::campaign::Verdicts;
 
 /// A kind of disagreement that is known.
 pub(crate) struct Explanation {
     /// What docs/verify.md calls it.
     pub(crate) name: &'static str,
-    applies: fn(&Case) -> bool,
+    applies: fn(&Verdicts) -> bool,
 }
 
 /// Whether every finding is of one of these kinds, and e2fsck has none.
-fn only(case: &Case, kinds: &[F]) -> bool {
-    let mut found = case.findings.iter().map(|finding| finding.kind);
-    case.e2fsck_is_content && !case.findings.is_empty() && found.all(|kind| kinds.contains(&kind))
+fn only(verdicts: &Verdicts, kinds: &[F]) -> bool {
+    let mut found = verdicts.findings.iter().map(|finding| finding.kind);
+    verdicts.e2fsck_is_content
+        && !verdicts.findings.is_empty()
+        && found.all(|kind| kinds.contains(&kind))
 }
 
-fn says(case: &Case, text: &str) -> bool {
-    case.findings
+fn says(verdicts: &Verdicts, text: &str) -> bool {
+    verdicts
+        .findings
         .iter()
         .any(|finding| finding.message.contains(text))
 }
 
-const EXPLANATIONS: &[Explanation] = &[
+pub(crate) const EXPLANATIONS: &[Explanation] = &[
+    Explanation {
+        name: "time-to-come",
+        applies: |verdicts| {
+            let mut lines = verdicts.e2fsck_says.lines();
+            let questions = lines.clone().filter(|line| line.ends_with("? no")).count();
+            let times = lines
+                .clone()
+                .filter(|line| line.ends_with("is in the future."));
+            verdicts.is_clean
+                && questions == times.count()
+                && lines.any(|line| line.starts_with("Superblock last"))
+        },
+    },
+    Explanation {
+        name: "waits-for-replay",
+        applies: |verdicts| verdicts.e2fsck_is_content && verdicts.verdict == "needs-replay",
+    },
+    Explanation {
+        name: "unknown-feature",
+        applies: |verdicts| verdicts.e2fsck_is_content && verdicts.verdict == "undecided",
+    },
+    Explanation {
+        name: "recorded-errors",
+        applies: |verdicts| only(verdicts, &[F::RecordedErrors]),
+    },
+    Explanation {
+        name: "list-of-orphans",
+        applies: |verdicts| only(verdicts, &[F::Orphan]),
+    },
+    Explanation {
+        name: "number-without-feature",
+        applies: |verdicts| {
+            only(verdicts, &[F::Superblock, F::Journal])
+                && verdicts.findings.iter().all(|finding| {
+                    let message = &finding.message;
+                    message.contains("the superblock names") && message.contains(", without the")
+                        || message.contains("names a journal inside and one outside")
+                })
+        },
+    },
+    Explanation {
+        name: "start-of-journal",
+        applies: |verdicts| {
+            only(verdicts, &[F::Journal]) && says(verdicts, "the journal starts at")
+        },
+    },
+    Explanation {
+        name: "depth-of-node",
+        applies: |verdicts| {
+            only(verdicts, &[F::BlockMap]) && says(verdicts, "an extent node is of depth")
+        },
+    },
+    Explanation {
+        name: "named-value",
+        applies: |verdicts| {
+            only(
+                verdicts,
+                &[
+                    F::AttributeReferences,
+                    F::AttributeHash,
+                    F::AttributeInode,
+                    F::Name,
+                ],
+            ) && says(verdicts, "leads to the value of an attribute")
+        },
+    },
+    Explanation {
+        name: "tree-of-quotas",
+        applies: |verdicts| {
+            only(verdicts, &[F::Quota])
+                && says(verdicts, "the tree of quotas leads to")
+                && says(verdicts, " twice")
+        },
+    },
     Explanation {
         name: "hash-of-value",
-        applies: |case| only(case, &[F::AttributeHash]) && says(case, "the hash of the value"),
+        applies: |verdicts| {
+            only(verdicts, &[F::AttributeHash]) && says(verdicts, "the hash of the value")
+        },
     },
     Explanation {
         name: "attribute-name",
-        applies: |case| {
-            only(case, &[F::Attribute, F::Inode, F::Acl])
-                && says(case, "is no name of an attribute")
+        applies: |verdicts| {
+            only(verdicts, &[F::Attribute, F::Inode, F::Acl])
+                && says(verdicts, "is no name of an attribute")
         },
     },
     Explanation {
         name: "attribute-order",
-        applies: |case| only(case, &[F::AttributeOrder]),
+        applies: |verdicts| only(verdicts, &[F::AttributeOrder]),
     },
     Explanation {
         name: "copy-of-superblock",
-        applies: |case| only(case, &[F::BackupSuperblock]),
+        applies: |verdicts| only(verdicts, &[F::BackupSuperblock]),
     },
     Explanation {
         name: "room-for-descriptors",
-        applies: |case| {
-            only(case, &[F::Inode]) && says(case, "the inode with room for descriptors has other")
+        applies: |verdicts| {
+            only(verdicts, &[F::Inode])
+                && says(verdicts, "the inode with room for descriptors has other")
         },
     },
     Explanation {
         name: "empty-inner-node",
-        applies: |case| only(case, &[F::BlockMap]) && says(case, "an inner extent node is empty"),
+        applies: |verdicts| {
+            only(verdicts, &[F::BlockMap]) && says(verdicts, "an inner extent node is empty")
+        },
     },
     Explanation {
         name: "inline-size",
-        applies: |case| only(case, &[F::Size]) && says(case, "which are inline"),
+        applies: |verdicts| only(verdicts, &[F::Size]) && says(verdicts, "which are inline"),
     },
     Explanation {
         name: "acl-and-mode",
-        applies: |case| only(case, &[F::Acl]),
+        applies: |verdicts| only(verdicts, &[F::Acl]),
     },
     Explanation {
         name: "magic-of-quotas",
-        applies: |case| only(case, &[F::Quota]) && says(case, "the quota file has the magic"),
+        applies: |verdicts| {
+            only(verdicts, &[F::Quota]) && says(verdicts, "the quota file has the magic")
+        },
     },
 ];
 
-/// Why the two do not agree in a case, if that is known.
-pub(crate) fn explain(case: &Case) -> Option<&'static Explanation> {
-    EXPLANATIONS.iter().find(|known| (known.applies)(case))
+/// Why the two do not agree of an image, if that is known.
+pub(crate) fn explain(verdicts: &Verdicts) -> Option<&'static Explanation> {
+    EXPLANATIONS.iter().find(|known| (known.applies)(verdicts))
 }
 
 #[test]

@@ -152,7 +152,7 @@ const FOREIGN: [(&str, u32, &str, &[&str]); 20] = [
     ("4 KiB, no checksums", 2048, "extent,flex_bg", &[]),
     ("4 KiB, 64bit, journal", 8192, "extent,flex_bg,metadata_csum,64bit,metadata_csum_seed,has_journal", &[]),
     ("4 KiB, journal, no checksums", 8192, "extent,flex_bg,has_journal", &[]),
-    ("4 KiB, quota", 2048, "extent,flex_bg,metadata_csum,quota", &[]),
+    ("4 KiB, quota, large values", 2048, "extent,flex_bg,metadata_csum,quota,ea_inode", &[]),
     ("4 KiB, quota, project, no checksums", 2048, "extent,flex_bg,quota,project", &["-E", "quotatype=usrquota:grpquota:prjquota"]),
     ("4 KiB, inline data", 2048, "extent,flex_bg,metadata_csum,inline_data", &[]),
     ("4 KiB, large values", 2048, "extent,flex_bg,metadata_csum,ea_inode,large_dir", &[]),

@@ -17,3 +17,5 @@ mod images;
 #[cfg(test)]
 #[expect(unreachable_pub, reason = "the fuzz targets use it too")]
 mod metadata;
+#[cfg(test)]
+mod seen;

@@ -254,15 +254,6 @@ impl Map {
         crc(seed, &u32_at(image, at + 0x64).to_le_bytes())
     }
 
-    /// Whether every byte of a piece counts for a checksum of its own.
-    pub fn is_checked(&self, image: &[u8], piece: &Piece) -> bool {
-        self.is_on(image, RO_COMPAT_METADATA_CSUM)
-            && matches!(
-                piece.sum,
-                Sum::Superblock | Sum::Descriptor | Sum::Inode { .. } | Sum::Attributes { .. }
-            )
-    }
-
     /// Makes all checksums right that the superblock, as it is now, says there are.
     pub fn correct(&self, image: &mut [u8]) {
         let metadata = self.is_on(image, RO_COMPAT_METADATA_CSUM);
