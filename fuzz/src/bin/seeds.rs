@@ -15,13 +15,14 @@ use tar2vhd::{DiskFormat, MemoryDisk, Options, Verity};
 use tar2vhd_fuzz::chains;
 use tar2vhd_fuzz::convert::Choice;
 use tar2vhd_fuzz::tar_blocks::correct_checksums;
+use tar2vhd_fuzz::verdict::{CHANGE, CHANGES_MAX};
 use tar2vhd_fuzz::virtual_disk::{Sparse, join_chain};
 use uuid::Uuid;
 use vhd_format::vhdx::Identity;
 
-const TARGETS: [&str; 12] = [
-    "chain", "convert", "footer", "hcsshim", "image", "inflate", "lower", "sparse", "verify",
-    "verity", "vhd", "vhdx",
+const TARGETS: [&str; 13] = [
+    "chain", "convert", "footer", "hcsshim", "image", "inflate", "lower", "sparse", "verdict",
+    "verify", "verity", "vhd", "vhdx",
 ];
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -96,6 +97,15 @@ fn main() -> Result<()> {
                     fs::write(folder.join(target).join(file), &disk)?;
                 }
             }
+        }
+    }
+    for image in 0..32_u8 {
+        // Without changes, with one, and with as many as there may be, corrected or not.
+        for (changes, corrects) in [(0, 0), (0, 1), (1, 0), (1, 1), (CHANGES_MAX, 1)] {
+            let mut seed = vec![image, corrects];
+            seed.extend((0..changes * CHANGE).map(|i| 1 << (i % 8)));
+            let file = format!("{image}-{changes}-{corrects}");
+            fs::write(folder.join("verdict").join(file), seed)?;
         }
     }
     write_streams(&folder.join("inflate"), tree)?;

@@ -1,0 +1,14 @@
+//! Changed bytes of metadata, with their checksums made right again or not, to `verify`.
+
+#![no_main]
+
+use std::cell::RefCell;
+
+use libfuzzer_sys::fuzz_target;
+use tar2vhd_fuzz::verdict::Seeds;
+
+thread_local! {
+    static SEEDS: RefCell<Seeds> = RefCell::default();
+}
+
+fuzz_target!(|data: &[u8]| SEEDS.with_borrow_mut(|seeds| seeds.exercise(data)));
