@@ -15,7 +15,9 @@ use super::directories::Directory;
 use super::findings::{FindingKind, Findings, Place, display_time};
 use super::groups::Group;
 use super::inode::{Raw, S_IFSOCK};
-use super::layout::{COMPAT_ORPHAN_FILE, COMPAT_RESIZE_INODE, Layout, RO_COMPAT_QUOTA};
+use super::layout::{
+    COMPAT_ORPHAN_FILE, COMPAT_RESIZE_INODE, INCOMPAT_CASEFOLD, Layout, RO_COMPAT_QUOTA,
+};
 use super::quota::{QuotaFile, Usages};
 use super::record::{Record, Use};
 use super::special;
@@ -231,6 +233,7 @@ impl<'a> Inodes<'a> {
             false => Use::Named,
         };
         self.record(inode, use_of);
+        self.flags_of_directories(inode);
         self.fields(inode);
         self.contents(inode, use_of)
     }
@@ -249,6 +252,7 @@ impl<'a> Inodes<'a> {
     fn special(&mut self, inode: &Raw<'_>) -> Result<()> {
         let ino = inode.ino;
         self.record(inode, Use::Special);
+        self.flags_of_directories(inode);
         let is_journal = self.layout.compat(COMPAT_HAS_JOURNAL)
             && self.layout.journal_ino == JOURNAL_INO
             && ino == JOURNAL_INO;
@@ -277,6 +281,7 @@ impl<'a> Inodes<'a> {
                 });
             }
             let mapping = self.blocks(inode, Found::default(), true)?;
+            self.size(inode, &mapping, None);
             if is_journal {
                 if inode.links() == 0 {
                     self.wrong(inode, FindingKind::Journal, || {
@@ -351,8 +356,24 @@ impl<'a> Inodes<'a> {
         if is_zero(inode.bytes) {
             return Ok(());
         }
-        self.blocks(inode, Found::default(), false)?;
+        let mapping = self.blocks(inode, Found::default(), false)?;
+        self.size(inode, &mapping, None);
         Ok(())
+    }
+
+    /// Flags that only directories have, with a feature.
+    fn flags_of_directories(&mut self, inode: &Raw<'_>) {
+        let (is_dir, layout) = (inode.is(S_IFDIR), self.layout);
+        if inode.has(INODE_INDEX) && !(is_dir && layout.compat(COMPAT_DIR_INDEX)) {
+            self.wrong(inode, FindingKind::Inode, || {
+                "a hash tree needs a directory and the feature dir_index".into()
+            });
+        }
+        if inode.has(INODE_CASEFOLD) && !(is_dir && layout.incompat(INCOMPAT_CASEFOLD)) {
+            self.wrong(inode, FindingKind::Inode, || {
+                "folding of case needs a directory and the feature casefold".into()
+            });
+        }
     }
 
     /// What has to be zero, and which flags exclude each other.
@@ -395,17 +416,8 @@ impl<'a> Inodes<'a> {
                 "contents are inline and in an extent tree",
             ),
             (
-                inode.has(INODE_INDEX) && !(is_dir && layout.compat(COMPAT_DIR_INDEX)),
-                "a hash tree needs a directory and the feature dir_index",
-            ),
-            (
                 inode.has(INODE_EA_INODE) && !inode.is(S_IFREG),
                 "the value of an attribute is not in a regular file",
-            ),
-            (
-                inode.has(INODE_CASEFOLD)
-                    && !(is_dir && layout.incompat(super::layout::INCOMPAT_CASEFOLD)),
-                "folding of case needs a directory and the feature casefold",
             ),
         ];
         for (wrong, message) in contradictions {
@@ -599,7 +611,7 @@ impl<'a> Inodes<'a> {
                 && mapping.end - blocks <= self.layout.prealloc_dir_blocks;
             let end = mapping.end * block_size;
             (!right || blocks == 0).then(|| end.to_string())
-        } else if inode.is(S_IFREG) {
+        } else if inode.is(S_IFREG) || self.is_special(inode.ino) {
             // The last block may be there in part.
             let least = mapping.initialised_end.saturating_sub(1) * block_size;
             let most = match inode.has(INODE_EXTENTS) {

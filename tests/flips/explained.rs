@@ -53,6 +53,17 @@ pub(crate) const EXPLANATIONS: &[Explanation] = &[
         applies: |verdicts| only(verdicts, &[F::RecordedErrors]),
     },
     Explanation {
+        name: "size-of-quotas",
+        applies: |verdicts| {
+            let says = &verdicts.e2fsck_says;
+            let questions = says.lines().filter(|line| line.ends_with("? no"));
+            verdicts.is_clean
+                && questions.count() > 0
+                && (says.lines().filter(|line| line.ends_with("? no")))
+                    .all(|line| line.starts_with("Update quota info for quota type"))
+        },
+    },
+    Explanation {
         name: "list-of-orphans",
         applies: |verdicts| only(verdicts, &[F::Orphan]),
     },
@@ -147,6 +158,16 @@ pub(crate) const EXPLANATIONS: &[Explanation] = &[
         name: "magic-of-quotas",
         applies: |verdicts| {
             only(verdicts, &[F::Quota]) && says(verdicts, "the quota file has the magic")
+        },
+    },
+    Explanation {
+        name: "reserved-inode",
+        applies: |verdicts| {
+            let is_reserved = |ino: Option<u32>| ino.is_some_and(|ino| ino != 2 && ino < 11);
+            only(
+                verdicts,
+                &[F::Inode, F::BlockMap, F::BlockCount, F::Attribute, F::Size],
+            ) && (verdicts.findings.iter()).all(|finding| is_reserved(finding.place.inode))
         },
     },
 ];

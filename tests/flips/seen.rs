@@ -12,7 +12,7 @@ use crate::metadata::{Map, Structure};
 type Change = fn(&Map, &mut [u8]) -> Option<()>;
 
 /// What each change is called in docs/verify.md, and the image that it is made to.
-const SEEN: [(&str, &str, Change); 19] = [
+const SEEN: [(&str, &str, Change); 21] = [
     ("hash-of-value", "4 KiB, large values", |_, image| {
         // The first block of the value.
         let mut blocks = image.chunks_exact_mut(4096);
@@ -87,6 +87,22 @@ const SEEN: [(&str, &str, Change); 19] = [
         image[1024 + 0x3a] |= 2;
         Some(())
     }),
+    ("reserved-inode", "4 KiB, no checksums", |map, image| {
+        // i_mode of inode 8, which stands behind the root, without a journal.
+        let root = inode(map, |at| image[at + 1] & 0xf0 == 0x40)?;
+        image[root + 6 * 256] = 1;
+        Some(())
+    }),
+    (
+        "size-of-quotas",
+        "4 KiB, quota, project, no checksums",
+        |map, image| {
+            // i_size of the quotas of users, inode 3, which stands behind the root: 2 GiB more.
+            let root = inode(map, |at| image[at + 1] & 0xf0 == 0x40)?;
+            image[root + 256 + 7] = 0x80;
+            Some(())
+        },
+    ),
     ("list-of-orphans", "4 KiB, no checksums", |_, image| {
         // s_last_orphan
         image[1024 + 0xe8] = 14;

@@ -224,6 +224,10 @@ fn damage_to_fields_is_found_by_its_kind() {
         (&["sif /sparse extra_isize 33"], F::Inode, true),
         (&["sif /short flags 0x10"], F::Inode, false),
         (&["sif /sparse flags 0x82000"], F::Inode, true),
+        // An inode that is reserved, for room for descriptors.
+        (&["sif <7> flags 0x1000"], F::Inode, true),
+        (&["sif <7> flags 0x40000000"], F::Inode, true),
+        (&["sif <7> size 0x80000000000"], F::Size, true),
         (&["sif /sparse size 1000"], F::Size, true),
         (&["sif /d size 1025"], F::Size, true),
         (&["sif /sparse blocks 2"], F::BlockCount, true),
