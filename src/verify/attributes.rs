@@ -77,6 +77,7 @@ struct AttributeBlock {
     found: u32,
     value_blocks: u64,
     values: u64,
+    stray_offset: bool,
     access_acl: Option<AccessAcl>,
 }
 
@@ -108,6 +109,8 @@ pub(super) struct Value {
 pub(super) struct Found {
     /// Blocks that i_blocks counts: of attributes, and of values elsewhere.
     pub blocks: u64,
+    /// Whether a value in an inode of its own is also said to be here.
+    pub stray_offset: bool,
     /// Values in inodes of their own, each of which quotas count as an inode of its owner.
     pub values: u64,
     /// The rest of contents that are inline.
@@ -181,6 +184,7 @@ impl<'a> Attributes<'a> {
         if entry.ino != 0 {
             found.blocks += u64::from(entry.size).div_ceil(self.layout.block_size as u64);
             found.values += 1;
+            found.stray_offset |= entry.offset != 0;
             self.references.push(Reference {
                 owner,
                 ino: entry.ino,
@@ -215,6 +219,7 @@ impl<'a> Attributes<'a> {
             block.found += 1;
             found.blocks += block.value_blocks;
             found.values += block.values;
+            found.stray_offset |= block.stray_offset;
             found.access_acl = found.access_acl.or(block.access_acl);
             return Ok(());
         }
@@ -229,6 +234,7 @@ impl<'a> Attributes<'a> {
             found: 1,
             value_blocks: 0,
             values: 0,
+            stray_offset: false,
             access_acl: None,
         };
         if header.h_magic.get() == XATTR_MAGIC && header.h_blocks.get() == 1 {
@@ -261,6 +267,8 @@ impl<'a> Attributes<'a> {
             block.values = of_block.values;
             found.blocks += of_block.blocks;
             found.values += of_block.values;
+            block.stray_offset = of_block.stray_offset;
+            found.stray_offset |= of_block.stray_offset;
             block.access_acl = of_block.access_acl;
             found.access_acl = found.access_acl.or(block.access_acl);
         } else {
@@ -415,6 +423,7 @@ struct Entry<'a> {
     index: u8,
     name: &'a [u8],
     ino: u32,
+    offset: u16,
     size: u32,
     hash: u32,
     value: &'a [u8],
@@ -495,6 +504,7 @@ impl<'a> Parse<'a, '_> {
                 index,
                 name,
                 ino,
+                offset: fields.e_value_offs.get(),
                 size,
                 hash,
                 value,

@@ -559,6 +559,12 @@ impl<'a> Inodes<'a> {
                 &mut self.findings,
             )?;
         }
+        // e2fsprogs then reads no attributes of the inode, and so not its contents either.
+        if found.stray_offset && inode.has(INODE_INLINE_DATA) {
+            self.wrong(inode, FindingKind::Attribute, || {
+                "the value of an attribute is said to be here and in an inode of its own".into()
+            });
+        }
         // No ACL is heeded on a symbolic link, and all may be done with it.
         if !inode.is(S_IFLNK) {
             self.attributes

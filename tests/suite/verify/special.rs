@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use tar2vhd::{DiskFormat, FindingKind as F, MemoryDisk, ScratchOptions, Verdict, VerifyOptions};
+use tar2vhd::{
+    DiskFormat, FindingKind as F, MemoryDisk, Options, ScratchOptions, Verdict, VerifyOptions,
+};
 
-use super::{EXT4, e2fsck, edited, kinds, mke2fs, position, verified};
+use super::{EXT4, e2fsck, edited, kinds, mke2fs, own, position, verified};
 use crate::common::oracle::run;
 
 /// What a mount leaves when it is not ended: the journal holds a part of the metadata.
@@ -91,6 +93,24 @@ fn contents_in_the_inode_are_no_longer_than_there_is_room() {
             .iter()
             .any(|kind| kinds(&found).contains(kind));
         assert_eq!(!is_found, is_right, "{path} of {size}: {found:#?}");
+    }
+}
+
+/// What stands before inline contents has to be read to find them, by e2fsprogs as well.
+#[test]
+fn a_value_in_an_inode_of_its_own_has_no_offset_beside_inline_contents() {
+    for (has_inline, expected) in [
+        (true, BTreeSet::from([F::Checksum, F::Attribute])),
+        (false, BTreeSet::from([F::Checksum])),
+    ] {
+        let mut image = own(Options::new().inline_data(has_inline));
+        assert_eq!(verified(&image).verdict(), Verdict::Clean);
+        // e_value_offs, 16 bytes of fields before the name.
+        let offset = position(&image, b"large") - 16 + 2;
+        assert_eq!(image[offset..offset + 2], [0; 2]);
+        image[offset] = 8;
+        let found = verified(&image);
+        assert_eq!(kinds(&found), expected, "{has_inline}: {found:#?}");
     }
 }
 
