@@ -161,6 +161,19 @@ pub(crate) const EXPLANATIONS: &[Explanation] = &[
         },
     },
     Explanation {
+        name: "bits-of-tables",
+        applies: |verdicts| {
+            only(verdicts, &[F::BlockBitmap, F::Checksum])
+                && (verdicts.findings.iter()).all(|finding| {
+                    finding.kind == F::BlockBitmap && finding.message.contains("marked as free")
+                        || finding
+                            .message
+                            .contains("the checksum of the bitmap of blocks")
+                })
+                && says(verdicts, "marked as free")
+        },
+    },
+    Explanation {
         name: "reserved-inode",
         applies: |verdicts| {
             let is_reserved = |ino: Option<u32>| ino.is_some_and(|ino| ino != 2 && ino < 11);

@@ -12,7 +12,7 @@ use crate::metadata::{Map, Structure};
 type Change = fn(&Map, &mut [u8]) -> Option<()>;
 
 /// What each change is called in docs/verify.md, and the image that it is made to.
-const SEEN: [(&str, &str, Change); 21] = [
+const SEEN: [(&str, &str, Change); 22] = [
     ("hash-of-value", "4 KiB, large values", |_, image| {
         // The first block of the value.
         let mut blocks = image.chunks_exact_mut(4096);
@@ -103,6 +103,12 @@ const SEEN: [(&str, &str, Change); 21] = [
             Some(())
         },
     ),
+    ("bits-of-tables", "1 KiB, meta groups", |map, image| {
+        // Blocks 57 to 64, with inode tables of groups without bitmaps.
+        let at = first(map, Structure::BlockBitmap, |_| true)?;
+        image[at + 7] = 0;
+        Some(())
+    }),
     ("list-of-orphans", "4 KiB, no checksums", |_, image| {
         // s_last_orphan
         image[1024 + 0xe8] = 14;
