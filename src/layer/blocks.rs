@@ -61,7 +61,7 @@ impl<S: ChunkSource> Blocks<S> {
         Ok(Some(part))
     }
 
-    /// Steps over so many bytes; false if the layer ends before.
+    /// Skips `bytes` bytes. Returns false if the layer ends first.
     pub(super) fn skip(&mut self, mut bytes: u64) -> Result<bool> {
         while bytes > 0 {
             let Some((chunk, start)) = self.fill()? else {
@@ -143,9 +143,9 @@ impl<S: ChunkSource> Blocks<S> {
     }
 }
 
-/// How many bytes there are before the first that is not zero.
+/// The number of zero bytes at the start.
 fn leading_zeros(bytes: &[u8]) -> usize {
-    // Whole pieces are folded, many bytes at once.
+    // Folding whole pieces lets the compiler use vector instructions.
     const PIECE: usize = 1024;
     let is_zero = |piece: &[u8]| piece.iter().fold(0, |all, byte| all | byte) == 0;
     let pieces = bytes.chunks(PIECE).take_while(|piece| is_zero(piece));
@@ -157,7 +157,7 @@ fn leading_zeros(bytes: &[u8]) -> usize {
             .position(|byte| *byte != 0)
             .unwrap_or(rest.len())
 }
-/// How many bytes fill the last block of so many.
+/// Bytes of padding behind `bytes` bytes of contents.
 pub(super) fn padding(bytes: u64) -> u64 {
     bytes.wrapping_neg() % BLOCK_SIZE as u64
 }

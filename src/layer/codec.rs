@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::signature;
 use crate::summary::Compression;
 
-/// What inflates gzip. Both accept the same streams and give the same bytes.
+/// The decoder of gzip. Both accept the same streams and give the same bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Inflater {

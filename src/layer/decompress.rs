@@ -122,7 +122,7 @@ impl<'t> Decoder<'t> {
         let Some((_, codec)) = &mut self.codec else {
             return self.input.next_chunk();
         };
-        // What the layer begins with is not to depend on where parts begin.
+        // The first chunk is decoded in order, so that its check does not depend on where parts begin.
         if std::mem::take(&mut self.at_start) {
             let chunk = codec.fill(&mut self.input, &self.pool, None)?;
             if let Some(inner) = name_of(&chunk)

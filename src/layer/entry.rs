@@ -41,7 +41,7 @@ pub(crate) struct Entries<S> {
     offset: u64,
     ended: bool,
     names: Names,
-    /// What is no layer of Linux is read nevertheless.
+    /// Whether archives that are no Linux layers are read all the same.
     accept_all: bool,
     warnings: Warnings,
 }

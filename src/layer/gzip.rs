@@ -43,15 +43,15 @@ pub(super) struct Gzip {
     deflate: Deflate,
     /// Of the member's uncompressed bytes.
     crc: Crc,
-    /// How many those are, modulo 2^32.
+    /// Their number, modulo 2^32.
     length: u32,
     state: State,
-    /// What the next chunk follows.
+    /// The previous chunk, to which the next may refer.
     last: Option<Chunk>,
-    /// It began within a member, whose trailer speaks of more than is known here.
+    /// Decoding began within a member, so its trailer covers bytes that were not seen here.
     headless: bool,
-    /// What the next call fails with: what was made before an error is handed out first, so that
-    /// what comes before one does not depend on where chunks end.
+    /// The error that the next call returns. Bytes decoded before an error are handed out first, so
+    /// that the output does not depend on where chunks end.
     failed: Option<Error>,
 }
 
@@ -306,13 +306,13 @@ fn damaged(what: &str, input: &Input<'_>) -> Error {
     Error::corrupt(format!("damaged gzip input: {what}")).at_offset(input.position())
 }
 
-/// What undoes one raw deflate stream after the other.
+/// A decoder of raw deflate streams, one after the other.
 enum Deflate {
     Own(Box<inflate::Inflater>),
     ZlibRs(Box<Decompress>),
 }
 
-/// What one call did.
+/// The progress of one call.
 struct Step {
     consumed: usize,
     produced: usize,
@@ -334,7 +334,7 @@ impl Deflate {
         }
     }
 
-    /// How much of the contents so far must stand before what comes next.
+    /// Bytes of earlier contents that must precede the next output.
     fn window(&self) -> usize {
         match self {
             Self::Own(inflater) => inflater.window(),
@@ -350,7 +350,7 @@ impl Deflate {
         }
     }
 
-    /// Leaves out blocks with contents of so many bytes.
+    /// Skips blocks that decode to `contents` bytes.
     fn leave_out(&mut self, contents: usize) {
         if let Self::Own(inflater) = self {
             inflater.leave_out(contents);

@@ -140,7 +140,7 @@ impl<'a> Header<'a> {
         ))
     }
 
-    /// What a sparse file of the old GNU format has besides.
+    /// The fields of a sparse file in the old GNU format.
     pub(super) fn gnu(&self) -> Option<&'a tar::GnuHeader> {
         self.fields.as_gnu()
     }

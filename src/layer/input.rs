@@ -16,7 +16,7 @@ pub(super) struct Input<'t> {
     before: u64,
     /// Chunks behind it that were read already.
     ahead: VecDeque<Chunk>,
-    /// What reading failed with, behind those.
+    /// The error of reading on behind those.
     failed: Option<Error>,
     /// Bytes read so far.
     total: u64,
@@ -98,8 +98,7 @@ impl<'t> Input<'t> {
         !self.ahead.is_empty()
     }
 
-    /// What is there of these bytes, by their place in the input, from the chunk being consumed
-    /// on.
+    /// The chunks that hold this range of the input, as far as it has been read and not consumed.
     pub(super) fn slices(&self, range: Range<u64>) -> Vec<Chunk> {
         let mut slices = Vec::new();
         let mut start = self.before;
@@ -135,7 +134,7 @@ impl<'t> Input<'t> {
         debug_assert!(self.consumed <= self.chunk.len());
     }
 
-    /// What is left of the chunk being consumed, or the next one, whole.
+    /// The rest of the chunk being consumed, or the whole next one.
     pub(super) fn next_chunk(&mut self) -> Result<Option<Chunk>> {
         if self.fill()?.is_empty() {
             return Ok(None);
@@ -161,7 +160,7 @@ impl<'t> Input<'t> {
         Ok(filled)
     }
 
-    /// Steps over so many bytes, or to the end of the input; says how many those were.
+    /// Skips `bytes` bytes, or up to the end of the input. Returns the number skipped.
     pub(super) fn skip(&mut self, bytes: u64) -> Result<u64> {
         let mut skipped = 0;
         while skipped < bytes {

@@ -45,10 +45,10 @@ pub(crate) struct Entry {
 /// The reader whose understanding of a tar is followed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Reading {
-    /// What the tar says, wherever that is known.
+    /// The tar's own meaning, including extensions of every known writer.
     #[default]
     Full,
-    /// What the users of Go's archive/tar make of it who look no further, hcsshim among them.
+    /// The meaning that Go's archive/tar gives it, on which hcsshim relies.
     Go,
 }
 
@@ -89,7 +89,7 @@ pub(crate) struct Time {
 #[derive(Clone, Debug)]
 pub(crate) enum Piece {
     Data(Chunk),
-    /// So many bytes that the tar does not hold, because they are zero.
+    /// Zero bytes that the tar leaves out.
     Hole(u64),
 }
 

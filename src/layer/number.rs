@@ -88,7 +88,7 @@ mod tests {
             (b"\0\0 0644\0", Some(0o644)),
             (b"77777777", Some(0o77_777_777)),
             (b"777777777777", Some((1 << 36) - 1)),
-            // What stands behind the end is nothing to us, as to GNU tar.
+            // Bytes behind the terminator are ignored, as GNU tar does.
             (b"7\0999999", Some(7)),
             (b"        ", Some(0)),
             (b"\0\0\0\0\0\0\0\0", Some(0)),

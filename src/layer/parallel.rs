@@ -19,10 +19,10 @@ use super::input::Input;
 use crate::buffer::chunk::{CHUNK_SIZE, Chunk, Pool};
 use crate::error::Result;
 
-/// How many threads decode. More would be faster than the one that digests.
+/// Threads that decode. More would outrun the one that digests.
 pub(super) const HELPERS: usize = 2;
 
-/// Parts that are under way or wait for their turn.
+/// Parts that are being decoded or wait for their turn.
 const PARTS: usize = HELPERS;
 
 /// The least bytes of a part for which handing it over is worth it.
@@ -41,7 +41,7 @@ const AHEAD_MAX: u64 = (PARTS as u64 + 1) * PART_MAX;
 /// Chunks that are read at a time, so that the conversion is not kept waiting by a slow input.
 const READS: usize = 2;
 
-/// After so many parts in a row that did not count, none are looked for in so many bytes.
+/// After this many useless parts in a row, the search pauses for `PAUSE` bytes.
 const MISSES_MAX: u32 = 8;
 const PAUSE: u64 = 32 << 20;
 
@@ -54,7 +54,7 @@ pub(crate) struct DecodeTask {
     wanted: Weak<()>,
 }
 
-/// What became of a part.
+/// A part after decoding.
 pub(super) struct Decoded {
     pub chunks: Vec<Chunk>,
     pub end: PartEnd,
@@ -69,7 +69,7 @@ pub(crate) fn work(tasks: &Mutex<Receiver<DecodeTask>>, mut codec: Box<dyn Codec
         };
         let decoded = task.decoded.clone();
         if let Some(part) = task.decode(&mut *codec, pool) {
-            // Nobody waits for it if the conversion failed.
+            // The receiver is gone if the conversion failed.
             let _ = decoded.send(part);
         }
     }
@@ -106,9 +106,9 @@ pub(super) struct ParallelDecoder {
     open: Option<(u64, RestartPoint)>,
     /// The least bytes of a part.
     part_min: u64,
-    /// What was read before the first look is not looked through yet.
+    /// Whether the chunk read before the first search is yet to be searched.
     at_start: bool,
-    /// A part may have begun somewhere: more may follow.
+    /// Whether a restart pattern was found, so that more may follow.
     seen: bool,
     misses: u32,
     /// Where looking begins again.
@@ -217,8 +217,8 @@ impl ParallelDecoder {
         }
     }
 
-    /// What was made of the part that begins where the input stands, with `point`, as soon as it
-    /// is done; steps over the part. None if there is none, or it does not count.
+    /// Waits for the pre-decoded part that starts at the current position and skips the input past
+    /// it. `None` if there is none or the guess was wrong.
     pub(super) fn take(
         &mut self,
         point: RestartPoint,

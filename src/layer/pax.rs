@@ -59,7 +59,7 @@ impl<'a> Iterator for Records<'a> {
     }
 }
 
-/// What extension headers said about the next entry, where its own header may say otherwise.
+/// Values from extension headers that override those of the next entry's own header.
 #[derive(Debug, Default)]
 pub(super) struct Extensions {
     /// GNU's long names come before those of PAX.

@@ -5,7 +5,7 @@
 pub(super) const WINDOWS: &str = "this is a layer for Windows, whose files, security descriptors \
     and registry hives ext4 cannot show: choose the image for linux";
 
-/// What an archive is instead of a layer of Linux.
+/// Archives that are no Linux layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shape {
     /// As `docker save` writes it.
@@ -28,7 +28,7 @@ pub(super) struct Names {
     index: bool,
     layout: bool,
     version: bool,
-    /// What may be the blob of a layer.
+    /// A name that may be that of a layer's blob.
     blob: bool,
     /// Directories at the top that may be layers of `docker save`.
     directories: u64,
@@ -70,7 +70,7 @@ impl Names {
         }
     }
 
-    /// What all names together make.
+    /// The shape that all names together have, if any.
     pub(super) fn shape(&self) -> Option<Shape> {
         if !self.no_windows && self.files && (self.hives || self.utility_vm || self.windows_files) {
             return Some(Shape::WindowsLayer);

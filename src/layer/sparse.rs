@@ -40,7 +40,7 @@ pub(super) fn check(segments: &[Segment], size: u64, stored: u64) -> Result<()> 
     Ok(())
 }
 
-/// How many bytes of data a map tells of; none if they overflow.
+/// Bytes of data in a map. `None` on overflow.
 pub(super) fn data(segments: &[Segment]) -> Option<u64> {
     let mut lengths = segments.iter().map(|segment| segment.length);
     lengths.try_fold(0, u64::checked_add)

@@ -1,5 +1,5 @@
-//! What the tests of this module share: tars built block by block, frames of zstd, and
-//! input in pieces.
+//! Helpers of this module's tests: tars built block by block, frames of zstd, and input in
+//! pieces.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -88,7 +88,7 @@ pub(super) fn pax_record(key: &[u8], value: &[u8]) -> Vec<u8> {
 pub(super) struct Chunks(VecDeque<Chunk>);
 
 impl Chunks {
-    /// Cut into so many bytes each.
+    /// Cut into pieces of this many bytes.
     pub(super) fn of(layer: &[u8], size: usize) -> Self {
         let pool = Pool::new();
         let whole = layer.chunks(CHUNK_SIZE).map(|part| chunk(&pool, part));
@@ -155,8 +155,8 @@ pub(super) fn read_as(
     Ok((all, warnings.iter().map(ToString::to_string).collect()))
 }
 
-/// Gives at most so many bytes at a time, is interrupted before each, and fails the test
-/// when asked again after its end.
+/// A reader that gives a limited number of bytes at a time, is interrupted before each, and fails
+/// the test when read again after its end.
 pub(super) struct Dribble<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) most: usize,
@@ -190,7 +190,7 @@ impl Read for Dribble<'_> {
     }
 }
 
-/// So many bytes that compress, but not to nothing.
+/// `len` bytes that compress moderately.
 pub(super) fn sample(len: usize) -> Vec<u8> {
     let mut state = 1_u32;
     let mut next = || {

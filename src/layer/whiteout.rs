@@ -1,5 +1,5 @@
-/// What a path component means in a layer: the OCI image specification's whiteouts, and the
-/// names that aufs left in old ones.
+/// The meaning of a path component in a layer: the OCI image specification's whiteouts, and the
+/// names that aufs left in old layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Whiteout<'a> {
     /// An ordinary name.

@@ -41,13 +41,13 @@ pub(super) struct Zstd {
     blocks: Blocks,
     max_window: u64,
     state: State,
-    /// What is left of the frame's contents, if their size was told.
+    /// Bytes left of the frame's contents, if the frame states their size.
     left: Option<u64>,
-    /// A frame began that is not to be skipped.
+    /// Whether a frame that is not skippable has begun.
     began: bool,
-    /// What the next chunk is, behind the bytes before it.
+    /// The error that the next call returns, after the bytes decoded before it.
     failed: Option<Error>,
-    /// A part of a frame, where that does not lie in one chunk of the input.
+    /// A part of a frame that spans two chunks of the input.
     part: Vec<u8>,
 }
 
@@ -229,7 +229,7 @@ struct FrameHeader {
 }
 
 impl FrameHeader {
-    /// What it announces, and which dictionary that needs.
+    /// The frame that the header announces, and the id of the dictionary it needs (0 for none).
     fn read(&mut self, input: &mut Input<'_>) -> Result<(Frame, u64)> {
         let descriptor = self.field(input, 1)?;
         if descriptor & 0x08 != 0 {

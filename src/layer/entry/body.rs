@@ -4,10 +4,10 @@ use super::super::blocks::padding;
 use super::super::header::BLOCK_SIZE;
 use super::super::sparse::Segment;
 
-/// What is left of the current entry behind its headers.
+/// The unread rest of the current entry behind its headers.
 #[derive(Default)]
 pub(super) struct Body {
-    /// Where data stands in the file.
+    /// Runs of data in the file.
     pub(super) segments: Vec<Segment>,
     /// The segment being read.
     pub(super) next: usize,

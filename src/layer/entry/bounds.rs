@@ -1,4 +1,4 @@
-//! What stands at the archive's beginning and behind its end, and whether it is a layer.
+//! Checks of the archive's first bytes and of those behind its end: whether it is a layer.
 
 use super::super::model::ChunkSource;
 use super::Entries;
@@ -34,7 +34,7 @@ impl<S: ChunkSource> Entries<S> {
             return otherwise;
         }
         let mut head = start.to_vec();
-        // What can be read is enough: there is an error to tell of already.
+        // An error is reported in any case, so a failed read here only makes its text less exact.
         let _ = self.blocks.append(&mut head, HEAD);
         let found = signature::identify(&head).and_then(|found| found.instead_of_layer());
         found.map_or(otherwise, Error::unsupported)

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 const SEGMENTS_MAX: usize = 1 << 20;
 
 impl<S: ChunkSource> Entries<S> {
-    /// How many bytes the archive holds of the entry's contents.
+    /// Bytes of the entry's contents in the archive.
     pub(super) fn stored(&self, header: &Header<'_>) -> Result<u64> {
         match self.extensions.size {
             None => header.size(),
@@ -94,7 +94,7 @@ impl<S: ChunkSource> Entries<S> {
         Ok(())
     }
 
-    /// Holds the map, of which the archive's contents begin with so many bytes, against them.
+    /// Checks a map against the contents; `map_size` bytes of these are the map itself.
     fn check_sparse(&mut self, header: &Header<'_>, map_size: u64) -> Result<EntryKind> {
         let body = &mut self.body;
         let (size, mut stored) = (body.size, body.stored);

@@ -3,10 +3,10 @@
 
 use super::super::number::{decimal, escaped_byte};
 
-/// What becomes of a record whose key the reader does not apply.
+/// Treatment of a record whose key the reader does not apply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Meaning {
-    /// It says nothing that a file system holds, or nothing that the rest does not say.
+    /// A file system cannot hold it, or another record says the same.
     Harmless,
     /// It says something that is lost.
     Unknown,
@@ -46,9 +46,9 @@ impl Meaning {
             b"GNU.volume.filename" | b"GNU.volume.size" => MULTI_VOLUME,
             // Solaris: where the holes are, which the contents have as zeros.
             b"SUN.holesdata" => Self::Harmless,
-            // What a directory held, and the name of the archive.
+            // The entries of a directory, and the name of the archive.
             b"GNU.dumpdir" | b"GNU.volume.label" => Self::Harmless,
-            // Of interest to Windows alone.
+            // For Windows only.
             b"LIBARCHIVE.symlinktype" => Self::Harmless,
             _ if key.starts_with(b"SCHILY.volhdr.") => Self::Harmless,
             _ => Self::Unknown,

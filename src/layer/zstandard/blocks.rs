@@ -32,23 +32,23 @@ const SLACK: usize = 64;
 /// The room of a frame's first run, and the least of any other.
 const RUN_MIN: usize = (1 << 20) + BLOCK_MAX + SLACK;
 
-/// The least room of a run that begins behind so many bytes of its frame.
+/// The least room for a run, by the number of frame bytes before it.
 const LONG_RUN_MIN: usize = 12 << 20;
 
-/// A segment has room for so many of the least runs, so that small frames leave little of it
-/// unused, and so that the first chunk of all is full.
+/// The number of smallest runs that fit a segment: small frames then waste little of it, and the
+/// very first chunk is full.
 const RUNS: usize = 2;
 
-/// Segments of so many bytes are kept to be used again; within a frame one, however large. More
-/// of them are in use with readers that are far behind.
+/// Bytes of segments that are kept for reuse; within a frame at least one segment, however large.
+/// More are in use when readers lag behind.
 const KEPT_MAX: usize = 9 << 20;
 
-/// What is known of a frame before it is decoded.
+/// A frame as its header describes it.
 #[derive(Clone, Copy)]
 pub(super) struct Frame {
-    /// How far it refers back at most, in bytes.
+    /// The window: the longest distance of a match, in bytes.
     pub window: u64,
-    /// How many bytes it gives, if that is told.
+    /// Bytes of its contents, if the header states them.
     pub content: Option<u64>,
 }
 
@@ -59,15 +59,15 @@ pub(super) struct Blocks {
     current: Segment,
     /// Those before, of which something may still be lent. The frame may refer to the last one.
     others: Vec<Segment>,
-    /// What was taken ends here in the current segment.
+    /// The end of the bytes taken from the current segment.
     taken: usize,
-    /// Where the run begins, once it has.
+    /// The start of the run, once there is one.
     run: Option<usize>,
     /// The room of the run, or of the next one if none has begun.
     run_room: usize,
     /// The least room of every run behind the frame's first.
     next_room: usize,
-    /// How many bytes of the frame are in the runs before.
+    /// Bytes of the frame in earlier runs.
     before: usize,
     /// The room that libzstd needs for any block of the frame.
     block_room: usize,
@@ -115,7 +115,7 @@ impl Blocks {
         Ok(())
     }
 
-    /// How many bytes of the frame have to come next, at most [`BLOCK_MAX`]; none at its end.
+    /// Bytes of input that libzstd needs next, at most [`BLOCK_MAX`]; 0 at the end of a frame.
     pub(super) fn next_input(&self) -> usize {
         // SAFETY: the context is one; it is not changed.
         unsafe { zstd_sys::ZSTD_nextSrcSizeToDecompress(self.context.as_ptr()) }
@@ -164,14 +164,14 @@ impl Blocks {
         Segment::new(len).ok_or_else(|| no_memory(len as u64))
     }
 
-    /// Drops segments that are too much to be kept, but for the last so many.
+    /// Drops segments beyond the limit, but keeps the last `referred`.
     fn drop_some(&mut self, referred: usize) {
         while self.others.len() > referred && self.kept() > KEPT_MAX {
             self.others.remove(0);
         }
     }
 
-    /// How many bytes the segments have that may be used again.
+    /// Bytes of all segments that are kept for reuse.
     fn kept(&self) -> usize {
         self.others.iter().map(Segment::len).sum()
     }
@@ -216,7 +216,7 @@ impl Blocks {
         Ok(produced)
     }
 
-    /// How many bytes were decoded and not taken.
+    /// Bytes decoded and not taken yet.
     pub(super) fn pending(&self) -> usize {
         self.current.written() - self.taken
     }
@@ -230,7 +230,7 @@ impl Blocks {
 
 #[cfg(test)]
 impl Blocks {
-    /// How many bytes all segments have.
+    /// Bytes of all segments.
     pub(super) fn memory(&self) -> usize {
         self.current.len() + self.kept()
     }
