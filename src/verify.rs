@@ -99,7 +99,7 @@ impl VerifyOptions {
     }
 }
 
-/// What is to be said of a disk.
+/// The verdict on a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Verdict {
@@ -107,9 +107,9 @@ pub enum Verdict {
     Clean,
     /// Something is wrong.
     Damaged,
-    /// Nothing was found to be wrong, but not everything could be checked.
+    /// No error was found, but not everything could be checked.
     Undecided,
-    /// The journal holds what belongs elsewhere, as after a crash. The superblock and the journal
+    /// The journal holds changes that are yet to be applied, as after a crash. The superblock and the journal
     /// are sound; the rest can be judged after a mount or `e2fsck -p` has replayed it.
     NeedsReplay,
 }
@@ -127,7 +127,7 @@ impl Verdict {
     }
 }
 
-/// What was found when a disk was verified.
+/// The result of verifying a disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Verification {
@@ -135,25 +135,24 @@ pub struct Verification {
     pub size: u64,
     /// Bytes of the disk that a guest sees.
     pub virtual_size: u64,
-    /// What the disk is wrapped in.
+    /// The format of the disk file.
     pub format: DiskFormat,
-    /// What is wrong, in the order in which it was found: the superblock first, the counts
-    /// last.
+    /// Errors in the order in which they were found: the superblock first, the counts last.
     pub findings: Vec<Finding>,
     /// Findings that are not listed, because there are too many.
     pub omitted: u64,
     /// Where the VHD or VHDX departs from its specification in what most readers do not mind, a
     /// sentence each.
     pub notes: Vec<String>,
-    /// What was not checked, although it is there.
+    /// Parts that are there and were not checked.
     pub unchecked: Vec<String>,
-    /// What was looked at.
+    /// Numbers of the structures that were checked.
     pub examined: Examined,
     is_decided: bool,
     needs_replay: bool,
 }
 
-/// How much was looked at.
+/// Numbers of structures that were checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Examined {
@@ -191,8 +190,8 @@ impl Verification {
 /// It says what `e2fsck -fn` would, and some things more: attributes and names that the kernel
 /// would not find, values of attributes with holes. Nothing is written. The time is linear in
 /// the metadata, and the memory in the inodes and runs of blocks, whatever the disk claims.
-/// What is in files, in the journal and behind the file system is not looked at, unless there
-/// is a root hash to check it against. Nor is the file system, if blocks of the VHD or VHDX lie
+/// Contents of files, of the journal and behind the file system are not checked, unless there is a
+/// root hash to check them against. Nor is the file system, if blocks of the VHD or VHDX lie
 /// over each other, or if its journal has to be replayed first: [`Verdict::NeedsReplay`].
 ///
 /// # Errors

@@ -15,7 +15,7 @@ use crate::summary::VeritySummary;
 use crate::timings::{Stage, Timings};
 use crate::verity::{Hashes, hash_device_blocks};
 
-/// What a conversion writes to.
+/// The outputs of a conversion.
 #[derive(Clone, Copy)]
 pub(super) struct Outputs<'a> {
     pub disk: &'a dyn DiskOutput,
@@ -109,7 +109,7 @@ impl<'scope> Blocks<'scope> {
         self.disk.waited() + hashed.unwrap_or_default()
     }
 
-    /// Ends a disk whose file system has so many blocks.
+    /// Ends a disk whose file system has `blocks` blocks.
     pub(super) fn finish(mut self, blocks: u64, uuid: [u8; 16], options: &Options) -> Result<Disk> {
         let mut size = blocks * BLOCK_SIZE as u64;
         let verity = self.write_tree(blocks)?;

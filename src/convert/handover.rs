@@ -59,7 +59,7 @@ impl Digests {
     }
 }
 
-/// What the threads share.
+/// State shared by the threads.
 pub(super) struct Handover<'a> {
     state: Mutex<State>,
     /// Held by who digests, so that chunks are digested in their order. Locked before `state`.
@@ -76,13 +76,13 @@ struct State {
     /// Chunks of the layer and of the blob to be digested.
     layer: VecDeque<Chunk>,
     blob: VecDeque<Chunk>,
-    /// Nothing more comes.
+    /// The sender is done.
     ended: bool,
-    /// Nothing more is placed.
+    /// The receiver is done.
     abandoned: bool,
     /// The placing thread waits for chunks, or digests until there are enough.
     starved: bool,
-    /// Who waits: to wake somebody who does not costs a system call.
+    /// The threads that wait. Waking one that does not wait would cost a system call.
     waits: Waits,
 }
 
@@ -95,7 +95,7 @@ struct Waits {
 
 impl State {
     fn has_room(&self) -> bool {
-        // Who is starved gets chunks first, and digests while they come.
+        // A starved receiver is given chunks first, and digests them while more come.
         let most = if self.starved {
             2 * TO_DIGEST
         } else {
@@ -104,7 +104,7 @@ impl State {
         self.to_place.len() < TO_PLACE && self.to_digest() < most
     }
 
-    /// What is digested at a time: of both as much, as that takes less time.
+    /// The next piece to digest: equally long pieces of both streams, which takes less time.
     fn next_to_digest(&mut self) -> (Option<Chunk>, Option<Chunk>) {
         let firsts = [self.layer.front(), self.blob.front()];
         let lens = firsts.into_iter().flatten().map(|chunk| chunk.len());
@@ -115,13 +115,13 @@ impl State {
         )
     }
 
-    /// How many chunks wait to be digested.
+    /// The number of chunks that wait for the digest.
     fn to_digest(&self) -> usize {
         self.layer.len() + self.blob.len()
     }
 }
 
-/// Takes so many bytes of the first chunk, if there is one.
+/// Takes `len` bytes of the first chunk, if there is one.
 fn take_bytes(chunks: &mut VecDeque<Chunk>, len: usize) -> Option<Chunk> {
     let first = chunks.front_mut()?;
     if first.len() == len {
@@ -226,7 +226,7 @@ impl Handover<'_> {
     }
 }
 
-/// Nothing is left half done by a panic, which goes on where its thread is joined.
+/// Ignores poison: a panic leaves no half-done state, and continues where its thread is joined.
 fn ignore_poison<G>(result: LockResult<G>) -> G {
     result.unwrap_or_else(PoisonError::into_inner)
 }

@@ -24,7 +24,7 @@ use crate::summary::{WarningKind, Warnings, display_path};
 pub(super) struct Hcsshim<S> {
     writer: Writer<S>,
     whiteouts: bool,
-    /// What hcsshim gets wrong is reproduced, with a warning, where it would be refused.
+    /// Whether errors of hcsshim are reproduced with a warning instead of refused.
     faithful: bool,
     max_entries: u64,
     warnings: Warnings,
@@ -45,7 +45,7 @@ const OPAQUE: &[u8] = b".wh..wh..opq";
 /// The attribute that holds what inline contents have beyond the block map.
 const INLINE_CONTENTS: &[u8] = b"system.data";
 
-/// What an entry makes of a path.
+/// The effect of an entry on its path.
 enum New<'a> {
     Directory,
     File {
@@ -56,7 +56,7 @@ enum New<'a> {
     Special(Body),
 }
 
-/// What is written after the inode and its attributes.
+/// The contents, written after the inode and its attributes.
 enum Contents<'a> {
     None,
     File(u64),
@@ -303,7 +303,7 @@ impl<S: BlockSink> Hcsshim<S> {
         Ok(())
     }
 
-    /// What stands under a name.
+    /// Looks a name up.
     fn existing(&self, dir: Ino, name: &[u8]) -> Result<Option<Ino>> {
         if name.is_empty() {
             return Ok(Some(Ino::ROOT));
@@ -499,7 +499,7 @@ fn read_again(attributes: Attributes) -> Attributes {
     }
 }
 
-/// Of larger ones hcsshim makes damaged file systems, which nobody can want to have.
+/// hcsshim makes damaged file systems of larger ones, so they are refused always.
 fn check_size(size: u64) -> Result<()> {
     if size > FILE_SIZE_MAX {
         return Err(Error::limit(format!(

@@ -52,7 +52,7 @@ impl Target {
 
 const NONE: u32 = u32::MAX;
 
-/// What is kept of a [`Target`].
+/// A node of the tree of targets.
 #[derive(Debug)]
 struct Node {
     /// Where its name is in `names`, and in the low 24 bits how long.
@@ -68,7 +68,7 @@ struct Node {
     inner: u32,
 }
 
-/// What only names have below which others are waited for.
+/// State of names below which other names are waited for.
 #[derive(Debug)]
 struct Inner {
     first_child: u32,
@@ -172,12 +172,12 @@ impl WaitingLinks {
         self.nodes.len() <= 1
     }
 
-    /// How many bytes the attributes of all links take.
+    /// Bytes of the attributes of all links.
     pub(super) fn attributes(&self) -> usize {
         self.attributes
     }
 
-    /// How many names lead on to others.
+    /// The number of names that lead on to others.
     pub(super) fn inner_count(&self) -> usize {
         self.inner.len() - self.free_inner.len()
     }
@@ -337,7 +337,7 @@ impl WaitingLinks {
         self.nodes[node as usize].parent != NONE
     }
 
-    /// How many names are waited for below a target.
+    /// The number of names waited for below a target.
     pub(super) fn children_count(&self, target: Target) -> u32 {
         self.inner(target.0).map_or(0, |inner| inner.children)
     }

@@ -11,7 +11,7 @@ use crate::layer::{Entry, Time};
 use crate::lower::LowerMetadata;
 use crate::summary::{WarningKind, Warnings};
 
-/// What kind of inode attributes are for.
+/// The kind of inode that attributes belong to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum InodeKind {
     File,
@@ -85,7 +85,7 @@ pub(super) fn attributes(entry: &Entry, warnings: &mut Warnings) -> Attributes {
     attributes
 }
 
-/// What is taken from the layers below.
+/// Attributes taken over from the layers below.
 pub(super) fn of_lower(lower: &LowerMetadata) -> Attributes {
     let (mtime, _) = Timestamp::new(lower.mtime.0, lower.mtime.1);
     Attributes {
@@ -98,7 +98,7 @@ pub(super) fn of_lower(lower: &LowerMetadata) -> Attributes {
     }
 }
 
-/// What an entry says of the extended attributes of an inode.
+/// The extended attributes that an entry describes.
 #[derive(Default)]
 pub(super) struct Described {
     /// Those that the inode takes; an access ACL is here where there is one to store.
@@ -108,10 +108,10 @@ pub(super) struct Described {
     pub no_default: bool,
 }
 
-/// What an entry says of an inode's access ACL.
+/// The access ACL that an entry describes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Access {
-    /// Nothing: one that is there takes the entry's mode, as after chmod.
+    /// The entry has none; an ACL that is already there follows the entry's mode, as after chmod.
     #[default]
     Unsaid,
     /// There is none; the nine bits that the mode has instead of the header's.
@@ -215,9 +215,9 @@ struct AclRecords<'a> {
     text: Option<&'a [u8]>,
 }
 
-/// What the records of an ACL say together.
+/// The ACL that its records make together.
 enum Said {
-    /// That there is none.
+    /// The records say that there is none.
     Empty,
     Acl(Acl),
     /// See [`Text::Unresolved`].

@@ -24,7 +24,7 @@ pub(super) struct Read<S> {
     pub layer: Blob,
     pub compressed: Blob,
     pub compression: Compression,
-    /// What the reader warned of.
+    /// Warnings of the reader.
     pub warnings: Warnings,
 }
 
@@ -195,7 +195,7 @@ fn read<C: ChunkSource, P: Placing>(
     Ok((source, place.finish()?, warnings))
 }
 
-/// What the layer's reader says of an input without a byte.
+/// Judges an input without a byte.
 fn check_empty(options: &Options, warnings: &mut Warnings) -> Result<()> {
     if !options.allow_empty {
         return Err(Error::corrupt("the input is empty"));

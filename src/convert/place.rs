@@ -79,7 +79,7 @@ pub(super) trait Placing {
     fn finish(self) -> Result<Placed<Self::Sink>>;
 }
 
-/// What a file system holds and what the layer's other wishes were.
+/// A file system without its end, and the results of reading the layer.
 pub(super) struct Placed<S> {
     pub writer: Writer<S>,
     pub warnings: Warnings,
@@ -87,7 +87,7 @@ pub(super) struct Placed<S> {
     pub answers: [u8; 32],
 }
 
-/// Long link targets are remembered up to so many bytes.
+/// The most bytes of long link targets that are remembered.
 const TARGETS_MAX: usize = 16 << 20;
 
 impl<'a, S: BlockSink> Place<'a, S> {
@@ -342,7 +342,7 @@ impl<'a, S: BlockSink> Place<'a, S> {
         self.drop_copies_at(dir, name)?;
         let old = self.writer.tree().lookup(dir, name);
         match old.map(|old| (old, &self.writer.tree().node(old).body)) {
-            // What the layer has under the name hides the rest, a directory if it is opaque.
+            // The layer's own inode of this name hides those below; a directory does if it is opaque.
             Some((old, Body::Directory(_))) => {
                 self.writer.set_opaque(old);
                 self.drop_copies_below(old)?;
@@ -486,7 +486,7 @@ impl<S: BlockSink> Placing for Place<'_, S> {
     }
 }
 
-/// What a file system holds.
+/// Counts the entries of a file system.
 pub(super) fn count(tree: &Tree, tar_entries: u64) -> EntryCounts {
     let mut counts = EntryCounts {
         tar_entries,

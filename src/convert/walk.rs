@@ -79,7 +79,7 @@ pub(super) fn clean_with_warning<'p>(
     warnings: &mut Warnings,
 ) -> Cow<'p, [u8]> {
     let clean = clean(path);
-    // What needs no cleaning has no `..`.
+    // A path that needs no cleaning has no `..`.
     if matches!(clean, Cow::Owned(_)) && leaves_root(path) {
         let message = format!(
             "the {what} leads out of the root: it was taken for /{}",
@@ -122,7 +122,7 @@ pub(super) struct Walk {
 #[derive(Debug)]
 struct Level {
     path: Arc<[u8]>,
-    /// How much of the path is done.
+    /// Bytes of the path already walked.
     done: usize,
     /// The link whose target this is, and the way up to it.
     link: Option<(Link, Way)>,
@@ -135,7 +135,7 @@ pub(super) enum Link {
     Below(Ino, Arc<[u8]>),
 }
 
-/// What following links took.
+/// The cost of following links.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Way {
     hops: u16,
@@ -143,7 +143,7 @@ pub(super) struct Way {
     steps: u32,
 }
 
-/// What comes next on a path.
+/// The next step of a walk.
 #[derive(Debug)]
 pub(super) enum Step {
     /// A component, `..` included.

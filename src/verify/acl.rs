@@ -23,7 +23,7 @@ const GROUP: u16 = 0x08;
 const MASK: u16 = 0x10;
 const OTHER: u16 = 0x20;
 
-/// What an ACL on disk is.
+/// An ACL as it lies on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Acl {
     /// It has no entries, which is to the kernel as if it were not there.
@@ -45,7 +45,7 @@ impl Acl {
     }
 }
 
-/// What owner, group class and others have.
+/// The permissions of owner, group class and others.
 fn perms(value: &[u8]) -> Result<Option<[u16; 3]>, &'static str> {
     const CUT: &str = "it ends within an entry";
     let Some(mut rest) = value.strip_prefix(&VERSION) else {
@@ -116,7 +116,7 @@ impl Gathered {
         }
     }
 
-    /// What it is as an ACL, once all of it came.
+    /// The bytes as an ACL, once all of them have come.
     pub(super) fn finish(self) -> Acl {
         match self.0 {
             Some(bytes) => Acl::read(&bytes),

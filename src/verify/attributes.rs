@@ -100,11 +100,11 @@ pub(super) struct Value {
     pub references: u64,
     /// Of the contents, if they could be read.
     pub computed_hash: Option<u32>,
-    /// What they are if an attribute takes them for an ACL.
+    /// The bytes as an ACL, if an attribute takes them for one.
     pub acl: Acl,
 }
 
-/// What the attributes of one inode come to.
+/// The attributes of one inode together.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     /// Blocks that i_blocks counts: of attributes, and of values elsewhere.
@@ -275,7 +275,7 @@ impl<'a> Attributes<'a> {
             findings.add(FindingKind::Attribute, place, || {
                 "the block of attributes starts without its magic, or is not alone".into()
             });
-            // What it says of references means nothing.
+            // Its reference count has no meaning.
             block.declared = 0;
         }
         self.blocks.insert(number, block);
@@ -447,7 +447,7 @@ impl<'a> Parse<'a, '_> {
     }
 
     fn entries(&mut self) {
-        // What stands before the first is no place for a value either.
+        // A value cannot lie before the first entry either.
         let mut taken: Vec<Range<usize>> = std::iter::once(0..self.first).collect();
         let mut at = self.first;
         loop {

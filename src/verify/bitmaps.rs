@@ -18,7 +18,7 @@ pub(super) struct Bitmaps<'a> {
     pub volume: Blocks<'a>,
     pub layout: &'a Layout,
     pub groups: &'a [Group],
-    /// What is in use, in the order of blocks, none of them twice.
+    /// Blocks in use, in order, each once.
     pub claims: &'a [Claim],
     pub records: &'a [Record],
 }

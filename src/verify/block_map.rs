@@ -32,7 +32,7 @@ pub(super) struct Run {
     pub is_initialised: bool,
 }
 
-/// What the blocks of a file come to.
+/// The blocks of a file together.
 #[derive(Debug, Default)]
 pub(super) struct Mapping {
     /// Blocks that the file takes, those of the tree included.
@@ -173,7 +173,7 @@ impl<'a, 'b> Walk<'a, 'b> {
     }
 
     fn extents(&mut self) -> Result<()> {
-        // What is to be walked, the next last.
+        // Blocks yet to be walked, the next one last.
         let mut pending = Vec::new();
         let i_block: &[u8] = self.inode.i_block;
         self.extent_node(None, i_block, None, 0, &mut pending);
@@ -329,7 +329,7 @@ impl<'a, 'b> Walk<'a, 'b> {
         let mut logical = 0;
         for slot in 0..I_BLOCK_SIZE / 4 {
             let pointer = u64::from(u32_at(self.inode.i_block, slot * 4));
-            // How many levels of indirect blocks stand between it and the data.
+            // Levels of indirect blocks between it and the data.
             let levels = (slot + 1).saturating_sub(DIRECT) as u32;
             self.pointer(None, pointer, levels, logical)?;
             logical += per_block.pow(levels);

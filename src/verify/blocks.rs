@@ -8,7 +8,7 @@ use crate::error::Result;
 pub(super) struct Blocks<'a> {
     pub disk: &'a Volume,
     pub block_size: usize,
-    /// How many there are.
+    /// The number of blocks.
     pub count: u64,
 }
 

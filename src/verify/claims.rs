@@ -1,9 +1,9 @@
-//! Who owns which blocks.
+//! Owners of blocks.
 
 use std::fmt;
 use std::ops::Range;
 
-/// What a block belongs to.
+/// The owner of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Owner {
     /// A superblock, the descriptors, and room for more of them.

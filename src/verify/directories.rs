@@ -28,8 +28,8 @@ use crate::summary::display_path;
 const DX_INFO: usize = 24;
 /// The bits of a tree entry that number a block.
 const DX_BLOCK_MASK: u32 = 0x0FFF_FFFF;
-/// After so many malformed blocks no more of a directory are read: it is none, but may claim to
-/// be as large as the disk.
+/// The number of malformed blocks after which a directory is not read on: it is no directory, but
+/// may claim to be as large as the disk.
 const MAX_MALFORMED: u32 = 100;
 /// Where the entries of a directory in its inode start, after the parent's number.
 const INLINE_START: usize = 4;
@@ -57,9 +57,9 @@ pub(super) struct Name {
     len: u8,
 }
 
-/// What a directory holds.
+/// The names of a directory.
 pub(super) struct Names {
-    /// The parent by `..`, 0 if there is none.
+    /// The parent according to `..`; 0 if there is none.
     pub parent: u32,
     pub names: Vec<Name>,
     bytes: Vec<u8>,
@@ -77,7 +77,7 @@ impl Names {
     }
 }
 
-/// What a block of an indexed directory is.
+/// The role of a block in an indexed directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
     /// No node of the tree leads to it.
@@ -214,7 +214,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// How many of the next blocks are known to be zeros without a look at them.
+    /// The number of next blocks that are known to be zeros without reading them.
     fn unwritten(&mut self, block: u64, most: u64) -> Result<u64> {
         let start = self.volume.offset(block);
         if self.written.contains(&start) {

@@ -1,10 +1,10 @@
-//! What is wrong, and where.
+//! Findings: errors of a disk and their places.
 
 use std::fmt;
 
 use crate::summary::display_path;
 
-/// What is wrong, coarsely.
+/// The kind of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum FindingKind {
@@ -205,11 +205,11 @@ impl fmt::Display for Place {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Finding {
-    /// What is wrong.
+    /// The kind of error.
     pub kind: FindingKind,
-    /// Where.
+    /// The place of the error.
     pub place: Place,
-    /// What is there and what should be, in one line.
+    /// The value found and the right one, in one line.
     pub message: String,
 }
 
@@ -238,7 +238,7 @@ pub(super) fn display_time(seconds: u32) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
-/// Collects findings, so many and no more: memory must not grow with the damage.
+/// Collects a limited number of findings, so that memory does not grow with the damage.
 #[derive(Debug)]
 pub(super) struct Findings {
     pub kept: Vec<Finding>,

@@ -22,8 +22,8 @@ use crate::ext4::format::{
 /// mmp_magic of the block of multiple mount protection.
 const MMP_MAGIC: u32 = 0x004D_4D50;
 
-/// After so many damaged descriptors no more are read: a disk of zeros is no file system, but
-/// may claim to be a large one.
+/// The number of damaged descriptors after which no more are read: a disk of zeros is no file
+/// system, but may claim to be a large one.
 const MAX_DAMAGED: u32 = 1 << 16;
 
 /// A group as its descriptor has it.

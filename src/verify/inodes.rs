@@ -119,7 +119,7 @@ impl<'a> Inodes<'a> {
         let most = PIECE / inode_size;
         let mut ahead = Vec::new();
         for group in groups.iter().filter(|group| group.is_sound) {
-            // What lies past the last inode is not read.
+            // Bytes past the last inode are not read.
             let inodes = group.inodes as usize;
             for first in (0..inodes).step_by(most) {
                 let piece = Piece {
@@ -376,7 +376,7 @@ impl<'a> Inodes<'a> {
         }
     }
 
-    /// What has to be zero, and which flags exclude each other.
+    /// Checks fields that must be zero, and flags that exclude each other.
     fn fields(&mut self, inode: &Raw<'_>) {
         let layout = self.layout;
         let fields = &inode.fields;

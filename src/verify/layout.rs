@@ -1,4 +1,4 @@
-//! What the superblock says, and whether that can be.
+//! The layout that the superblock describes, and whether it is possible.
 //!
 //! Source: Linux, Documentation/filesystems/ext4, "The Super Block".
 
@@ -406,7 +406,7 @@ impl Check<'_> {
             first_meta_group: s.s_first_meta_bg.get(),
             backup_groups: s.s_backup_bgs.map(|group| group.get()),
         };
-        // Nothing that follows takes more time or memory than the disk has room for.
+        // From here on time and memory are bounded by the size of the disk.
         let tables = u64::from(groups) * (layout.table_blocks() + 2);
         let needed = tables + layout.descriptor_blocks() + first_block + 1;
         if needed > blocks {

@@ -28,7 +28,7 @@ const DEPTH: u32 = 4;
 const HEADER: usize = 16;
 const ENTRY: usize = 72;
 
-/// What is counted of an owner.
+/// The usage of an owner.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Usage {
     pub bytes: u64,
@@ -40,7 +40,7 @@ pub(super) struct Usage {
 pub(super) struct Usages([BTreeMap<u32, Usage>; 3]);
 
 impl Usages {
-    /// Counts an inode for its owners, with so many blocks and inodes: itself and its values.
+    /// Adds an inode to the usage of its owners: its blocks, and itself with its values as inodes.
     pub(super) fn charge(&mut self, inode: &Raw<'_>, layout: &Layout, blocks: u64, inodes: u64) {
         // Values are counted with the inodes that name them.
         if !layout.ro_compat(RO_COMPAT_QUOTA) || inode.has(INODE_EA_INODE) {

@@ -18,7 +18,7 @@ use crate::ext4::format::{JOURNAL_INO, ROOT_INO};
 /// Findings about one inode; more say nothing new.
 const MOST: usize = 64;
 
-/// What keeps a directory from being read; the rest is for [`verify`](super::verify) to find.
+/// Findings that keep a directory from being read; [`verify`](super::verify) finds the others.
 const FATAL: [FindingKind; 8] = [
     FindingKind::Superblock,
     FindingKind::GroupDescriptor,

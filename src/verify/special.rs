@@ -116,7 +116,7 @@ pub(super) fn journal(
     Ok(())
 }
 
-/// What is wrong with the fields that came with the second version of a journal's superblock.
+/// Checks the fields that the second version of a journal's superblock added.
 fn journal_features(superblock: &JournalSuperblock, bytes: &[u8]) -> Vec<&'static str> {
     let mut problems = Vec::new();
     let (compat, features, ro_compat, users) = (

@@ -64,7 +64,7 @@ impl<S: BlockSink> Place<'_, S> {
         let mut walk = Walk::starting(Ino::ROOT, path);
         let mut names: Vec<Box<[u8]>> = Vec::new();
         while let Some(step) = walk.next() {
-            // What a link led to is not remembered: it may be on a way that this layer covers.
+            // Where a link led is not remembered, because this layer may cover the way later.
             let Step::Name(name) = step else { continue };
             if &*name == b".." && names.pop().is_some() {
                 continue;

@@ -82,7 +82,7 @@ impl<S: BlockSink> Place<'_, S> {
         Ok(())
     }
 
-    /// What stands at the target of a hard link, if anything does.
+    /// Looks up the target of a hard link.
     fn target_of_link(&mut self, target: &[u8]) -> Result<Option<Ino>> {
         let (dir, name) = split_last(target);
         let Led::To(dir) = self.lead(Ino::ROOT, dir)? else {

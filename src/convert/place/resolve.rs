@@ -16,15 +16,15 @@ use crate::layer::{Entry, Whiteout, classify};
 use crate::lower::{LowerEntry, LowerKind, LowerMetadata};
 use crate::summary::Warnings;
 
-/// What is found under a name on the way.
+/// The outcome of looking up one name of a path.
 pub(super) enum Found {
     Directory(Ino),
     Symlink(Link, Arc<[u8]>),
     /// A symbolic link that was followed before, where it led, and what that took.
     Followed(Ino, Way),
-    /// Nothing; the lower layers may have a directory there.
+    /// This layer has no such name; the lower layers may have a directory there.
     Nothing(Option<LowerMetadata>),
-    /// Something that nothing can stand below.
+    /// An inode that cannot have anything below it.
     Other,
 }
 
@@ -73,7 +73,7 @@ impl<S: BlockSink> Place<'_, S> {
                     continue;
                 }
             };
-            // Nothing is found in a directory that was made for the name before.
+            // A directory that was just made for the previous name is empty.
             let is_missing = is_new && self.rules.lower.is_none() && &name[..] != b"..";
             is_new = false;
             let found = match is_missing {
@@ -142,7 +142,7 @@ impl<S: BlockSink> Place<'_, S> {
         Ok(Led::To(walk.at))
     }
 
-    /// What stands under a name.
+    /// Looks a name up in a directory.
     pub(super) fn look(&mut self, dir: Ino, name: &[u8]) -> Result<Found> {
         let tree = self.writer.tree();
         if name == b".." {
@@ -183,7 +183,7 @@ impl<S: BlockSink> Place<'_, S> {
         Ok(Arc::clone(target))
     }
 
-    /// What the layers below have under a name that this one has not.
+    /// Looks a name up in the layers below, where this one does not have it.
     fn look_below(&mut self, dir: Ino, name: &[u8]) -> Result<Found> {
         if self.rules.lower.is_none() {
             return Ok(Found::Nothing(None));
@@ -206,8 +206,8 @@ impl<S: BlockSink> Place<'_, S> {
         )
     }
 
-    /// What the layers below show of a name that is not in this one, and its path: in a
-    /// directory of this layer, or further down in directories that only they have.
+    /// Asks the layers below for a name that is not in this one: in a directory of this layer, or
+    /// further down in directories that only they have. Returns the entry and its path.
     pub(super) fn ask_below(
         &mut self,
         dir: Ino,
@@ -256,8 +256,8 @@ impl<S: BlockSink> Place<'_, S> {
         };
         let ino = self.writer.make_dir(dir, attributes)?;
         match &lower {
-            // Nothing stands there in the lower layers, or it is hidden: no need to ask
-            // them about what is below, whose path may be long.
+            // The lower layers have no directory there, or it is hidden: they need not be asked
+            // about the names below it, whose paths may be long.
             None => self.writer.set_implicit_and_alone(ino),
             Some(lower) => {
                 self.hand_up(path, ino, InodeKind::Directory, lower)?;

@@ -13,13 +13,14 @@ pub(super) struct LastParent {
     /// As the tar spells it.
     pub(super) spelled: Vec<u8>,
     pub(super) ino: Ino,
-    /// How much of it leads to which directory, as far as no symbolic link is on the way.
+    /// Prefixes of the path, by their lengths, and the directories they lead to; only those without a
+    /// symbolic link on the way.
     pub(super) steps: Vec<(usize, Ino)>,
 }
 
 impl LastParent {
-    /// How many of the steps a path has in common: of long paths that share their half, in time
-    /// in proportion to that and no more.
+    /// The number of leading steps that a path shares, found in time proportional to the length that
+    /// it shares.
     pub(super) fn shared_with(&self, path: &[u8]) -> usize {
         let shared = common_prefix(&self.spelled, path);
         let count = self.steps.partition_point(|(end, _)| *end <= shared);
@@ -31,7 +32,7 @@ impl LastParent {
     }
 }
 
-/// How many bytes two slices begin with that are the same.
+/// The length of the common prefix of two slices.
 fn common_prefix(one: &[u8], other: &[u8]) -> usize {
     fn count<T: PartialEq>(one: &[T], other: &[T]) -> usize {
         let same = one
@@ -85,8 +86,8 @@ pub(super) struct Effort(u64);
 impl Effort {
     const PER_ENTRY: u64 = 64;
     const AT_FIRST: u64 = 1 << 16;
-    /// What to make a directory on the target of a link takes more than to find it there. Links
-    /// make many of few bytes, while a path that is spelled out pays for its own.
+    /// Extra steps for making a directory on the target of a link. A short link can make many of
+    /// them again and again, while a path that is spelled out has a byte for each of its own.
     pub(super) const MADE: usize = 31;
 
     pub(super) fn new() -> Self {
