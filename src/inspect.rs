@@ -13,17 +13,17 @@ use crate::ext4::format::{SUPER_MAGIC, SUPERBLOCK_OFFSET, Superblock};
 use report::Findings;
 pub use report::{Checks, FileSystem, Tally};
 
-/// What a disk holds, and whether it is what its checksums say.
+/// A disk and its file system, and whether their checksums hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Inspection {
-    /// What the file system is wrapped in.
+    /// The format of the disk file.
     pub disk: DiskInfo,
     /// The file system.
     pub file_system: FileSystem,
-    /// What was verified.
+    /// The checks made.
     pub checks: Checks,
-    /// What is wrong, one line each; the first 100 of them.
+    /// The first 100 errors, one line each.
     pub problems: Vec<String>,
 }
 
@@ -212,7 +212,7 @@ fn describe(volume: &Volume) -> Result<(FileSystem, Superblock)> {
     if groups.checked_mul(inodes_per_group) != Some(inodes) {
         return Err(bad("the number of inodes", inodes.into()));
     }
-    // Nothing below takes more time or memory than the disk has room for.
+    // From here on time and memory are bounded by the size of the disk.
     let table_blocks =
         (u64::from(inodes_per_group) * u64::from(inode_size)).div_ceil(block_size.into());
     let descriptor_blocks =

@@ -98,7 +98,7 @@ impl Hasher {
     }
 }
 
-/// Blocks of the tree over so many blocks of data, the lowest level first; the last has one.
+/// Blocks of each level of the tree over `data_blocks` blocks, the lowest first; the last has one.
 fn level_sizes(data_blocks: u64) -> Vec<u64> {
     let mut sizes = Vec::new();
     let mut blocks = data_blocks;
@@ -110,7 +110,7 @@ fn level_sizes(data_blocks: u64) -> Vec<u64> {
     sizes
 }
 
-/// Blocks that the superblock and the tree over so many blocks of data take.
+/// Blocks of the superblock and the tree over `data_blocks` blocks.
 pub(crate) fn hash_device_blocks(data_blocks: u64) -> u64 {
     1 + level_sizes(data_blocks).iter().sum::<u64>()
 }
@@ -150,7 +150,7 @@ impl Hashes {
         leaf
     }
 
-    /// Closes the tree over a disk of so many blocks.
+    /// Closes the tree over a disk of `data_blocks` blocks.
     pub(crate) fn finish(&self, data_blocks: u64) -> Tree {
         let mut leaves = std::mem::take(&mut *self.lock());
         let sizes = level_sizes(data_blocks);

@@ -17,7 +17,7 @@ pub(crate) struct Aligned {
 }
 
 impl Aligned {
-    /// So many zeros.
+    /// `len` zero bytes.
     pub(crate) fn zeroed(len: usize) -> Self {
         let mut bytes = vec![0; len + LINE - 1];
         let start = bytes.as_ptr().align_offset(LINE).min(LINE - 1);
@@ -25,7 +25,7 @@ impl Aligned {
         Self { bytes, start }
     }
 
-    /// None, with room for so many.
+    /// No bytes, with room for `len`.
     pub(crate) fn with_capacity(len: usize) -> Self {
         let mut empty = Self::zeroed(len);
         empty.clear();

@@ -33,7 +33,7 @@ impl Pool {
         })
     }
 
-    /// How many buffers wait to be used again.
+    /// The number of buffers that wait for reuse.
     #[cfg(test)]
     pub(crate) fn idle(&self) -> usize {
         self.buffers().len()

@@ -39,12 +39,12 @@ impl Segment {
         self.written
     }
 
-    /// How many bytes are left to be written.
+    /// Bytes left to be written.
     pub(crate) fn room(&self) -> usize {
         self.memory.len - self.written
     }
 
-    /// What is left to be written, of which nothing is lent: whoever has the segment may write
+    /// The unwritten rest, no part of which is lent: the owner of the segment may write
     /// there, until [`keep`](Self::keep). It may also read everything, while it has the segment.
     pub(crate) fn spare(&mut self) -> *mut [u8] {
         // SAFETY: it is at most the end of the memory.
@@ -52,7 +52,7 @@ impl Segment {
         ptr::slice_from_raw_parts_mut(start.as_ptr(), self.room())
     }
 
-    /// So many bytes more are written.
+    /// Counts `bytes` more bytes as written.
     ///
     /// # Panics
     /// When that are more than there is room for.
@@ -222,7 +222,7 @@ mod tests {
     fn there_may_be_no_memory() {
         assert!(Segment::new(usize::MAX).is_none());
         assert!(Segment::new(isize::MAX as usize).is_none());
-        // As much as may be asked for, and nobody has.
+        // The largest size that may be asked for; no machine has that much.
         assert!(Segment::new(isize::MAX as usize - 2 * HUGE_PAGE).is_none());
     }
 

@@ -20,7 +20,7 @@ pub(crate) fn mode(old: Option<&Metadata>) -> u32 {
 /// as the system lets this process, access list and mode, but for the bits that let a
 /// program act as its owner.
 ///
-/// Whatever cannot be had leaves the file readable and writable by fewer, not by more.
+/// An attribute that cannot be set leaves the file accessible to fewer users, never to more.
 pub(crate) fn copy(file: &File, path: &Path, old: &Metadata) -> io::Result<()> {
     let new = file.metadata()?;
     let (uid, gid) = (Uid::from_raw(old.uid()), Gid::from_raw(old.gid()));

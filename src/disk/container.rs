@@ -1,4 +1,4 @@
-//! What a file system is wrapped in: where in the file its bytes go.
+//! Disk formats around a file system: where in the file its bytes go.
 
 use uuid::Uuid;
 use vhd_format::{vhd, vhdx};
@@ -26,7 +26,7 @@ pub(crate) struct DiskIds {
 /// 2000-01-01, from where a VHD counts its seconds.
 const VHD_EPOCH: u64 = 946_684_800;
 
-/// What a disk is to be.
+/// Parameters of a disk.
 pub(crate) struct Shape {
     pub format: DiskFormat,
     /// The most bytes that a guest will see, in whole sectors.
@@ -129,7 +129,7 @@ impl Container {
                     .set_virtual_size(virtual_size)
                     .map_err(out_of_range)?;
                 layout.set_identity(vhdx_ids(ids));
-                // What is taken for zero must read so, not just happen to.
+                // Blocks taken for zero must be guaranteed to read as zero.
                 let zero = vhdx::BlockState::Zero;
                 let blocks = zero_end.div_ceil(layout.block_size().into());
                 if blocks >= layout.blocks() {
@@ -145,7 +145,8 @@ impl Container {
         Ok(())
     }
 
-    /// What is not the disk's own bytes, with its offsets in the file; of a disk that is ended.
+    /// The structures around the disk's own bytes, with their offsets in the file. The disk must be
+    /// ended.
     pub(crate) fn structures(&self) -> Box<dyn Iterator<Item = (u64, Vec<u8>)> + '_> {
         match self {
             Self::Raw => Box::new(std::iter::empty()),

@@ -17,7 +17,8 @@ pub(super) struct Destination {
 }
 
 impl Destination {
-    /// What `path` leads to, which has to be absent or a regular file; and that file.
+    /// Follows `path` to its file, which must be absent or a regular file. Returns its place, and the
+    /// metadata of the file that is there.
     pub(super) fn resolve(path: &Path) -> Result<(Self, Option<Metadata>)> {
         let mut destination = Self::new(path)?;
         let is_link = fs::symlink_metadata(&destination.path).is_ok_and(|found| found.is_symlink());
@@ -77,7 +78,7 @@ impl Destination {
             }
             Err(e) => return Err(self.failed(e)),
         };
-        // What has no path, such as a pipe that /dev/stdout leads to, is refused by its type.
+        // A target without a path, such as the pipe behind /dev/stdout, is refused by its type.
         self.check_type(found.file_type())?;
         fs::canonicalize(&self.path).map_err(|e| self.failed(e))
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, LockResult, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-/// After so many bytes more there is something to sync: enough that the device writes for
+/// Bytes written between two syncs: enough that the device writes for
 /// longer than it takes to ask it, and little enough for the last ones.
 const STEP: u64 = 64 << 20;
 
@@ -46,7 +46,7 @@ impl EarlySync {
         })
     }
 
-    /// So many bytes more were written. Never waits for the storage, and fails if that has.
+    /// Counts bytes written. Never waits for the storage; fails if a sync has failed.
     pub(super) fn wrote(&self, len: usize) -> io::Result<()> {
         let len = len as u64;
         let before = self.shared.written.fetch_add(len, Ordering::Relaxed);
@@ -93,7 +93,7 @@ impl Drop for EarlySync {
     }
 }
 
-/// Nothing is left half done by a panic, which goes on where the thread is joined.
+/// Ignores poison: a panic leaves no half-done state, and continues where the thread is joined.
 fn ignore_poison<G>(result: LockResult<G>) -> G {
     result.unwrap_or_else(PoisonError::into_inner)
 }

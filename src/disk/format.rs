@@ -1,6 +1,6 @@
 //! Formats of disk files.
 
-/// What the file system is wrapped in.
+/// The format of a disk file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DiskFormat {

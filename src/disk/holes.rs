@@ -28,7 +28,7 @@ struct Known {
 }
 
 impl Holes {
-    /// Of a file of so many bytes.
+    /// The holes of a file of `size` bytes.
     pub(super) fn new(size: u64) -> Self {
         Self {
             size,

@@ -1,4 +1,4 @@
-//! What the structures of a disk say.
+//! The structures of a disk, described.
 
 use vhd_format::vhd::{DiskType, ParentReference, Vhd};
 use vhd_format::vhdx::Vhdx;
@@ -9,7 +9,7 @@ use super::Volume;
 use super::volume::unreadable;
 use crate::error::Result;
 
-/// What a disk is, as the structures of its format say.
+/// A disk, as the structures of its format describe it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DiskInfo {
@@ -28,7 +28,7 @@ pub struct DiskInfo {
     pub notes: Vec<String>,
 }
 
-/// What is particular to a VHD.
+/// Fields of a VHD.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct VhdInfo {
@@ -44,7 +44,7 @@ pub struct VhdInfo {
     pub creator_version: (u16, u16),
     /// The system that it was made on: `Wi2k` or `Mac `.
     pub creator_host_os: [u8; 4],
-    /// What tells it from other disks, in the order of the bytes on disk.
+    /// The unique id, in the order of the bytes on disk.
     pub unique_id: [u8; 16],
     /// Whether it belongs to a virtual machine in a saved state.
     pub saved_state: bool,
@@ -52,11 +52,11 @@ pub struct VhdInfo {
     pub blocks: Option<BlockInfo>,
     /// Entries of the table of blocks, unless it is fixed. There should be one for each block.
     pub max_table_entries: Option<u32>,
-    /// What a differencing disk says of its parent.
+    /// The parent that a differencing disk names.
     pub parent: Option<ParentInfo>,
 }
 
-/// What is particular to a VHDX.
+/// Fields of a VHDX.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct VhdxInfo {
@@ -66,11 +66,11 @@ pub struct VhdxInfo {
     pub logical_sector_size: u32,
     /// The unit in which a guest should write to it.
     pub physical_sector_size: u32,
-    /// What tells the disk from others, in the order in which the id is written.
+    /// The virtual disk id, in the order in which it is written as text.
     pub virtual_disk_id: [u8; 16],
-    /// What stands for the contents of the file.
+    /// The file write GUID: changes whenever the file does.
     pub file_write_guid: [u8; 16],
-    /// What stands for the contents of the disk.
+    /// The data write GUID: changes whenever the data of the disk does.
     pub data_write_guid: [u8; 16],
     /// The number of the current header.
     pub sequence_number: u64,
@@ -88,7 +88,7 @@ pub struct VhdxInfo {
     pub regions: Vec<PartInfo>,
     /// Items of the metadata, with their places in their region.
     pub metadata: Vec<PartInfo>,
-    /// What a differencing disk says of its parent.
+    /// The parent that a differencing disk names.
     pub parent: Option<ParentInfo>,
 }
 
@@ -98,9 +98,9 @@ pub struct VhdxInfo {
 pub struct BlockInfo {
     /// Bytes of a block.
     pub size: u32,
-    /// How many there are.
+    /// The number of blocks.
     pub all: u64,
-    /// How many of them the file holds.
+    /// The number of blocks that the file holds.
     pub allocated: u64,
 }
 
@@ -108,7 +108,7 @@ pub struct BlockInfo {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PartInfo {
-    /// What it is, in the order in which the id is written.
+    /// Its id, in the order in which it is written as text.
     pub id: [u8; 16],
     /// Where it starts.
     pub offset: u64,
@@ -118,7 +118,7 @@ pub struct PartInfo {
     pub required: bool,
 }
 
-/// What a differencing disk says of its parent.
+/// The parent that a differencing disk names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ParentInfo {
@@ -131,7 +131,7 @@ pub struct ParentInfo {
 const YEAR_2000: u64 = 946_684_800;
 
 impl Volume {
-    /// What the structures of the disk say. Whether they are sound,
+    /// Describes the structures of the disk. Whether they are sound,
     /// [`check`](vhd_format::Disk::check) finds out.
     ///
     /// # Errors

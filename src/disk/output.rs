@@ -191,7 +191,7 @@ mod tests {
 
     use super::*;
 
-    /// What every output has to do.
+    /// The contract of every output.
     fn exercise(output: &dyn DiskOutput) {
         output.write_at(10, b"late").unwrap();
         output.write_at(2, b"early").unwrap();

@@ -1,4 +1,4 @@
-//! What differs between operating systems.
+//! Differences between operating systems.
 
 pub(super) use holes::extent;
 pub(super) use imp::{copy_attributes, create, mode, open_directory, sync_directory, write_all_at};

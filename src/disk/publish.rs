@@ -618,7 +618,7 @@ mod tests {
             (inside("absent/"), "is not the name of a file"),
             (inside(".."), "is not the name of a file"),
             (inside("absent/disk"), "cannot create a file in"),
-            // What is wrong with this one depends on the system.
+            // The error of this one depends on the system.
             (inside("file/disk"), "cannot"),
         ] {
             for start in starts() {

@@ -138,7 +138,7 @@ impl<'scope> Stream<'scope> {
     }
 }
 
-/// What became of the writes so far.
+/// The outcome of the writes so far.
 #[derive(Default)]
 enum Outcome {
     #[default]
@@ -322,7 +322,7 @@ impl Shared {
         self.work.notify_one();
     }
 
-    /// Drops what is queued, and lets nobody wait any longer.
+    /// Drops queued writes and wakes every waiting thread.
     fn abandon(&self, error: Option<Error>) {
         let mut state = self.lock();
         state.jobs.clear();
@@ -363,7 +363,7 @@ impl Shared {
     }
 }
 
-/// An output that panics takes its writer along: nobody may wait for it then.
+/// A panic of the output ends its writer thread; the others must not wait for it then.
 struct AbandonOnPanic<'a>(&'a Shared);
 
 impl Drop for AbandonOnPanic<'_> {

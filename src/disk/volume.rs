@@ -41,7 +41,7 @@ pub struct Volume {
     file: Option<Arc<File>>,
     /// The holes of the file, if the disk's bytes stand in it as they are.
     holes: Option<Arc<Holes>>,
-    /// What is wrong with the footer of a fixed VHD that could be opened without it.
+    /// Damage to the footer of a fixed VHD that could be opened without it.
     footer_damage: Option<Arc<vhd_format::Error>>,
     files: Vec<FileId>,
 }
@@ -49,9 +49,9 @@ pub struct Volume {
 impl Volume {
     /// Opens the disk in a file by what the file holds, and the parents of a differencing disk.
     ///
-    /// What is neither VHD nor VHDX is a raw disk, unless it shows another format of disks or
-    /// archives, such as qcow2 or zip, or is empty: [`open_raw`](Self::open_raw) takes that for
-    /// raw as well.
+    /// A file that is neither VHD nor VHDX is a raw disk, unless it shows another format of disks
+    /// or archives, such as qcow2 or zip, or is empty: [`open_raw`](Self::open_raw) opens those as
+    /// raw too.
     ///
     /// Parents are looked for where the disk says relative to itself, and then by their names
     /// beside it; where it gives a whole path, that is not followed.
@@ -140,7 +140,7 @@ impl Volume {
             }
             Ok(disk) => disk,
             Err(e) => {
-                // What is before the footer of a fixed VHD is the disk, whatever the footer says.
+                // Bytes before the footer of a fixed VHD are the disk, whatever the footer says.
                 let rest = before_footer(storage, file_size, &e).ok_or_else(|| unreadable(&e))?;
                 footer_damage = Some(Arc::new(e));
                 Disk::Raw(vhd_format::Raw::open(rest).map_err(|e| unreadable(&e))?)
@@ -190,7 +190,7 @@ impl Volume {
         self.file_size
     }
 
-    /// What is wrong with the footer of a fixed VHD, all of whose other bytes are then read as
+    /// Damage to the footer of a fixed VHD, all of whose other bytes are then read as
     /// the disk.
     pub(crate) fn footer_damage(&self) -> Option<&vhd_format::Error> {
         self.footer_damage.as_deref()

@@ -46,7 +46,7 @@ impl<'scope> Wrapped<'scope> {
     }
 
     /// Ends the disk, and says how many bytes its file has. Where nothing was put it reads as
-    /// zero before `zero_end`; behind, nobody minds.
+    /// zero before `zero_end`; behind it they are not read.
     pub(crate) fn finish(mut self, virtual_size: u64, zero_end: u64, ids: &DiskIds) -> Result<u64> {
         self.container.finish(virtual_size, zero_end, ids)?;
         for (offset, structure) in self.container.structures() {

@@ -32,7 +32,7 @@ struct AclEntry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Acl(Vec<AclEntry>);
 
-/// What the text of an ACL says.
+/// The meaning of an ACL's text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Text {
     /// An ACL.

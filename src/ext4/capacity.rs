@@ -7,7 +7,7 @@ use super::format::{BITS_PER_BLOCK, BLOCK_SIZE, WIDE_DESCRIPTOR_SIZE};
 use super::writable::{LAST_GROUP_MIN, SIZE_MIN, Writable, inode_ratio};
 use crate::error::{Error, Result};
 
-/// What decides about the size.
+/// The wishes that decide the size.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Capacity {
     /// It is known before the contents.
@@ -16,7 +16,7 @@ pub(crate) enum Capacity {
     Free(FreeSpace),
 }
 
-/// What is to be left when the contents have their places.
+/// Room wanted besides the contents.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FreeSpace {
     /// Free blocks, those that are kept for root among them.
@@ -25,25 +25,25 @@ pub(crate) struct FreeSpace {
     /// free space that mke2fs would give one.
     pub inodes: u64,
     pub journal: bool,
-    /// The disk is a multiple of so many blocks.
+    /// The disk is a multiple of this many blocks.
     pub align: u64,
 }
 
 /// Blocks of 512 MiB, from where on mke2fs makes one inode where it made four before.
 const FEWER_INODES: u64 = (512 << 20) / BLOCK_SIZE as u64;
 
-/// What the contents have taken.
+/// Room taken by the contents.
 pub(super) struct Placed {
     /// The block that the next of them would get.
     pub next: u64,
-    /// How many blocks they use.
+    /// The number of blocks they use.
     pub used: u64,
     pub max_blocks: u64,
 }
 
-/// What came of it.
+/// The chosen size.
 pub(super) struct Settled {
-    /// What was reserved for a larger file system and is free.
+    /// Runs that were reserved for a larger file system and are free.
     pub free: Vec<(u32, u32)>,
     pub writable: Writable,
     /// Bytes of the disk.
@@ -144,12 +144,12 @@ impl FreeSpace {
         })
     }
 
-    /// Bytes of a disk with so many blocks of the file system.
+    /// Bytes of a disk whose file system has `blocks` blocks.
     fn disk_size(&self, blocks: u64) -> u64 {
         blocks.next_multiple_of(self.align.max(1)) * BLOCK_SIZE as u64
     }
 
-    /// How many inodes a disk of that size has at least.
+    /// The least number of inodes of a disk of that size.
     fn inodes(&self, size: u64, last_ino: u32) -> u64 {
         match self.inodes {
             0 => {

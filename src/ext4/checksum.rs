@@ -20,7 +20,7 @@ pub(crate) fn crc32c(seed: u32, data: &[u8]) -> u32 {
     !crc32c::crc32c_append(!seed, data)
 }
 
-/// The same of data behind which so many zeros follow, in units of four bytes.
+/// The checksum of data followed by zeros; `zeros` counts units of four bytes.
 ///
 /// A checksum without inversion is the remainder of a polynomial, which zeros at its end
 /// multiply by a power of x: that of a block that is mostly zero takes no look at the zeros.
@@ -49,7 +49,7 @@ static POWERS: [u32; BLOCK_SIZE / 4 + 1] = {
     powers
 };
 
-/// What each value of the first four of eight bytes makes of a checksum, if the others are zero.
+/// The contribution of each value of the first four of eight bytes, if the others are zero.
 static FIRST_OF_EIGHT: [[u32; 256]; 4] = {
     let mut tables = [[0; 256]; 4];
     let mut table = 0;
@@ -69,7 +69,7 @@ static FIRST_OF_EIGHT: [[u32; 256]; 4] = {
     tables
 };
 
-/// What the four highest powers leave that x to 4 moves beyond the last.
+/// Remainders of the four highest powers, which multiplying by x^4 moves past the last.
 const REMAINDERS: [u32; 16] = {
     let mut remainders = [0; 16];
     let mut i = 0;

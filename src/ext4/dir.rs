@@ -241,8 +241,8 @@ impl<'a> Directory<'a> {
         }
         let rest = (ROOM - last) as u16;
         block[last + 4..last + 6].copy_from_slice(&rest.to_le_bytes());
-        // What follows the entries is zero. Some of it counts as theirs, since eight bytes at a
-        // time are summed faster than four.
+        // The rest of the block is zero. Some of it is summed with the entries, since summing eight
+        // bytes at a time is faster than four.
         let used = at.next_multiple_of(8).min(ROOM);
         let zeros = (ROOM - used) / 4;
         let sum = checksum::crc32c_before_zeros(self.seed, &block[..used], zeros);
@@ -273,7 +273,7 @@ impl<'a> Directory<'a> {
             put_entry(block, 0, 0, BLOCK_SIZE, 0, b"");
             (DX_NODE_OFFSET, DX_NODE_LIMIT)
         };
-        // How many leaves stand below one child of this tier.
+        // Leaves below one child of this tier.
         let span = DX_NODE_LIMIT.pow((self.tiers.len() - 1 - tier) as u32);
         let children = self
             .tiers

@@ -98,7 +98,7 @@ impl<'t> DirPart<'t> {
         area: &mut Area<S>,
         mut place: impl FnMut(&mut Area<S>, Ino, &Directory<'t>) -> Result<u32>,
     ) -> Result<()> {
-        // What is adjacent in memory and will be on disk.
+        // Adjacent in memory and, later, on disk.
         let (mut start, mut run) = (0, 0..0);
         for (ino, dir) in &self.dirs {
             let at = place(area, *ino, dir)?;

@@ -48,7 +48,7 @@ pub(crate) struct ExtentTree {
     checksums: Option<(u32, u32)>,
 }
 
-/// What i_block holds at the end.
+/// The final i_block.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum ExtentRoot {
     /// No blocks at all.

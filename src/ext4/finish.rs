@@ -442,7 +442,7 @@ fn placement<'a>(
     Ok(place)
 }
 
-/// What of inline contents goes into the attribute system.data.
+/// The part of inline contents that goes into the attribute system.data.
 fn inline_tail(node: &Node) -> Option<&[u8]> {
     match &node.body {
         Body::Inline(data) => Some(data.get(I_BLOCK_SIZE..).unwrap_or_default()),

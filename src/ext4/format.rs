@@ -226,7 +226,7 @@ pub(crate) struct GroupDescriptor {
 pub(crate) const DESCRIPTOR_SIZE: usize = size_of::<GroupDescriptor>();
 const _: () = assert!(DESCRIPTOR_SIZE == 32);
 
-/// What a descriptor of 64 bytes has more than one of 32.
+/// The second half of a descriptor of 64 bytes.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub(crate) struct GroupDescriptorHigh {

@@ -1,4 +1,4 @@
-//! How many block groups, of what size, and where what belongs to each of them lies: decided
+//! The number and size of block groups, and the places of their bitmaps and tables: decided
 //! last, when the contents are known.
 
 use std::ops::Range;
@@ -77,7 +77,7 @@ pub(crate) struct Geometry {
     pub backups: Vec<u32>,
     /// Whether groups that nothing uses say so, and have no bitmaps.
     pub uninit: bool,
-    /// What is free beside what the contents leave, in ascending order.
+    /// Free runs besides those that the contents leave, in ascending order.
     pub free: Vec<Range<u64>>,
     /// The block after the last that is in use, backups not counted.
     pub used_end: u64,

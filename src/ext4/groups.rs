@@ -128,7 +128,7 @@ impl<S: BlockSink> Writer<S> {
         }
     }
 
-    /// What is free, in ascending order.
+    /// Free blocks, in ascending order.
     fn take_free(&mut self, geometry: &Geometry) -> Vec<Range<u64>> {
         let mut free = geometry.free.clone();
         let left = [
@@ -144,7 +144,7 @@ impl<S: BlockSink> Writer<S> {
     }
 }
 
-/// What is free in all groups together.
+/// Free blocks and inodes of all groups.
 #[derive(Default)]
 pub(super) struct Totals {
     pub free_blocks: u64,
@@ -153,7 +153,7 @@ pub(super) struct Totals {
 
 /// The blocks of a group.
 enum GroupBlocks {
-    /// Nothing but the copy of superblock and descriptors is in use.
+    /// Whether only the copy of superblock and descriptors is in use.
     Untouched {
         free: u32,
     },
@@ -163,7 +163,7 @@ enum GroupBlocks {
     },
 }
 
-/// What of a group is in use, given all that is free.
+/// The used blocks of a group, given all free blocks.
 fn group_blocks(geometry: &Geometry, group: u32, free: &[Range<u64>]) -> GroupBlocks {
     let first = geometry.start(group);
     let end = (first + u64::from(geometry.blocks_per_group)).min(geometry.blocks);
@@ -183,7 +183,7 @@ fn group_blocks(geometry: &Geometry, group: u32, free: &[Range<u64>]) -> GroupBl
     GroupBlocks::Used { bitmap, free }
 }
 
-/// What a group descriptor says.
+/// The contents of a group descriptor.
 struct Descriptor {
     block_bitmap: u64,
     inode_bitmap: u64,

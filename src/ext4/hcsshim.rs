@@ -351,7 +351,7 @@ pub(crate) fn timestamp(seconds: i64, nanos: u32) -> Timestamp {
     })
 }
 
-/// What hcsshim stores in a directory that it makes for want of an entry: the time of the
+/// The time that hcsshim stores in a directory without an entry: the time of the
 /// parent, read back and stored again.
 pub(crate) fn inherited(time: Timestamp) -> Timestamp {
     let raw = time.raw();
@@ -362,7 +362,7 @@ pub(crate) fn inherited(time: Timestamp) -> Timestamp {
     if (0x8000_0000..0x1_0000_0000).contains(&seconds) {
         seconds -= 1 << 32;
     }
-    // What stands for nanoseconds may be more than a second of them.
+    // The bits of the nanoseconds may hold more than a second.
     let nanos = (raw >> 34) as u32;
     let carry = nanos / 1_000_000_000;
     timestamp(seconds + i64::from(carry), nanos % 1_000_000_000)

@@ -85,7 +85,7 @@ impl Attributes {
     }
 }
 
-/// What an inode is, with what only that kind has.
+/// The kind of an inode, with the fields of that kind.
 #[derive(Debug)]
 pub(crate) enum Body {
     /// A regular file, or a symbolic link too long for its inode; the first of its blocks on
@@ -195,7 +195,7 @@ impl Node {
     }
 }
 
-/// What the disk needs beside the [`Node`], known at the end.
+/// Fields on disk that are not in [`Node`] and are known at the end.
 pub(crate) struct Finish<'a> {
     /// Of a directory: its blocks and whether it has a hash tree.
     pub directory: Option<(&'a ExtentRoot, u64, bool)>,

@@ -40,7 +40,7 @@ impl<'p> Crew<'p> {
         self.helpers.map_or(0, ThreadPool::current_num_threads) + 1
     }
 
-    /// Does this on so many threads, if there are as many, and returns when all are done.
+    /// Runs `work` on up to `threads` threads and returns when all are done.
     fn all(&self, threads: usize, work: impl Fn() + Sync) {
         let Some(helpers) = self.helpers else {
             return work();
@@ -76,7 +76,7 @@ pub(super) fn write<P: Sync>(
 
 /// Makes parts, in parallel, and writes them in order.
 ///
-/// Whoever has made the part that is due writes it, and what others made behind it meanwhile. Of
+/// The thread that made the next part in order writes it, and those behind it that are ready. Of
 /// several errors the first in order is told.
 ///
 /// `make` is given a new buffer, or one as `write` gave it back: to zero all of it, where little
@@ -129,14 +129,14 @@ struct Line<'p, P, F, M, W> {
 struct State<M, W> {
     /// Parts that somebody makes or has made; all, when no more are to be made.
     begun: usize,
-    /// What waits for the parts before it, by number.
+    /// Parts that wait for earlier ones, by number.
     made: BTreeMap<usize, Result<M>>,
     written: usize,
     /// Away while somebody writes.
     write: Option<W>,
     /// To be used again: to zero one takes less time than the faults of a new one.
     buffers: Vec<Vec<u8>>,
-    /// Somebody waits for room. To wake nobody costs a system call.
+    /// Whether a thread waits for room. A wake-up without need would cost a system call.
     waiting: bool,
     result: Result<()>,
 }

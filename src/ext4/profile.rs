@@ -1,4 +1,4 @@
-//! What two kinds of file system from one writer differ in.
+//! The differences between two kinds of file system from one writer.
 //!
 //! hcsshim's numbers are facts of its ext4/internal/compactext4 at commit
 //! 7c9ff7f481383ff47524bade75d1b25d631b49ce, whose images policies of confidential containers
@@ -32,7 +32,7 @@ pub(crate) struct Profile {
     pub group_flags: u16,
     /// bg_itable_unused is told.
     pub unused_inodes: bool,
-    /// i_extra_isize: attributes follow behind so many bytes of further fields.
+    /// i_extra_isize: bytes of further fields, behind which attributes follow.
     pub extra_isize: u16,
     /// i_blocks counts blocks of the file system (EXT4_HUGE_FILE_FL), not of 512 bytes.
     pub counts_blocks: bool,
@@ -58,7 +58,7 @@ pub(crate) struct Profile {
     pub lpf_ino: u32,
 }
 
-/// What a good ext4 is today.
+/// The file system of the default profile.
 pub(crate) static DEFAULT: Profile = Profile {
     checksums: true,
     zeros_take_place: false,
@@ -90,7 +90,7 @@ pub(crate) static DEFAULT: Profile = Profile {
     lpf_ino: 0,
 };
 
-/// What hcsshim writes.
+/// The file system that hcsshim writes.
 pub(crate) static HCSSHIM: Profile = Profile {
     checksums: false,
     zeros_take_place: true,

@@ -42,8 +42,8 @@ pub(crate) struct Sets {
 }
 
 impl Sets {
-    /// Sets that an inode does not hold are kept up to so many bytes, so that equal ones
-    /// share a block; what comes later goes out at once.
+    /// The most bytes of sets outside inodes that are kept, so that equal ones
+    /// share a block; later sets are written at once.
     const LARGE_MAX: usize = 16 << 20;
 
     /// The set of a number; `None` for the empty one.
@@ -56,7 +56,7 @@ impl Sets {
         self.stored.is_empty()
     }
 
-    /// How many numbers are taken, that of the empty set included.
+    /// The count of numbers in use, that of the empty set included.
     pub(crate) fn count(&self) -> usize {
         self.stored.len() + 1
     }

@@ -52,14 +52,14 @@ struct Dirent {
 
 const _: () = assert!(size_of::<Dirent>() == 16);
 
-/// What only directories have.
+/// Fields of directories.
 #[derive(Debug)]
 pub(crate) struct Dir {
     ino: Ino,
     pub parent: Ino,
     /// The newest name.
     newest: u32,
-    /// How many names it was given, those that went again included.
+    /// The number of names it was ever given, removed ones included.
     pub names: u32,
     /// Its name in its parent; none of the root.
     dirent: u32,
@@ -155,7 +155,7 @@ pub(crate) struct Tree {
     freed: Vec<(Ino, Node)>,
 }
 
-/// What giving an inode a name changed.
+/// The change made by giving an inode a name.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Linked {
     pub replaced: Replaced,
@@ -165,7 +165,7 @@ pub(crate) struct Linked {
     pub dirent: u32,
 }
 
-/// What stood at a name before another inode took it.
+/// The inode that had a name before another took it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Replaced {
     Nothing,
@@ -221,7 +221,7 @@ impl Tree {
             .map(|node| (ino, node))
     }
 
-    /// How many directories there ever were.
+    /// The number of directories ever made.
     pub(crate) fn dir_count(&self) -> usize {
         self.dirs.len()
     }
@@ -299,7 +299,7 @@ impl Tree {
             .map(|i| self.dirents[i as usize].ino)
     }
 
-    /// How many names a directory was given, those that went again included.
+    /// The number of names a directory was ever given, removed ones included.
     pub(crate) fn names_given(&self, dir: Ino) -> u32 {
         self.dir(dir).map_or(0, |dir| dir.names)
     }
@@ -690,7 +690,7 @@ mod tests {
                     }
                 }
             }
-            // What replaces a directory takes all names in it along.
+            // Replacing a directory removes all names in it.
             let last = fifo(&mut tree);
             prop_assert_eq!(replaced(&mut tree, Ino::ROOT, b"0", last), Replaced::Tree);
             for name in b'a'..b'a' + 20 {

@@ -70,7 +70,7 @@ impl Writable {
             let bytes = blocks.div_ceil(per_group) * WIDE_DESCRIPTOR_SIZE as u64;
             1 + bytes.div_ceil(BLOCK_SIZE as u64)
         };
-        // What would be a last group with room for little but a copy is left unused.
+        // A last group with room for little more than a copy is left unused.
         let rest = blocks % per_group;
         if blocks > per_group && rest < copy(blocks) + LAST_GROUP_MIN {
             blocks -= rest;
@@ -147,7 +147,7 @@ impl Writable {
         }
     }
 
-    /// How many blocks are free at least beside `placed` ones of contents.
+    /// The least number of free blocks besides `placed` blocks of contents.
     pub(super) fn free_beside(&self, placed: u64) -> u64 {
         let copies: u64 = self.copies().iter().map(|copy| copy.end - copy.start).sum();
         let base = 1 + u64::from(self.descriptor_blocks()) + copies;
@@ -185,8 +185,8 @@ impl Writable {
 
     /// Places what follows the contents, which end before `end` with inodes up to `last_ino`.
     ///
-    /// What is written comes first and close together, so that a disk of blocks has few of
-    /// them. flex_bg allows it.
+    /// All that is written lies close together at the front, so that a dynamic disk has few
+    /// blocks. flex_bg allows that.
     pub(super) fn geometry(&self, end: u32, last_ino: u32) -> Result<Geometry> {
         let &Self {
             blocks,
@@ -335,7 +335,7 @@ mod tests {
 
     #[test]
     fn journals_are_as_large_as_those_of_mke2fs() {
-        // What `mkfs.ext4 -b 4096` of e2fsprogs 1.47 makes of these sizes, in MiB.
+        // Journals that `mkfs.ext4 -b 4096` of e2fsprogs 1.47 makes for these sizes, in MiB.
         for (file_system, journal) in [
             (64, Some(4)),
             (127, Some(4)),

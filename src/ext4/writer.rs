@@ -33,10 +33,10 @@ pub(crate) trait BlockSink: Send {
     }
 }
 
-/// What shapes the bytes beside the contents.
+/// Parameters, besides the contents, that shape the bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Config {
-    /// The most blocks; descriptors are reserved for so many.
+    /// The most blocks of the file system; descriptors are reserved for all of them.
     pub max_blocks: u64,
     pub profile: &'static Profile,
     /// Writes blocks of zeros that come as data.
@@ -55,14 +55,14 @@ pub(crate) struct Config {
 pub(super) struct Area<S> {
     pub sink: S,
     pub next: u32,
-    /// How many blocks were given out.
+    /// The number of allocated blocks.
     pub taken: u32,
     pub max_blocks: u64,
     /// The command's name for the option that sets it.
     size_option: &'static str,
-    /// What is not given out, in ascending order; `next` is in none of it.
+    /// Runs that must not be allocated, in ascending order; `next` is in none of them.
     pub gaps: Vec<Range<u64>>,
-    /// What was not given out, because what came did not fit before a gap.
+    /// Runs that were skipped, because the contents did not fit in front of a gap.
     pub skipped: Vec<(u32, u32)>,
 }
 
@@ -145,7 +145,7 @@ impl<S: BlockSink> Area<S> {
             .allowed_by(self.size_option)
     }
 
-    /// How many of `blocks` the next place holds one after the other.
+    /// The number of `blocks` that fit contiguously at the next place.
     pub(super) fn adjacent(&self, blocks: u32) -> u32 {
         let next = u64::from(self.next);
         let gap = self.gaps.iter().find(|gap| gap.start >= next);
@@ -157,14 +157,14 @@ impl<S: BlockSink> Area<S> {
 pub(crate) struct File {
     ino: Ino,
     size: u64,
-    /// How much of it came.
+    /// Bytes received so far.
     at: u64,
     /// Whether data, not just a hole, came for the block that is not full yet.
     dirty: bool,
     /// The block that its end does not fill has its place already.
     ended: bool,
     start: u32,
-    /// How many blocks were given out before its first.
+    /// The number of blocks allocated before its first.
     taken: u32,
     extents: ExtentTree,
     inline: Option<Vec<u8>>,
@@ -321,7 +321,7 @@ impl<S: BlockSink> Writer<S> {
 
     /// Whether a file of this size stays in its inode.
     pub(crate) fn is_inline(&self, size: u64) -> bool {
-        // What is left in the inode behind magic number, entry and the end of the list.
+        // The room in the inode behind the magic number, the entry and the end of the list.
         let tail = self.config.profile.inode_xattr_size() - 8 - xattr::INLINE_ENTRY_SIZE;
         self.config.inline_data && size <= FAST_INLINE + tail as u64
     }
@@ -669,7 +669,7 @@ impl<S: BlockSink> Writer<S> {
     fn reserved(&self, is_dir: bool) -> Reserved<'static> {
         let bytes = match is_dir {
             true => xattr::OPAQUE_SIZE,
-            // How much of the inode a file's contents take is not known here.
+            // The room that a file's contents take in the inode is not known here.
             false if self.config.inline_data => super::format::INODE_XATTR_SIZE,
             false => 0,
         };
@@ -777,7 +777,7 @@ const NO_BLOCKS: Body = Body::Blocks {
 /// Bytes of inline contents in i_block.
 const FAST_INLINE: u64 = super::format::I_BLOCK_SIZE as u64;
 
-/// How many bytes of blocks at the start satisfy a condition.
+/// Bytes of leading blocks that satisfy a condition.
 fn leading(data: &[u8], condition: impl Fn(&[u8]) -> bool) -> usize {
     let blocks = data
         .chunks_exact(BLOCK_SIZE)

@@ -91,7 +91,7 @@ impl Attribute {
         XATTR_ENTRY_SIZE + self.name.len().next_multiple_of(4) + self.value.stored_size()
     }
 
-    /// What blocks are sorted by.
+    /// The order of entries in a block.
     pub(super) fn key(&self) -> (u8, usize, &[u8]) {
         (self.index, self.name.len(), &self.name)
     }
@@ -281,7 +281,7 @@ impl Set {
 const INODE_ROOM: usize = INODE_XATTR_SIZE - 8;
 /// Room in a block, likewise.
 const BLOCK_ROOM: usize = BLOCK_SIZE - XATTR_HEADER_SIZE - 4;
-/// What system.data takes beside its value.
+/// Bytes of system.data besides its value.
 pub(super) const INLINE_ENTRY_SIZE: usize = XATTR_ENTRY_SIZE + 4;
 
 /// Where the attributes of a set go.
@@ -294,7 +294,7 @@ pub(crate) struct Placement<'a> {
 /// Bytes that the opaque mark of a directory takes in the inode.
 pub(crate) const OPAQUE_SIZE: usize = XATTR_ENTRY_SIZE + 16 + 4;
 
-/// What overlayfs reads as "nothing of the layers below": trusted.overlay.opaque.
+/// The mark by which overlayfs hides the layers below: trusted.overlay.opaque.
 pub(crate) fn opaque_mark() -> Attribute {
     Attribute {
         index: INDEX_TRUSTED,
@@ -303,7 +303,7 @@ pub(crate) fn opaque_mark() -> Attribute {
     }
 }
 
-/// What else is in the inode's part.
+/// The rest of the inode's part.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Reserved<'a> {
     /// Bytes to leave free.
@@ -427,7 +427,7 @@ impl<'a> Placement<'a> {
     }
 }
 
-/// e_value_offs of values of no bytes, which nobody reads.
+/// e_value_offs of empty values; no reader uses it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum EmptyValues {
     HaveNone,

@@ -1,6 +1,6 @@
 //! A description of a file system, and the outcome of its checks.
 
-/// What the superblock of an ext4 file system says.
+/// An ext4 file system, as its superblock describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FileSystem {
@@ -40,13 +40,13 @@ pub struct FileSystem {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Tally {
-    /// How many were looked at.
+    /// The number of structures checked.
     pub checked: u64,
-    /// How many of them were wrong.
+    /// The number of those that were wrong.
     pub failed: u64,
 }
 
-/// What was verified. Where the file system keeps no checksums, or needs a journal to be
+/// The checks made. Where the file system keeps no checksums, or needs a journal to be
 /// replayed first, nothing is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

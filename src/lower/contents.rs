@@ -15,11 +15,11 @@ const PIECE: u32 = 64;
 pub(super) struct Contents<'a> {
     disk: &'a Disk,
     inode: Arc<Inode>,
-    /// What the inode itself holds.
+    /// Contents held by the inode itself.
     inline: Option<Vec<u8>>,
     size: u64,
     at: u64,
-    /// How many blocks of data may still come: no two parts of a file share one.
+    /// The number of data blocks that may still come: no two parts of a file share one.
     left: u32,
 }
 

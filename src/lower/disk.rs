@@ -20,7 +20,7 @@ use crate::ext4::format::{
 };
 use crate::ext4::hash::half_md4;
 
-/// What is understood of a file system; another feature may change what the rest means.
+/// The features that are understood; any other may change the meaning of the rest.
 const INCOMPAT_KNOWN: u32 = INCOMPAT_FILETYPE
     | INCOMPAT_EXTENTS
     | INCOMPAT_FLEX_BG
@@ -55,7 +55,7 @@ pub(super) struct Disk {
     hash_seed: [u32; 4],
 }
 
-/// What an inode is, as far as a path that leads there asks.
+/// The kind of an inode, as far as following a path needs it.
 pub(super) enum Kind {
     Directory,
     /// A character device 0:0.
@@ -109,7 +109,7 @@ impl Disk {
         })
     }
 
-    /// How many blocks there are.
+    /// The number of blocks.
     pub(super) fn blocks(&self) -> u32 {
         self.blocks
     }
@@ -332,7 +332,7 @@ impl Disk {
     }
 }
 
-/// What an inode is.
+/// The kind of an inode.
 pub(super) fn kind_of(disk: &Disk, inode: &Inode) -> io::Result<LowerKind> {
     let word = |at: usize| {
         let bytes = inode.i_block[at..].first_chunk();

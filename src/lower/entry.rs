@@ -1,4 +1,4 @@
-//! What the layers below are asked, and what they answer.
+//! Questions to the layers below, and their answers.
 
 use std::io;
 
@@ -46,7 +46,7 @@ impl LowerMetadata {
     }
 }
 
-/// What kind of thing the layers below hold at a path.
+/// The kind of inode at a path in the layers below.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LowerKind {
@@ -76,11 +76,11 @@ pub enum LowerKind {
     Other,
 }
 
-/// What the layers below hold at a path.
+/// The inode at a path in the layers below.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LowerEntry {
-    /// What it is.
+    /// Its kind.
     pub kind: LowerKind,
     /// Owner, mode, times and extended attributes.
     pub metadata: LowerMetadata,
@@ -126,7 +126,7 @@ pub type LowerContents<'a> = Box<dyn Iterator<Item = io::Result<LowerPiece>> + '
 /// Without it such directories are made 0755, 0:0: merged by overlayfs, a `/tmp` of 1777
 /// would turn 0755; and such links are errors.
 pub trait LowerLayers: Send + Sync {
-    /// What the merged lower layers hold at `path`, relative to the root and without `.`,
+    /// Looks up `path` in the merged lower layers. It is relative to the root and has no `.`,
     /// `..`, doubled or outer slashes; symbolic links in it are not followed.
     ///
     /// # Errors

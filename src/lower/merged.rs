@@ -9,7 +9,7 @@ use super::disk::{Disk, Kind};
 use crate::error::{Error, Result};
 use crate::ext4::format::{Inode, ROOT_INO};
 
-/// What is shown at a path: in which disk it is, the inode's number, and the inode.
+/// The inode shown at a path: its disk, its number, and itself.
 pub(super) struct Shown {
     pub number: usize,
     pub ino: u32,
@@ -31,7 +31,7 @@ struct Known {
     /// By the number of the directory they are in, the root's is 0, and their name.
     numbers: HashMap<(u32, Box<[u8]>), u32>,
     directories: Vec<Directory>,
-    /// How many inodes they have.
+    /// The number of inodes of the disks.
     size: usize,
 }
 
@@ -58,7 +58,7 @@ impl Merged {
         &self.disks[number]
     }
 
-    /// What is shown at a path.
+    /// Finds the inode shown at a path.
     pub(super) fn find(&self, path: &[u8]) -> io::Result<Option<Shown>> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.size > Known::MAX {
@@ -101,7 +101,7 @@ impl Merged {
         }))
     }
 
-    /// What a directory shows under a name.
+    /// Finds the inode that a directory shows under a name.
     fn step(&self, directory: &[(usize, u32, Arc<Inode>)], name: &[u8]) -> io::Result<Step> {
         let mut merged = Vec::new();
         for (number, _, dir) in directory {

@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::summary::Digest;
 use crate::threads;
 
-/// What a check of a disk against its hash tree found.
+/// The result of checking a disk against its hash tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct VerityCheck {
@@ -33,13 +33,13 @@ pub struct VerityCheck {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BadBlock {
-    /// What it belongs to.
+    /// Its role.
     pub kind: BlockKind,
     /// The byte at which it starts, on the device of data or of hashes.
     pub offset: u64,
 }
 
-/// What a block belongs to.
+/// The role of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BlockKind {

@@ -1,4 +1,4 @@
-//! What is on a disk, as a digest that its format has no part in.
+//! A digest of a disk's contents that does not depend on its format.
 
 use uuid::Builder;
 

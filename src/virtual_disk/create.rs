@@ -5,7 +5,7 @@ use super::{DiskOptions, DiskReport, finish};
 use crate::disk::{Container, DiskFile, DiskOutput, Stream, Wrapped};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Makes an empty disk of so many bytes.
+/// Makes an empty disk of `size` bytes.
 ///
 /// It reads as zeros, and only a fixed VHDX or VHD takes the space of its blocks, where the file
 /// system has no holes.

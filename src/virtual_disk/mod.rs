@@ -15,7 +15,7 @@ use crate::disk::DiskFormat;
 use crate::disk::Wrapped;
 use crate::error::Result;
 
-/// What a new disk is.
+/// A disk that was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DiskReport {
@@ -27,7 +27,7 @@ pub struct DiskReport {
     pub virtual_size: u64,
     /// Bytes of the disk in pages of 4 KiB that are not all zero.
     pub data: u64,
-    /// What tells the disk from others: a VHD's unique id, a VHDX's virtual disk id. A raw disk
+    /// The id of the disk: a VHD's unique id, a VHDX's virtual disk id. A raw disk
     /// has none.
     pub id: Option<[u8; 16]>,
 }

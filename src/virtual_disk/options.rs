@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 type ProgressCallback = Arc<dyn Fn(u64) + Send + Sync>;
 
-/// What a disk is to be.
+/// Options of a disk.
 ///
 /// ```
 /// use tar2vhd::{DiskFormat, DiskOptions};
@@ -80,7 +80,7 @@ impl DiskOptions {
         self
     }
 
-    /// What tells the disk from others: a VHD's unique id, a VHDX's virtual disk id. By default
+    /// The id of the disk: a VHD's unique id, a VHDX's virtual disk id. By default
     /// it follows from what is on the disk and these options, so that equal disks have equal
     /// ids: give one to an empty disk that a guest is to have beside another.
     pub fn id(mut self, id: [u8; 16]) -> Self {
@@ -114,7 +114,7 @@ impl DiskOptions {
 }
 
 impl DiskOptions {
-    /// What a disk has a whole number of.
+    /// The unit of which a disk has a whole number.
     pub(super) fn sector_size(&self) -> u64 {
         match self.format {
             DiskFormat::Raw => 1,
