@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::summary::{display_file, display_path};
 
-/// What went wrong, coarsely: enough to choose a reaction, not to explain it.
+/// The kind of an error: enough to choose a reaction, not to explain it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -238,7 +238,7 @@ mod tests {
         assert_eq!(error.option(), Some("x"));
         let source = std::error::Error::source(&error).unwrap();
         assert_eq!(source.to_string(), "no power");
-        // Whoever walks the chain, or wraps the error, tells each thing once too.
+        // A caller that walks the chain, or wraps the error, also reports each fact once.
         let wrapped = Error::input(io::Error::other(error));
         let text = format!("{wrapped:#}");
         assert_eq!(text.matches("no power").count(), 1, "{text}");

@@ -1,4 +1,4 @@
-//! What a file system is called: the same for the same layer and options, on every machine.
+//! Identities of file systems: the same for the same layer and options, on every machine.
 
 use sha2::{Digest as _, Sha256};
 use uuid::Builder;
@@ -29,7 +29,7 @@ pub(crate) fn of_layer(diff_id: Digest, options: &Options, answers: [u8; 32]) ->
         time,
         // Reproduces errors of hcsshim, whose file systems have no identity.
         faithful: _,
-        // What the file system is wrapped in, and what follows it, do not change it.
+        // The disk format, and the hash tree behind the file system, do not change it.
         format: _,
         verity: _,
         // `answers` has all that was read of the layers below.
@@ -88,7 +88,7 @@ pub(crate) fn of_scratch(options: &ScratchOptions) -> Identity {
         label,
         uuid,
         time,
-        // What the file system is wrapped in does not change it.
+        // The disk format does not change it.
         format: _,
         block_size: _,
         fsync: _,

@@ -13,11 +13,11 @@ use crate::summary::{Compression, Digest};
 use crate::timings::Timings;
 use crate::verity::Verity;
 
-/// Whose file system is written.
+/// The kind of file system to write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Profile {
-    /// What a good ext4 is today.
+    /// An ext4 with today's features.
     #[default]
     Default,
     /// Byte for byte what hcsshim's tar2ext4 writes, whose root hash the policies of
@@ -134,13 +134,13 @@ impl Options {
         Self::default()
     }
 
-    /// What the file system is wrapped in; default [`DiskFormat::Vhd`].
+    /// The disk format; default [`DiskFormat::Vhd`].
     pub fn format(mut self, format: DiskFormat) -> Self {
         self.format = format;
         self
     }
 
-    /// Whose file system is written; default [`Profile::Default`].
+    /// The kind of file system; default [`Profile::Default`].
     pub fn profile(mut self, profile: Profile) -> Self {
         self.profile = profile;
         self
@@ -188,7 +188,7 @@ impl Options {
         self
     }
 
-    /// What inflates gzip; default [`Inflater::Own`].
+    /// The decoder of gzip; default [`Inflater::Own`].
     pub fn inflater(mut self, inflater: Inflater) -> Self {
         self.inflater = inflater;
         self
@@ -245,7 +245,7 @@ impl Options {
         self
     }
 
-    /// How many inodes a [writable](Self::writable) file system has at least; 0, the default,
+    /// The least number of inodes of a [writable](Self::writable) file system; 0, the default,
     /// for as many as mke2fs makes: one for every 4 KiB of a disk of less than 512 MiB (8 KiB
     /// below 3 MiB), 16 KiB of a larger one, 32 KiB above 4 TiB, 64 KiB above 16 TiB.
     pub fn inodes(mut self, inodes: u64) -> Self {
@@ -300,7 +300,7 @@ impl Options {
         self
     }
 
-    /// How many threads work; 0, the default, for as many as the machine has. More than 16 are
+    /// The number of threads; 0, the default, for as many as the machine has. More than 16 are
     /// not used, because they would not help. The output does not depend on it.
     ///
     /// If the system refuses a thread that is needed, the conversion fails with
@@ -349,7 +349,7 @@ impl Options {
 }
 
 impl Options {
-    /// Whose view of the tar the profile has.
+    /// The reading of the tar that belongs to the profile.
     pub(crate) fn reading(&self) -> Reading {
         match self.profile {
             Profile::Default => Reading::Full,
@@ -460,7 +460,7 @@ impl Options {
     }
 }
 
-/// What an empty file system to be written to is to be.
+/// Options of an empty, writable file system.
 ///
 /// ```
 /// let options = tar2vhd::ScratchOptions::new().size(1 << 30).label("scratch");
@@ -521,7 +521,7 @@ impl ScratchOptions {
         self
     }
 
-    /// What the file system is wrapped in; default [`DiskFormat::Vhdx`].
+    /// The disk format; default [`DiskFormat::Vhdx`].
     pub fn format(mut self, format: DiskFormat) -> Self {
         self.format = format;
         self
@@ -547,7 +547,7 @@ impl ScratchOptions {
         self
     }
 
-    /// How many inodes there are at least; 0, the default, for as many as mke2fs makes: one for
+    /// The least number of inodes; 0, the default, for as many as mke2fs makes: one for
     /// every 4 KiB of a disk of less than 512 MiB (8 KiB below 3 MiB), 16 KiB of a larger one,
     /// 32 KiB above 4 TiB, 64 KiB above 16 TiB.
     pub fn inodes(mut self, inodes: u64) -> Self {

@@ -47,7 +47,7 @@ pub(crate) enum Class {
 }
 
 impl Signature {
-    /// What the file is instead of a layer, and what to do. None for a tar.
+    /// The reason why the file is no layer, and the remedy. `None` for a tar.
     pub(crate) fn instead_of_layer(&self) -> Option<String> {
         let advice: Cow<'_, str> = match self.class {
             Class::Tar => return None,
@@ -64,8 +64,8 @@ impl Signature {
         })
     }
 
-    /// What a file that is neither VHD nor VHDX is instead of a raw disk, and what to do. None for
-    /// what a raw disk may well begin with.
+    /// The reason why a file that is neither VHD nor VHDX is no raw disk, and the remedy. `None` for
+    /// a format whose first bytes a raw disk may well have.
     pub(crate) fn instead_of_disk(&self) -> Option<String> {
         let advice: Cow<'_, str> = match self.class {
             _ if !self.certain => return None,
@@ -280,7 +280,7 @@ fn of_table(head: &[u8]) -> Option<Signature> {
     })
 }
 
-/// What a format requires beyond a short magic number.
+/// Requirements of a format beyond a short magic number.
 fn also_fits(name: &str, head: &[u8]) -> bool {
     match name {
         // Reserved flags are zero.
@@ -387,7 +387,7 @@ fn is_boot_sector(head: &[u8]) -> bool {
     sector[510..] == [0x55, 0xaa] && (boots || well_formed && any)
 }
 
-/// What a text is, by words in it.
+/// Tells the kind of a text by words in it.
 fn text(head: &[u8]) -> Option<Signature> {
     let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
     let start = head.trim_ascii_start();

@@ -86,7 +86,7 @@ pub struct Blob {
     pub size: u64,
 }
 
-/// What was written.
+/// The disk that was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DiskSummary {
@@ -106,7 +106,7 @@ pub struct DiskSummary {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct VeritySummary {
-    /// What everything else is proven from.
+    /// The root hash, which proves everything else.
     pub root_hash: Digest,
     /// The byte of the hash device at which its superblock is: on the disk itself, or 0 on a
     /// device apart.
@@ -121,7 +121,7 @@ pub struct VeritySummary {
     pub uuid: [u8; 16],
 }
 
-/// How many entries of each type the finished image holds, the root directory included.
+/// Counts of the finished image's entries by type, the root directory included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EntryCounts {
@@ -229,7 +229,7 @@ impl fmt::Display for Warning {
     }
 }
 
-/// What a conversion read and wrote.
+/// The result of a conversion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Summary {
@@ -243,10 +243,10 @@ pub struct Summary {
     pub disk: DiskSummary,
     /// The hash tree, if one was asked for.
     pub verity: Option<VeritySummary>,
-    /// What the image holds.
+    /// Entries of the image.
     pub entries: EntryCounts,
-    /// What is not as the tar has it. At most 1,000 of a kind are listed; one of
-    /// [`WarningKind::More`] then says how many there were.
+    /// Differences from the tar. At most 1,000 of a kind are listed; one of
+    /// [`WarningKind::More`] then gives their number.
     pub warnings: Vec<Warning>,
 }
 

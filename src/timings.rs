@@ -70,7 +70,7 @@ pub struct StageTiming {
 }
 
 impl StageTiming {
-    /// What is left of the wall time. The stage that was busy for longest is what the
+    /// The rest of the wall time. The stage that was busy for longest is what the
     /// conversion's speed depends on.
     #[must_use]
     pub fn busy(&self) -> Duration {
@@ -94,7 +94,7 @@ struct Counters {
 }
 
 impl Timings {
-    /// Nothing measured yet.
+    /// Timings without a measurement.
     #[must_use]
     pub fn new() -> Self {
         Self::default()

@@ -1,6 +1,6 @@
 use std::fmt;
 
-/// What is wrong with a stream.
+/// An error of a stream.
 ///
 /// An error is final: the bytes before it were given out, and there are no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -288,11 +288,11 @@ unsafe fn copy_match(to: *mut u8, distance: usize, length: usize) {
 ///
 /// # Safety
 ///
-/// So many words can be read and written.
+/// `N` words at `from` can be read, and `N` words at `to` written.
 #[inline(always)]
 unsafe fn copy_words<const N: usize>(from: *const u8, to: *mut u8) {
     for i in 0..N {
-        // SAFETY: that is what the caller says.
+        // SAFETY: the caller promises that these words can be read and written.
         unsafe {
             let word = from.add(8 * i).cast::<[u8; 8]>().read();
             to.add(8 * i).cast::<[u8; 8]>().write(word);
@@ -307,7 +307,7 @@ mod tests {
     use super::*;
     use crate::Inflater;
 
-    /// Whatever the processor has, each form of the loop gives the same as zlib.
+    /// Each form of the loop that the processor can run gives the same as zlib.
     #[test]
     fn every_form() {
         // Short and long codes and distances, runs, text, noise.

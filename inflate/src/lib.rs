@@ -74,7 +74,7 @@ pub struct Inflater {
     fast: fast::Loop,
 }
 
-/// What one call of [`Inflater::inflate`] did.
+/// The progress of one call of [`Inflater::inflate`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
     /// Bytes of the input that are used up.
@@ -85,14 +85,14 @@ pub struct Progress {
     pub ended: bool,
 }
 
-/// Where in the stream the next bit stands.
+/// The position of the next bit in the stream.
 #[derive(Clone, Copy)]
 enum State {
     /// Before a block, or past the last one.
     Block,
     /// Before the length of a stored block.
     StoredLength,
-    /// So many bytes before its end.
+    /// In a stored block, with this many bytes left.
     Stored(usize),
     /// In the header of a dynamic block.
     Header,
@@ -137,7 +137,7 @@ impl Inflater {
         self.window = 0;
     }
 
-    /// How many bytes of the stream's contents the next call refers to at most: all there are
+    /// The most bytes of the stream's contents that the next call refers to: all there are
     /// so far, or the last [`WINDOW`].
     pub fn window(&self) -> usize {
         self.window
@@ -321,7 +321,7 @@ impl Run<'_> {
         // right all the same.
         let entry = self.tables.literals.lookup(LITERAL_ROOT, held);
         if entry.total_bits() > count {
-            // What is no symbol takes no extra bits, so it is not mistaken for one here.
+            // An entry that is no symbol has no extra bits, so it is not mistaken for one here.
             return Err(Stop::Starved);
         }
         if entry.is_literal() {

@@ -12,7 +12,7 @@ pub(crate) const DISTANCE_ROOT: u32 = 9;
 /// The longest match.
 pub(crate) const MAX_LENGTH: usize = 258;
 
-/// What bits that come next mean, laid out for the decoder's inner loop:
+/// The meaning of the next bits, laid out for the decoder's inner loop:
 ///
 /// | bits | |
 /// | --- | --- |

@@ -11,8 +11,8 @@ use crate::buffer::segment::Lent;
 /// enough that a stage's working set stays in the second-level cache.
 pub(crate) const CHUNK_SIZE: usize = 256 * 1024;
 
-/// What a decoder refers back to stands in front of a chunk, at most so many bytes of the chunk
-/// before: then it decodes each chunk as if they lay one behind the other.
+/// Bytes of the previous chunk, at most, that are copied in front of a chunk because matches refer
+/// to them: the decoder then works as if all chunks lay in one buffer.
 pub(crate) const WINDOW: usize = inflate::WINDOW;
 
 /// Recycles buffers of a chunk behind a window between the stages. A clone shares the buffers.

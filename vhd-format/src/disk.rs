@@ -65,7 +65,7 @@ impl Format {
     }
 }
 
-/// What a differencing disk says about its parent.
+/// The parent that a differencing disk names.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Parent<'a> {
@@ -200,7 +200,7 @@ impl<S: ReadAt> Disk<S> {
         }
     }
 
-    /// What a differencing disk says about its parent.
+    /// The parent that a differencing disk names.
     #[must_use]
     pub fn parent(&self) -> Option<Parent<'_>> {
         match self {

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::io;
 
-/// What went wrong, coarsely: enough to choose a reaction, not to explain it.
+/// The kind of an error: enough to choose a reaction, not to explain it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {

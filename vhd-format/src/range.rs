@@ -15,7 +15,7 @@ pub(crate) fn check_range(virtual_size: u64, offset: u64, len: usize) -> Result<
 
 /// Whether there is nothing but zeros.
 pub(crate) fn is_zero(data: &[u8]) -> bool {
-    // Whole pieces are folded, for that is done many bytes at once.
+    // Folding whole pieces lets the compiler use vector instructions.
     let mut pieces = data.chunks(1024);
     pieces.all(|piece| piece.iter().fold(0, |sum, byte| sum | byte) == 0)
 }

@@ -1,4 +1,4 @@
-//! What a disk file is kept in.
+//! Storage of disk files.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -25,8 +25,8 @@ pub trait ReadAt {
 
 /// A file that can be written at any offset.
 ///
-/// What the crate says about crashes rests on [`flush`](Self::flush): without it writes may
-/// reach the medium in any order, after it all that went before has.
+/// The crate's promises about crashes rest on [`flush`](Self::flush): without it writes may
+/// reach the medium in any order; after it, all earlier ones have.
 pub trait Storage: ReadAt {
     /// Writes all of the data at that offset; the file grows where it must, and bytes between
     /// its old end and the offset read as zero.

@@ -104,7 +104,7 @@ impl Table {
         Ok(())
     }
 
-    /// How many pages differ from the file's.
+    /// The number of pages that differ from the file's.
     pub(crate) fn dirty_pages(&self) -> usize {
         self.dirty.len()
     }

@@ -37,7 +37,7 @@ pub(crate) fn run(args: Convert) -> Result<(), Failure> {
 
     let signals = Signals::catch()?;
     let mut files = Files::create(&args)?;
-    // What cannot be found is told when it is opened.
+    // A missing file is reported when it is opened.
     let source = match &input {
         None => standard::input(),
         Some(path) => FileId::at(path).ok(),
@@ -67,7 +67,7 @@ pub(crate) fn run(args: Convert) -> Result<(), Failure> {
     result
 }
 
-/// What appears when all went well.
+/// The files that appear when all went well.
 struct Files {
     disk: DiskFile,
     hash_device: Option<DiskFile>,
@@ -226,7 +226,7 @@ fn work(
     }
     .map_err(|error| Failure::copying(&shown, args.to.path(), error))?;
     let timings = args.timings.then(|| timings.stages());
-    // Who cannot be told of the disk does not get it.
+    // A disk is not published if its report cannot be printed.
     if !args.no_fsync {
         files.sync()?;
     }

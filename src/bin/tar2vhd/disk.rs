@@ -119,7 +119,7 @@ fn options(format: Format, shape: &Shape, writing: &Writing) -> Result<DiskOptio
     Ok(options)
 }
 
-/// Who cannot be told of the disk does not get it.
+/// A disk is not published if its report cannot be printed.
 fn publish(
     file: DiskFile,
     report: &DiskReport,

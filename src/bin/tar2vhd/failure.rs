@@ -11,7 +11,7 @@ use crate::signal::Caught;
 pub(crate) struct Failure {
     pub(crate) message: String,
     pub(crate) code: u8,
-    /// What interrupted the work.
+    /// The signal that interrupted the work.
     pub(crate) signal: Option<Caught>,
 }
 

@@ -39,7 +39,7 @@ pub(crate) fn open(path: &Path) -> Result<Input, Failure> {
     })
 }
 
-/// What a directory may be, and what to do with it.
+/// The reason why a directory is no input, and the remedy.
 pub(crate) fn directory(path: &Path) -> String {
     let name = tar2vhd::display_file(path);
     let has = |file: &str| path.join(file).is_file();

@@ -1,4 +1,4 @@
-//! What is printed, and how.
+//! Printing of text and JSON.
 
 use std::fmt;
 use std::fmt::Write as _;

@@ -85,7 +85,7 @@ pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// What goes to standard error goes to the log too, its end of line included.
+/// Writes an error to standard error and to the log, its end of line included.
 fn report(message: &str, log: &mut Log) {
     log.write(Level::Error, &format!("{message}\n"));
     output::stderr(format_args!("{message}"));
@@ -209,7 +209,7 @@ fn tar2vhd(flags: &Parsed, log: &Log) -> Result<(), End> {
         .supervise(&cancel, &discard, move || {
             let summary = tar2vhd::convert(input, &file, &options)?;
             file.publish(true)?;
-            // Nobody listens after a signal.
+            // The receiver is gone after a signal.
             let _ = done.send(summary);
             Ok(())
         })
@@ -306,7 +306,7 @@ fn copy(from: &Path, to: &Path) -> Result<(), String> {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
             Err(e) => return Err(e.to_string()),
         };
-        // What is not written reads as zero.
+        // Bytes that are not written read as zero.
         if piece[..len].iter().any(|byte| *byte != 0) {
             target
                 .write_at(at, &piece[..len])

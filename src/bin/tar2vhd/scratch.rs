@@ -56,7 +56,7 @@ pub(crate) fn run(args: Scratch) -> Result<(), Failure> {
         let to = args.to.path();
         let summary =
             tar2vhd::scratch(&file, &options).map_err(|error| Failure::copying(to, to, error))?;
-        // Who cannot be told of the disk does not get it.
+        // A disk is not published if its report cannot be printed.
         if !args.no_fsync {
             file.sync()?;
         }

@@ -9,7 +9,7 @@ use tar2vhd::{CancelToken, Discard};
 use crate::failure::Failure;
 use crate::signal::{self, Caught};
 
-/// What the main thread waits for.
+/// Events that the main thread waits for.
 enum Event {
     Signal(Caught),
     Finished(Result<(), Failure>),
@@ -26,7 +26,7 @@ impl Signals {
         let (events, received) = mpsc::channel();
         let on_signal = events.clone();
         signal::catch(move |caught| {
-            // Nobody listens when all is done.
+            // The receiver is gone when all is done.
             let _ = on_signal.send(Event::Signal(caught));
         })
         .map_err(|e| Failure::error(format!("cannot handle signals: {e}")))?;
@@ -47,13 +47,13 @@ impl Signals {
         thread::Builder::new()
             .name("convert".into())
             .spawn(move || {
-                // What is left behind by a panic is dropped before its message is sent.
+                // The values of a panicking thread are dropped before its result is sent.
                 let result = panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
                     Err(Failure::error(
                         "internal error: please report it with the message above",
                     ))
                 });
-                // Nobody listens after a signal.
+                // The receiver is gone after a signal.
                 let _ = events.send(Event::Finished(result));
             })
             .map_err(|e| Failure::error(format!("cannot start a thread: {e}")))?;
@@ -62,7 +62,7 @@ impl Signals {
                 Ok(Event::Finished(result)) => return result,
                 Ok(Event::Signal(caught)) => {
                     cancel.cancel();
-                    // What is published already is there to stay: that was in time.
+                    // A disk that is published already stays.
                     let discarded = discard.iter().map(Discard::discard);
                     if discarded.fold(false, |any, one| any | one) {
                         return Err(Failure::interrupted(caught));

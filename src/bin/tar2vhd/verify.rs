@@ -86,7 +86,7 @@ fn several(args: &Verify, options: &VerifyOptions) -> Result<(), Failure> {
     }
 }
 
-/// What is to be said of a disk that is not clean, after its name.
+/// The verdict on a disk that is not clean, printed behind its name.
 fn complaint(found: &Verification) -> Option<String> {
     match found.verdict() {
         Verdict::Clean => None,

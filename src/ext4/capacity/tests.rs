@@ -59,7 +59,7 @@ fn all_that_is_needed_has_its_place() {
                 };
                 let (found, _) = laid_out(space, contents, 20, 1 << 20);
                 assert!(found >= blocks, "{space:?} {contents}: {found}");
-                // What a table or a copy steps over, and rounding.
+                // Blocks that tables and copies skip, and rounding.
                 assert!(found <= blocks + 2_400, "{space:?} {contents}: {found}");
             }
         }

@@ -390,7 +390,7 @@ fn lz4_is_known_behind_skippable_frames_too() {
     }
 }
 
-/// What a layer begins with is looked at in a full chunk, however small its first frames are.
+/// The start of a layer is judged by a full chunk, however small its first frames are.
 #[test]
 fn a_first_frame_may_be_small() {
     let tar = TarBuilder::new().entry(b'0', b"BZh1", &sample(9000)).end();
@@ -729,7 +729,7 @@ fn padding_is_not_kept() {
 }
 
 proptest! {
-    /// Whatever comes after a magic number, decoding ends, without a panic.
+    /// Any bytes after a magic number end the decoding without a panic.
     #[test]
     fn hostile_streams_do_no_harm(
         start in prop::sample::select(vec![gzip(b"hello"), zstd(b"hello", true, &CHECKED)]),

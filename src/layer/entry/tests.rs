@@ -532,7 +532,7 @@ fn sparse_files_of_go() {
     let records = [&sized[..], &[map, ("name", "real/")]].concat();
     let (path, kind, ..) = read(0, b"f", &records, b"").unwrap();
     assert_eq!((&path[..], kind), ("real/", EntryKind::File { size: 50 }));
-    // What has no contents cannot be sparse; what is not sparse either matters to nobody.
+    // An entry without contents cannot be sparse; other entries need no such check.
     let records = [&sized[..], &[map]].concat();
     for (flag, path) in [(b'5', b"d/"), (b'2', b"l "), (0, b"d/")] {
         let message = read(flag, path, &records, b"").unwrap_err().to_string();
@@ -736,7 +736,7 @@ fn data_is_not_copied() {
     assert!(std::ptr::eq(&raw const data[0], &raw const chunk[512]));
 }
 
-/// Nothing about a layer depends on how it is cut into chunks.
+/// The entries of a layer do not depend on how it is cut into chunks.
 #[test]
 fn chunks_may_be_cut_anywhere() {
     let layer = TarBuilder::new()
@@ -763,7 +763,7 @@ fn chunks_may_be_cut_anywhere() {
 }
 
 proptest! {
-    /// Whatever the headers say, reading ends, without a panic.
+    /// Any headers at all end the reading without a panic.
     #[test]
     fn hostile_headers_do_no_harm(
         flags in prop::collection::vec(prop::sample::select(&b"\x000123456789SLKxXgDVAM"[..]), 1..6),

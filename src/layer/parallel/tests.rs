@@ -20,7 +20,7 @@ const CONFIG: Config = Config {
     inflater: Inflater::Own,
 };
 
-/// What came before the end or the error, and that.
+/// The output before the end or the error, and the error.
 type Outcome = (Vec<u8>, Option<Error>);
 
 fn outcome(mut decoder: Decoder<'_>) -> (Outcome, usize) {
@@ -44,7 +44,7 @@ fn same(a: &Outcome, b: &Outcome) -> bool {
             let message = |error: &Error| error.to_string().split('(').next().map(str::to_owned);
             let off_by = error.offset().unwrap().abs_diff(other.offset().unwrap());
             let most = match message(error) {
-                // What is wrong may be anywhere in a block's header, behind the last contents.
+                // The error may lie anywhere in a block's header, behind the last contents.
                 Some(text) if text.contains("an invalid deflate stream") => 400,
                 _ => 0,
             };
@@ -204,7 +204,7 @@ fn parts_make_the_same_bytes() {
     }
 }
 
-/// Whatever is wrong with a stream, it is told as if it were decoded in order, after the same
+/// Every error of a stream is reported as if it were decoded in order, after the same
 /// bytes.
 #[test]
 fn parts_make_the_same_errors() {
@@ -243,7 +243,7 @@ fn parts_make_the_same_errors() {
     assert!(errors > 200, "{errors} errors");
 }
 
-/// What is wrong between members of a part is told after the contents before it.
+/// An error between members of a part is reported after the contents before it.
 #[test]
 fn damage_between_members_of_a_part_is_told() {
     let data = sample(6_000_000);
@@ -277,7 +277,7 @@ fn padding_ends_a_stream_also_between_parts() {
     assert!(found.1.unwrap().to_string().contains("other bytes follow"));
 }
 
-/// What is stored in a stream may look like any place to begin at, and is not.
+/// Stored bytes may look like a restart point without being one.
 #[test]
 fn accidents_do_not_count() {
     let data = sample(1_500_000);
@@ -489,7 +489,7 @@ fn looking_pauses_where_nothing_is_found() {
     }
 }
 
-/// What the trailer of a member says of blocks in a part alone is not what it says of the member.
+/// A member's trailer covers the whole member, not only the blocks in a part.
 #[test]
 fn a_member_ends_in_order() {
     let data = sample(1_600_000);

@@ -19,7 +19,7 @@ fn frame(data: &[u8], window_log: u32, size: bool, checksum: bool) -> Vec<u8> {
     zstd_frame(data, size, &parameters)
 }
 
-/// What repeats itself after so many bytes, and not before.
+/// Bytes that repeat after `period` bytes, and not before.
 fn repeating(period: usize, len: usize) -> Vec<u8> {
     let mut data = sample(period.min(len));
     while data.len() < len {
@@ -134,7 +134,7 @@ fn few_segments_are_kept() {
     assert!(chunks.len() > 200);
 }
 
-/// What a long frame took is not kept for short ones.
+/// Memory of a long frame is not kept for short ones.
 #[test]
 fn memory_shrinks_after_a_long_frame() {
     // Its last run leaves half of a segment.
@@ -227,7 +227,7 @@ fn small_frames_share_a_segment() {
     assert!(contents.eq(data.repeat(80).iter()));
 }
 
-/// What a broken frame gives does not depend on what is before it.
+/// The output of a broken frame does not depend on the frames before it.
 fn gives_the_same_anywhere(broken: &[u8]) -> Option<Error> {
     let (alone, error) = decode(broken, usize::MAX, 0);
     let message = |error: &Option<Error>| {
@@ -255,7 +255,7 @@ fn gives_the_same_anywhere(broken: &[u8]) -> Option<Error> {
     error
 }
 
-/// What refers further back than its window is broken.
+/// A match beyond the window is an error.
 #[test]
 fn a_window_too_small() {
     let mut failed = 0;
@@ -335,7 +335,7 @@ proptest! {
         prop_assert!(decode_whole(&stream, most, kept) == data);
     }
 
-    /// Whatever libzstd refuses is refused, and the other way round.
+    /// Exactly the streams that libzstd refuses are refused.
     #[test]
     fn damage_is_seen_as_by_libzstd(
         lens in prop::collection::vec(1..400_000_usize, 1..4),

@@ -39,7 +39,7 @@ const VERSION_1_0: u32 = 0x0001_0000;
 /// The data offset of a fixed disk, which has no dynamic header.
 const NO_DATA_OFFSET: u64 = u64::MAX;
 
-/// What the virtual disk is made of: "Disk Type".
+/// The type of a virtual disk: "Disk Type".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DiskType {
     /// The disk's bytes, then the footer.
@@ -218,7 +218,7 @@ impl Footer {
         self.raw.original_size.get()
     }
 
-    /// What the disk is made of.
+    /// The type of the disk.
     #[must_use]
     pub fn disk_type(&self) -> DiskType {
         self.disk_type

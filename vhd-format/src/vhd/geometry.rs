@@ -42,7 +42,7 @@ impl Geometry {
         }
     }
 
-    /// How many bytes the three numbers address.
+    /// Bytes that the three numbers address.
     #[must_use]
     pub fn size(self) -> u64 {
         u64::from(self.cylinders)

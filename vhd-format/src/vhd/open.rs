@@ -106,7 +106,7 @@ impl<S: ReadAt> Vhd<S> {
         Some(self.sparse.as_ref()?.max_table_entries())
     }
 
-    /// What a differencing disk says about its parent.
+    /// The parent that a differencing disk names.
     #[must_use]
     pub fn parent_reference(&self) -> Option<&ParentReference> {
         self.sparse.as_ref()?.parent_reference.as_ref()
@@ -160,8 +160,8 @@ impl<S: ReadAt> Vhd<S> {
         }
     }
 
-    /// How many blocks of a dynamic or differencing disk take space in the file; 0 for a fixed
-    /// disk, which has none. Changes since the last flush are not counted.
+    /// The number of blocks of a dynamic or differencing disk in the file; 0 for a fixed
+    /// disk, which has none. Changes since the last flush do not count.
     ///
     /// # Errors
     /// If the block allocation table cannot be read.

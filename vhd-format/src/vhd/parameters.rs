@@ -1,6 +1,6 @@
 use super::DiskType;
 
-/// What a new disk is to be. Equal parameters give equal files.
+/// Parameters of a new disk. Equal parameters give equal files.
 #[derive(Clone, Debug)]
 pub struct Parameters {
     pub(super) disk_type: DiskType,

@@ -4,7 +4,7 @@ use crate::{Error, ReadAt, Result};
 /// The most bytes that are read for one locator. Paths on Windows have 32,767 units at most.
 const MAX_LOCATOR_LENGTH: u32 = 64 << 10;
 
-/// What a differencing disk says about its parent.
+/// The parent that a differencing disk names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ParentReference {

@@ -5,16 +5,16 @@ use super::ALIGNMENT;
 /// §2.5.1.1 Payload BAT Entry States: what a block of the virtual disk holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BlockState {
-    /// Nothing: the contents are undefined, and every reader known gives zeros. In a
+    /// Not present: the contents are undefined, and every known reader gives zeros. In a
     /// differencing disk, the parent's.
     NotPresent,
-    /// Nothing any more: the contents are undefined.
+    /// Contents were dropped and are undefined.
     Undefined,
     /// Zeros, by definition.
     Zero,
-    /// Nothing any more: the guest has trimmed the block.
+    /// The guest has trimmed the block.
     Unmapped,
-    /// What the file holds.
+    /// The file holds the contents.
     FullyPresent,
     /// In a differencing disk: what the file holds where the sector bitmap says so, the
     /// parent's elsewhere.

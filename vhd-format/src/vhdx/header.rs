@@ -29,7 +29,7 @@ const SIGNATURE: [u8; 4] = *b"head";
 const VERSION: u16 = 1;
 const LOG_VERSION: u16 = 0;
 
-/// What one of the two headers says: which contents the file has, and where its log lies.
+/// One of the two headers: ids of the file's contents, and the place of its log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Header {

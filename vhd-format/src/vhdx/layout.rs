@@ -70,7 +70,7 @@ pub struct Layout {
     pages: BTreeMap<u64, Box<[u64; ENTRIES_PER_PAGE as usize]>>,
     /// The entry of a payload block that no page has.
     rest: Entry,
-    /// How many blocks have been placed.
+    /// The number of blocks placed so far.
     placed: u64,
 }
 

@@ -60,10 +60,10 @@ pub(super) const ZERO_DESCRIPTOR: [u8; 4] = *b"zero";
 pub(super) const DATA_DESCRIPTOR: [u8; 4] = *b"desc";
 pub(super) const DATA_SECTOR: [u8; 4] = *b"data";
 
-/// How many descriptors follow the header in the first sector of an entry.
+/// Descriptors behind the header in the first sector of an entry.
 pub(super) const FIRST_DESCRIPTORS: usize =
     (SECTOR - size_of::<RawEntryHeader>()) / size_of::<RawDescriptor>();
-/// How many descriptors each further sector has.
+/// Descriptors in each further sector.
 pub(super) const MORE_DESCRIPTORS: usize = SECTOR / size_of::<RawDescriptor>();
 
 /// The most sectors that an entry of ours replaces. It then takes at most 127 sectors of the

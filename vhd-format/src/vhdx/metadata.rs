@@ -64,7 +64,7 @@ const PARENT_LOCATOR: Uuid = Uuid::from_u128(0xa8d35f2d_b30b_454d_abf7_d3d84834a
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MetadataItem {
-    /// What the item is.
+    /// The id of the item.
     pub id: Uuid,
     /// Where it lies in the metadata region.
     pub offset: u32,
@@ -78,7 +78,7 @@ pub struct MetadataItem {
     pub required: bool,
 }
 
-/// What the metadata region says of the disk.
+/// The contents of the metadata region.
 #[derive(Clone, Debug)]
 pub(super) struct Metadata {
     pub(super) virtual_size: u64,

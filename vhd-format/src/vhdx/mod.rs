@@ -31,5 +31,5 @@ pub(crate) use file_identifier::SIGNATURE;
 /// The largest virtual disk: 64 TiB.
 pub const MAX_VIRTUAL_SIZE: u64 = 64 << 40;
 
-/// What every region, the log and every block is aligned to.
+/// The alignment of every region, of the log and of every block.
 pub const ALIGNMENT: u64 = 1 << 20;

@@ -50,7 +50,7 @@ pub struct Vhdx<S> {
     pub(super) session: Option<Box<Session>>,
 }
 
-/// What was read when the disk was opened.
+/// Structures read when the disk was opened.
 pub(super) struct Structures {
     creator: String,
     pub(super) headers: Headers,
@@ -184,7 +184,7 @@ impl<S: ReadAt> Vhdx<S> {
         &self.structures.metadata.items
     }
 
-    /// How many entries of the log had to be replayed; 0 for a disk that was closed cleanly.
+    /// The number of log entries that were replayed; 0 for a disk that was closed cleanly.
     #[must_use]
     pub fn replayed_entries(&self) -> u64 {
         self.file.entries
@@ -204,7 +204,7 @@ impl<S: ReadAt> Vhdx<S> {
         }
     }
 
-    /// What a differencing disk says about its parent.
+    /// The parent locator of a differencing disk.
     #[must_use]
     pub fn parent_locator(&self) -> Option<&ParentLocator> {
         self.structures.metadata.parent_locator.as_ref()
@@ -251,7 +251,7 @@ impl<S: ReadAt> Vhdx<S> {
         Ok((state, held.then_some(offset)))
     }
 
-    /// How many blocks take space in the file. Changes since the last flush are not counted.
+    /// The number of blocks that take space in the file. Changes since the last flush do not count.
     ///
     /// # Errors
     /// If the block allocation table cannot be read.

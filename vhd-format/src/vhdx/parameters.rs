@@ -33,7 +33,7 @@ impl Identity {
     }
 }
 
-/// What a new disk is to be. With an [identity](Self::identity) of the caller's, equal
+/// Parameters of a new disk. With an [identity](Self::identity) of the caller's, equal
 /// parameters give equal files.
 #[derive(Clone, Debug)]
 pub struct Parameters {

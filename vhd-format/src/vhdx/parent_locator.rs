@@ -32,7 +32,7 @@ const _: () = assert!(size_of::<RawEntry>() == 12);
 /// §2.6.2.6.3: a parent that is a VHDX file.
 const VHDX_PARENT: Uuid = Uuid::from_u128(0xb04aefb7_d19e_4a81_b789_25b8e9445913);
 
-/// What a differencing disk says about its parent: names and values.
+/// The parent locator of a differencing disk: names and values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParentLocator {
     pairs: Vec<(String, String)>,

@@ -42,7 +42,7 @@ const METADATA: Uuid = Uuid::from_u128(0x8b7ca206_4790_4b9a_b8fe_575f050f886e);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Region {
-    /// What the region holds.
+    /// The kind of the region.
     pub id: Uuid,
     /// Where it starts in the file.
     pub offset: u64,

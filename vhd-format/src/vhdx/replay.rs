@@ -24,7 +24,7 @@ pub(super) struct Replayed<S> {
     overlay: Overlay,
     /// The size that the log says the file must have.
     min_size: u64,
-    /// How many entries of the log were replayed.
+    /// The number of log entries that were replayed.
     pub(super) entries: u64,
     /// The log is in use and holds nothing to replay.
     pub(super) log_is_unused: bool,
@@ -125,7 +125,7 @@ impl<S: ReadAt> ReadAt for Replayed<S> {
         if end.is_none_or(|end| end > size.max(self.min_size)) {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        // What the log adds to the end is zero.
+        // Room that the log adds at the end is zero.
         let there = size.saturating_sub(offset).min(buffer.len() as u64) as usize;
         let (inside, past) = buffer.split_at_mut(there);
         past.fill(0);
@@ -136,7 +136,7 @@ impl<S: ReadAt> ReadAt for Replayed<S> {
     }
 }
 
-/// What replaces parts of the file, the ranges in order and apart from each other. Memory is
+/// Replacements for parts of the file, their ranges in order and disjoint. Memory is
 /// taken for descriptors that are there, and not for what they say.
 #[derive(Default)]
 struct Overlay {
@@ -388,7 +388,7 @@ impl<S: ReadAt> Log<'_, S> {
         Ok(missing && complete && crc != checksum)
     }
 
-    /// What the first sector of an entry says, if it can be true, and the entry's checksum.
+    /// Reads the first sector of an entry. Returns its fields, if they are possible, and its checksum.
     fn plausible(&self, position: u32, first: &Sector) -> Option<(Entry, u32)> {
         let (header, _) = RawEntryHeader::read_from_prefix(first).ok()?;
         let entry = Entry {
@@ -506,8 +506,8 @@ fn descriptors<'a>(
     found.map_or(&[][..], |(found, _)| found).iter()
 }
 
-/// How many data sectors the descriptors in the `i`th sector of an entry need; none if one of
-/// them is not of this entry.
+/// The number of data sectors that the descriptors in the `i`th sector of an entry need. `None` if
+/// one of them is not of this entry.
 fn count_data(sector: &Sector, entry: &Entry, i: u64) -> Option<u64> {
     let mut count = 0;
     for descriptor in descriptors(sector, entry, i) {

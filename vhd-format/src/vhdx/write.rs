@@ -118,7 +118,7 @@ impl<S: Storage> Vhdx<S> {
             self.flush()?;
             // The log may also be in use by a program that ended before its first entry.
             if self.session_mut()?.log.active || self.file.log_is_unused {
-                // What the log's last entry replaced may still be on its way.
+                // Writes that the log's last entry covers may not have reached the medium.
                 self.file.storage.flush().map_err(Error::flush)?;
                 let headers = &mut self.structures.headers;
                 let storage = &mut self.file.storage;

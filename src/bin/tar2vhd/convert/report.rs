@@ -1,4 +1,4 @@
-//! What a conversion did, for people and for programs.
+//! Reports of a conversion, for people and for programs.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -174,7 +174,7 @@ pub(super) fn summary(summary: &Summary, path: &Path) {
     output::stderr(format_args!("  {}", counts(&summary.entries)));
 }
 
-/// What there is, without what there is not.
+/// A list of the counts that are not zero.
 fn counts(entries: &EntryCounts) -> String {
     let all = [
         (entries.files, "file", "files"),

@@ -91,7 +91,7 @@ fn named_id(bytes: [u8; 16]) -> String {
     }
 }
 
-/// What there is to say of a disk, by the keys of JSON.
+/// The description of a disk, by the keys of JSON.
 pub(crate) fn json(path: &Path, info: &DiskInfo) -> Map<String, Value> {
     let mut object = Map::new();
     object.insert("path".to_owned(), json!(output::path(path)));
@@ -167,7 +167,7 @@ fn parent_json(parent: &ParentInfo) -> Value {
     parent.pairs.iter().map(pair).collect()
 }
 
-/// What there is to say of a disk, a line for each.
+/// The description of a disk, in lines.
 pub(crate) fn text(info: &DiskInfo, lines: &mut Lines) {
     lines.field("size", bytes(info.size));
     lines.field("format", info.format.as_str());

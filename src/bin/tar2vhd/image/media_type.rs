@@ -1,4 +1,4 @@
-//! What media types promise.
+//! Media types, and the compressions they promise.
 
 use tar2vhd::Compression;
 

@@ -36,9 +36,9 @@ pub(crate) struct Image {
 enum Form {
     /// An OCI image layout.
     Layout,
-    /// What `docker save` writes.
+    /// An archive of `docker save`.
     DockerArchive,
-    /// What skopeo calls `dir:`.
+    /// A directory as skopeo's `dir:` writes it.
     Directory,
 }
 
@@ -46,7 +46,7 @@ enum Form {
 pub(crate) struct Chosen {
     /// The name under which it is found, if it has any.
     pub tag: Option<String>,
-    /// What it is for, if that is told.
+    /// Its platform, if it is stated.
     pub platform: Option<Platform>,
     /// The lowest first.
     pub layers: Vec<Layer>,
@@ -73,7 +73,7 @@ struct Found {
     manifest: Option<Manifest>,
 }
 
-/// What leads to the layers of an image.
+/// The document that leads to the layers of an image.
 #[derive(Clone)]
 enum Manifest {
     /// In a blob of this descriptor.
@@ -86,13 +86,13 @@ enum Manifest {
 const JSON_MAX: u64 = 4 << 20;
 /// Indexes stand in each other up to so deep.
 const DEPTH_MAX: usize = 8;
-/// So many images, or mentions of one, are looked at.
+/// The most images, or mentions of one, that are read.
 const IMAGES_MAX: usize = 4096;
 
 const INDEX: &str = "index.json";
 const LAYOUT: &str = "oci-layout";
 const MANIFEST: &str = "manifest.json";
-/// What a `dir:` has beside its manifest.
+/// The file that a `dir:` has beside its manifest.
 const VERSION: &str = "version";
 
 /// Index digests that were followed, and the images found through them.
@@ -317,7 +317,7 @@ impl Image {
                 return Err(format!("more than {IMAGES_MAX} images are named"));
             }
             let platform = Platform::of_json(&descriptor["platform"]);
-            // What attests to an image is none.
+            // An attestation is not an image.
             if descriptor["annotations"]["vnd.docker.reference.type"].is_string()
                 || platform.as_ref().is_some_and(Platform::is_unknown)
             {
@@ -476,7 +476,7 @@ impl Image {
     }
 }
 
-/// What a search through indexes has found.
+/// Images found in a search through indexes.
 #[derive(Default)]
 struct Search {
     all: Vec<Found>,

@@ -1,4 +1,4 @@
-//! What an image is for.
+//! Platforms of images.
 
 use std::env::consts;
 use std::fmt;

@@ -5,7 +5,7 @@ use std::io;
 use console::Term;
 use indicatif::TermLike;
 
-/// What the terminal shows for Ctrl-C, `^C`, and the cursor fit into these columns. In a full line
+/// Columns kept free for the `^C` that a terminal shows, and for the cursor. In a full line
 /// they would go to the next one, and the bar above would stay when it is cleared.
 const FREE: u16 = 3;
 

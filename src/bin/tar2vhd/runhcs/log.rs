@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use serde_json::json;
 
-/// How much a line matters.
+/// The severity of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Level {
     Debug,
@@ -75,7 +75,7 @@ impl Log {
         }
         let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         let line = line(level, message, &time, self.is_json);
-        // Nobody can be told of a log that cannot be written.
+        // A log that cannot be written has no other place for its own error.
         let _ = file.write_all(line.as_bytes());
     }
 }
@@ -87,7 +87,7 @@ fn line(level: Level, message: &str, time: &str, is_json: bool) -> String {
             "{}\n",
             json!({"level": level, "msg": message, "time": time})
         ),
-        // What logrus quotes, JSON quotes alike.
+        // logrus quotes as JSON does.
         false => format!("time=\"{time}\" level={level} msg={}\n", json!(message)),
     }
 }
