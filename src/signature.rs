@@ -64,8 +64,8 @@ impl Signature {
         })
     }
 
-    /// The reason why a file that is neither VHD nor VHDX is no raw disk, and the remedy. `None` for
-    /// a format whose first bytes a raw disk may well have.
+    /// The reason why a file that is neither VHD nor VHDX is no raw disk, and the remedy. `None`
+    /// for a format whose first bytes a raw disk may well have.
     pub(crate) fn instead_of_disk(&self) -> Option<String> {
         let advice: Cow<'_, str> = match self.class {
             _ if !self.certain => return None,

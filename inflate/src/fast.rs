@@ -96,8 +96,9 @@ fn run(tables: &Tables, bits: &mut Bits<'_>, output: &mut Output<'_>) -> Result<
     /// again, the same, with the next word.
     macro_rules! refill {
         () => {
-            // SAFETY: an iteration starts with `next` at most at `in_limit`, and refills at most three
-            // times, each of which reads a word and moves on by at most 7: IN_MARGIN covers that.
+            // SAFETY: an iteration starts with `next` at most at `in_limit`, and refills at most
+            // three times, each of which reads a word and moves on by at most 7: IN_MARGIN covers
+            // that.
             let word = unsafe { next.cast::<[u8; 8]>().read() };
             held |= u64::from_le_bytes(word).wrapping_shl(count);
             // (63 - count) / 8, in fewer steps.
@@ -115,8 +116,8 @@ fn run(tables: &Tables, bits: &mut Bits<'_>, output: &mut Output<'_>) -> Result<
     }
     macro_rules! literal {
         ($entry:expr) => {
-            // SAFETY: an iteration starts with `out` at most at `out_limit`, and writes at most three
-            // literals, or two and a match: OUT_MARGIN covers both.
+            // SAFETY: an iteration starts with `out` at most at `out_limit`, and writes at most
+            // three literals, or two and a match: OUT_MARGIN covers both.
             unsafe {
                 out.write($entry.value() as u8);
                 out = out.add(1);

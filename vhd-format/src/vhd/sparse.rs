@@ -170,7 +170,7 @@ impl Sparse {
                 let message = format!("block {index} lies past the end of the file");
                 report(Error::invalid(message).at(table_offset + index * 4));
             } else if start < Footer::SIZE as u64 {
-                // Unused entries are not kept in memory: a hole in the file is a table full of them.
+                // Unused entries are not kept: a hole in the file is a table full of them.
                 let message = format!("block {index} lies over the copy of the footer");
                 report(Error::invalid(message).at(table_offset + index * 4));
             } else {

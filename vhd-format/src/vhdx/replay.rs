@@ -388,7 +388,8 @@ impl<S: ReadAt> Log<'_, S> {
         Ok(missing && complete && crc != checksum)
     }
 
-    /// Reads the first sector of an entry. Returns its fields, if they are possible, and its checksum.
+    /// Reads the first sector of an entry. Returns its fields, if they are possible, and the
+    /// checksum.
     fn plausible(&self, position: u32, first: &Sector) -> Option<(Entry, u32)> {
         let (header, _) = RawEntryHeader::read_from_prefix(first).ok()?;
         let entry = Entry {
