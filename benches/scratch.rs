@@ -12,7 +12,7 @@ use tar2vhd::{DiskFormat, MemoryDisk, ScratchOptions};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// What hcsshim has the guest run, for a file of 20 GiB, and that file as a disk.
+/// The commands that hcsshim runs in the guest, for a file of 20 GiB, and its conversion to a disk.
 const OTHERS: &str = "\
     qemu-img create -q -f raw raw 20G && \
     mkfs.ext4 -q -F -E lazy_itable_init=0,nodiscard \
@@ -53,7 +53,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// What is timed is a file system.
+/// Checks that the timed output is a file system.
 fn check() -> Result<()> {
     let disk = MemoryDisk::new();
     let options = ScratchOptions::new().size(64 << 20).format(DiskFormat::Raw);

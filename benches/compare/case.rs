@@ -140,7 +140,7 @@ impl Case {
         self.row(OPENSSL).or_else(|| self.row(SHA256SUM))
     }
 
-    /// What no conversion that decompresses and digests can be faster than: the slower of the
+    /// The floor of a conversion that decompresses and digests: the slower of the
     /// fastest decompressor and the digest.
     pub(crate) fn floor(&self) -> Option<&Row> {
         match self.compression {

@@ -1,4 +1,4 @@
-//! Who runs: tar2vhd, the floors that no conversion can be under, and other converters.
+//! Contestants: tar2vhd, the floors that no conversion can be under, and other converters.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -23,7 +23,7 @@ pub(crate) struct Contestant {
     pub(crate) check: Check,
 }
 
-/// What has to hold of a run that says it succeeded.
+/// The check of a run that reports success.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Check {
     /// The summary's digests are the layer's, and the image that of the runs before.
@@ -55,13 +55,13 @@ pub(crate) const COPY: &str = "cp";
 pub(crate) const OPENSSL: &str = "openssl dgst -sha256";
 pub(crate) const SHA256SUM: &str = "sha256sum";
 
-/// What runs, and the lines that say what does not and why.
+/// The contestants, and lines that name the missing ones and the reasons.
 pub(crate) struct Field {
     pub(crate) contestants: Vec<Contestant>,
     pub(crate) missing: Vec<String>,
 }
 
-/// What the field may use.
+/// Resources of the contestants.
 pub(crate) struct Place<'a> {
     pub(crate) work: &'a Path,
     /// A directory on a disk, for the run that is synced.
@@ -388,7 +388,7 @@ impl Check {
     }
 }
 
-/// What an ext superblock says.
+/// Fields of an ext superblock.
 fn inodes_in_use(image: &Path) -> Result<u64> {
     let mut superblock = [0; 1024];
     let mut file = File::open(image)?;

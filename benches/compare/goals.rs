@@ -151,7 +151,7 @@ fn memory(case: &Case) -> Option<Line> {
     })
 }
 
-/// What an entry costs: CPU time without that of a digest and of a copy of the same bytes.
+/// The cost of an entry: CPU time without that of a digest and of a copy of the same bytes.
 fn per_entry(case: &Case) -> Option<Spread> {
     let (ours, digest, copy) = (case.row(TAR2VHD)?, case.digest()?, case.row(COPY)?);
     let rounds = pairs(ours, digest).zip(&copy.runs);

@@ -25,7 +25,7 @@ pub(crate) struct Input {
     pub(crate) tar_size: u64,
     /// SHA-256 of the uncompressed layer, likewise.
     pub(crate) diff_id: String,
-    /// What tar2vhd told of the layer.
+    /// Facts that tar2vhd reported of the layer.
     pub(crate) entries: u64,
     pub(crate) inodes: u64,
     pub(crate) blocks: u64,

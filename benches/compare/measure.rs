@@ -16,7 +16,7 @@ use crate::result::Result;
 /// The first argument of the process in between.
 pub(crate) const MEASURE: &str = "--measure";
 
-/// What a run took.
+/// The cost of a run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Run {
     /// Seconds from start to end.

@@ -1,4 +1,4 @@
-//! What was measured, as tables and as JSON.
+//! Measurements, as tables and as JSON.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -149,7 +149,7 @@ fn commit() -> String {
     }
 }
 
-/// What the programs say they are, on their first line.
+/// The versions of the programs, from the first lines that they print.
 fn versions() -> String {
     let tar2vhd = Path::new(env!("CARGO_BIN_EXE_tar2vhd")).to_owned();
     let programs = [

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::result::Result;
 
-/// What each function took, and what it called.
+/// The cost of each function, and of the functions it called.
 #[derive(Default)]
 pub(crate) struct Profile {
     functions: HashMap<String, Function>,
@@ -70,7 +70,7 @@ impl Profile {
         Ok(profile)
     }
 
-    /// What the one function of this name took, with all that it called.
+    /// The cost of the one function of this name, with all functions that it called.
     pub(crate) fn inclusive(&self, part: &str) -> Result<u64> {
         let mut found = self
             .functions

@@ -21,7 +21,7 @@ const fn input(name: &'static str, make: fn() -> Vec<u8>) -> Input {
     Input { name, make }
 }
 
-/// What the others are measured by.
+/// The input that the others are compared with.
 pub(crate) const EMPTY_FILES: Input = input("empty files", empty_files);
 
 pub(crate) const INPUTS: [Input; 16] = [

@@ -1,4 +1,4 @@
-//! How many instructions a conversion takes, part by part: a number that a busy machine does not
+//! Counts the instructions of a conversion, part by part: a number that a busy machine does not
 //! change.
 //!
 //! The program runs itself under callgrind, with a layer and options that leave no choice to
@@ -73,13 +73,13 @@ const COMMAND: &str = "cargo bench --bench instructions -- --update";
 /// Set, a missing valgrind is an error.
 const REQUIRE: &str = "TAR2VHD_REQUIRE_ORACLES";
 
-/// What a part may take more than it did.
+/// The allowed growth of a part.
 const TOLERANCE: f64 = 0.05;
 
 /// All of a conversion.
 const CONVERSION: &str = "tar2vhd::convert::convert";
 
-/// How many times as much a byte of a layer may take as one of a layer of empty files.
+/// The most that a byte of a layer may cost, in multiples of a byte of empty files.
 const WORST: f64 = 20.0;
 
 fn main() -> ExitCode {
@@ -102,7 +102,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// What is counted.
+/// The conversions that are counted.
 fn convert() -> Result<()> {
     let layer = layer()?;
     let options = Options::new().threads(1);
@@ -276,7 +276,7 @@ fn compare(kept: &Value, counts: &Map<String, Value>) -> bool {
     println!("| --- | ---: | ---: | ---: | ---: |");
     for (name, now) in counts {
         let now = now.as_u64().unwrap_or_default() as f64;
-        // What was never kept is no more than infinitely worse.
+        // A part without a kept count counts as worse.
         let before = kept[name].as_u64().unwrap_or_default() as f64;
         let more = now / before - 1.0;
         holds &= more <= TOLERANCE;
@@ -289,7 +289,7 @@ fn compare(kept: &Value, counts: &Map<String, Value>) -> bool {
     holds
 }
 
-/// What a program says of its version, on one line.
+/// The version that a program prints, on one line.
 fn version(command: &mut Command) -> Result<String> {
     let output = command.output()?;
     if !output.status.success() {

@@ -257,7 +257,7 @@ struct Fields {
     next: Next,
     /// Whether the value to come is one of `:authority`.
     is_authority: bool,
-    /// How much of a name is `:authority`.
+    /// The number of bytes of `:authority` that matched so far.
     matched: Option<usize>,
 }
 

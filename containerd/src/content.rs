@@ -141,7 +141,7 @@ async fn forward(
                 return Ok(());
             }
         }
-        // Nobody waits for the end of what is no longer read.
+        // A blob that is no longer read has no one waiting for its end.
         let _ = sender.send(None).await;
         Ok::<_, Status>(())
     };
@@ -214,7 +214,7 @@ enum Source {
     },
 }
 
-/// What there is to tell of a blob while it is read elsewhere.
+/// Progress of a blob that another task reads.
 #[derive(Debug)]
 pub(crate) struct Watch {
     failure: Failure,

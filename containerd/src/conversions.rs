@@ -106,7 +106,7 @@ impl Conversions {
         running.len()
     }
 
-    /// How many run or wait.
+    /// The number of conversions that run or wait.
     pub(crate) fn len(&self) -> usize {
         self.lock().len()
     }
@@ -217,7 +217,7 @@ mod tests {
                     .await
                     .is_err()
             );
-            // Whoever waited and went away holds nothing.
+            // A caller that waited and went away holds no permit.
             assert_eq!(conversions.len(), 1);
             assert!(conversions.check_idle(1).is_err() && conversions.check_idle(2).is_ok());
             conversions.cancel(1);
@@ -235,7 +235,7 @@ mod tests {
             second.handle().stopped().await;
             let late = conversions.claim(3).unwrap_err();
             assert_eq!(late.code(), Code::Unavailable);
-            // What is under way when the process is to end is committed yet.
+            // Conversions under way are still committed when the process is to end.
             drop(conversions.hold(3).unwrap());
         });
     }

@@ -25,13 +25,13 @@ use crate::rpc::{blocking, traced};
 use crate::snapshots::{LCOW_LAYER, mount};
 use crate::store::{Kind, Snapshot, Store};
 
-/// What an uncompressed layer is called.
+/// The media type of an uncompressed layer.
 const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar";
 /// The media type of a layer that registries must not store.
 const NONDISTRIBUTABLE: &str = "application/vnd.oci.image.layer.nondistributable.v1.tar";
 /// How often a conversion tells how far it is.
 const PROGRESS: Duration = Duration::from_secs(10);
-/// So many warnings of a layer are logged, then their number.
+/// The most warnings of a layer that are logged; after them comes their number.
 const WARNINGS: usize = 10;
 
 /// The limits of conversions.

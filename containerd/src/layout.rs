@@ -361,7 +361,7 @@ impl Layout {
         Ok(())
     }
 
-    /// What a snapshot takes on disk, links not followed.
+    /// Measures the disk usage of a snapshot, without following links.
     pub(crate) fn usage(&self, id: u64) -> Result<Usage, Status> {
         let directory = PathBuf::from(self.directory(id));
         let mut usage = Usage::default();
@@ -560,7 +560,7 @@ mod tests {
         layout.settle(1).unwrap();
         let twice = layout.create_directory(1).unwrap_err();
         assert_eq!(twice.code(), tonic::Code::Internal);
-        // Whoever removes it may be faster than whoever makes it.
+        // The thread that removes it may be faster than the one that makes it.
         layout.set_aside(1).unwrap();
         layout.set_aside(2).unwrap();
         assert_eq!(layout.settle(2).unwrap_err().code(), tonic::Code::NotFound);

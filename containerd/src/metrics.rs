@@ -85,7 +85,7 @@ struct BuildLabels {
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What is counted.
+/// The counters.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     calls: Family<CallLabels, Counter>,
@@ -227,7 +227,7 @@ pub(crate) async fn serve(
                     .timer(TokioTimer::new())
                     .header_read_timeout(Duration::from_secs(10))
                     .serve_connection(TokioIo::new(stream), service);
-                // Who went away needs no answer.
+                // A client that went away needs no answer.
                 let _ = connection.await;
             });
         }

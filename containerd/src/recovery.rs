@@ -201,14 +201,14 @@ fn unreadable(error: io::Error) -> Status {
     Status::internal(error.to_string())
 }
 
-/// What was found and done by [`recover`].
+/// The findings and actions of [`recover`].
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     /// Why the store was given up, and where its file is now, if there was one.
     lost: Option<(String, Option<PathBuf>)>,
     /// Keys and names of snapshots that were brought back.
     back: Vec<String>,
-    /// What was moved, where to, and why.
+    /// Moved files: their names, their new places, the reasons.
     aside: Vec<(PathBuf, PathBuf, String)>,
     known: usize,
 }
@@ -260,11 +260,11 @@ pub(crate) fn recover(layout: &Layout) -> Result<Report, Status> {
     let mut known = BTreeMap::new();
     let mut settled = BTreeSet::new();
     match store::damage(&file)? {
-        // Nothing to bring back: the next start makes one.
+        // There is no database to bring back; the next start makes one.
         Some(_) if !beside && file.symlink_metadata().is_err() => return Ok(report),
         Some(why) => report.lost = Some((reason(&why), None)),
         None => {
-            // What a crash left is put in order first, by the rules of every start.
+            // Leftovers of a crash are put in order first, by the rules of every start.
             let store = start(layout)?;
             let inventory = store.recover()?;
             report.known = inventory.snapshots.len();

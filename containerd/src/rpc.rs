@@ -1,4 +1,4 @@
-//! What every call has in common: a thread that may block, a line in the log, a count.
+//! Common parts of every call: a thread that may block, a line in the log, a count.
 
 use std::time::Instant;
 

@@ -19,7 +19,7 @@ const LOCATION: &str = "containerd.io/snapshot/io.microsoft.container.storage.ro
 const REUSE: &str = "containerd.io/snapshot/io.microsoft.container.storage.reuse-scratch";
 const OWNER: &str = "containerd.io/snapshot/io.microsoft.owner.key";
 
-/// What a container gets that asks for no size, in GiB.
+/// The size of a disk in GiB, where the container asks for none.
 const DEFAULT_SIZE: u64 = 20;
 
 /// Where a container's disk comes from.
@@ -46,7 +46,7 @@ impl Request {
         let size = match label(SIZE) {
             "" => None,
             text => match text.parse().ok().filter(|_| !text.starts_with('+')) {
-                // What the annotation says that nobody set.
+                // The annotation's value where it was not set.
                 Some(0) => None,
                 Some(size) => Some(size),
                 None => {

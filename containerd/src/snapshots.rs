@@ -30,7 +30,7 @@ const UNPACKING: &str = "extract-";
 const LISTED: usize = 100;
 const LISTED_BYTES: usize = 256 << 10;
 
-/// What containerd mounts for a snapshot.
+/// The mounts of a snapshot.
 pub(crate) fn mount(layout: &Layout, snapshot: &Snapshot) -> Mount {
     let (shown, below) = layout.shown(snapshot);
     let below: Vec<_> = below.iter().map(|id| layout.directory(*id)).collect();
@@ -88,7 +88,7 @@ pub(crate) struct SnapshotService {
     shared: Arc<Shared>,
 }
 
-/// What calls take to the threads they block.
+/// State that calls share with the threads they block.
 #[derive(Debug)]
 struct Shared {
     store: Arc<Store>,
@@ -331,7 +331,7 @@ impl Shared {
     ) {
         let filters = Arc::new(filters);
         loop {
-            // Nothing is made before there is room for it.
+            // Room is checked before a directory is made.
             let Ok(place) = sender.reserve().await else {
                 return;
             };

@@ -1,4 +1,4 @@
-//! What containerd's configuration needs to call this plugin: a file of its own, for `imports`.
+//! The part of containerd's configuration that calls this plugin: a file of its own, for `imports`.
 
 use crate::config::Config;
 

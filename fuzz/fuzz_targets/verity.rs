@@ -26,7 +26,7 @@ fuzz_target!(|input: &[u8]| {
     let Ok(found) = check_verity(&of(data), &of(hashes), offset) else {
         return;
     };
-    // What is checked is there, whatever the superblock says.
+    // Checked blocks exist, whatever the superblock says.
     assert!(found.data_blocks <= data.len() as u64 / 4096);
     if let Some(bad) = found.first_bad {
         assert!(bad.offset < input.len() as u64);

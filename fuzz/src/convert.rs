@@ -7,13 +7,13 @@ use tar2vhd::{
     MemoryDisk, Options, Summary,
 };
 
-/// What [`Choice::convert`]'s lower layers say when they fail.
+/// The error text of [`Choice::convert`]'s lower layers.
 pub const LOWER_FAILS: &str = "the layers below are gone";
 
 /// Bytes before the layer that choose the options.
 pub const PREFIX: usize = 2;
 
-/// What the prefix of an input says.
+/// The choices that the prefix of an input makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Choice {
     first: u8,
@@ -68,7 +68,7 @@ impl Choice {
             .bottom_layer(first(4) && !self.lower_layers())
             .allow_empty(second(0))
             .align(if second(1) { 1 << 20 } else { 0 })
-            // What a few kilobytes can blow up to must not slow the fuzzer down.
+            // The output of a few kilobytes must not slow the fuzzer down.
             .max_size(if second(2) { 1 << 20 } else { 16 << 20 })
             .max_entries(if second(3) { 8 } else { 1 << 16 })
             .max_window(8 << 20)

@@ -1,4 +1,4 @@
-//! What the fuzz targets, the seeds and the check of the corpus share.
+//! Code shared by the fuzz targets, the seeds and the check of the corpus.
 
 pub mod chains;
 #[expect(dead_code, reason = "the suite uses the rest")]

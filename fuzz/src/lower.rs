@@ -26,10 +26,10 @@ static GOOD: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     .into()
 });
 
-/// What leads into the layers below by every way that there is.
+/// A layer that leads into the layers below in every possible way.
 static ABOVE: LazyLock<Vec<u8>> = LazyLock::new(above);
 
-/// What stands below the disk that was changed, and what it may hide.
+/// The layer below the changed disk, parts of which that disk may hide.
 static LOWEST: LazyLock<Vec<u8>> =
     LazyLock::new(|| made(&below(), &Options::new().format(DiskFormat::Raw)));
 

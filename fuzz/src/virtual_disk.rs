@@ -158,7 +158,7 @@ impl Storage for Sparse {
     }
 }
 
-/// What a disk has from there on.
+/// The contents of a disk from an offset on.
 fn read(disk: &Disk<impl ReadAt>, place: u64) -> Result<Vec<u8>> {
     let len = 70_000.min(disk.virtual_size() - place);
     let mut bytes = vec![0xee; len as usize];
@@ -241,7 +241,7 @@ pub fn exercise_chain(data: &[u8]) {
 pub fn exercise(data: &[u8]) {
     let file = Sparse::from_short(data);
     let Ok(disk) = Disk::open(&file) else {
-        // What cannot be read is not written to either.
+        // A disk that cannot be read is not written to either.
         Disk::open_writable(file.clone()).unwrap_err();
         return;
     };

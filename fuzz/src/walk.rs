@@ -8,7 +8,7 @@ use tar2vhd::Summary;
 
 use crate::disk::{INLINE_DATA, Superblock, readable};
 
-/// What the reader does not follow, or slowly: it looks up every path from the root.
+/// Cases that the reader refuses, or follows slowly: it looks up every path from the root.
 const MAX_PATH: usize = 4096;
 const MAX_DEPTH: usize = 24;
 /// Of larger files only the ends are read: holes may make them huge.

@@ -1,4 +1,4 @@
-//! What differs between systems, and nothing else does: the socket or pipe, private
+//! Differences between systems, all of them: the socket or pipe, private
 //! directories, links, allocated bytes, access for virtual machines.
 
 /// The system's figures of this process.

@@ -190,7 +190,7 @@ pub(crate) async fn connect(address: &str) -> io::Result<Connection> {
     UnixStream::connect(address.strip_prefix("unix://").unwrap_or(address)).await
 }
 
-/// What asks this process to end.
+/// The signals that ask this process to end.
 pub(crate) struct Ending {
     terminate: Signal,
     interrupt: Signal,
@@ -274,7 +274,7 @@ pub(crate) fn link_file(target: &Path, link: &Path) -> io::Result<()> {
     std::os::unix::fs::symlink(target, link)
 }
 
-/// Nothing: virtual machines that take these disks run on Windows.
+/// Has no effect: virtual machines that take these disks run on Windows.
 pub(crate) fn grant_virtual_machines(_path: &Path) -> io::Result<()> {
     Ok(())
 }

@@ -29,7 +29,7 @@ pub(crate) type Incoming = ReceiverStream<io::Result<PipeConnection>>;
 /// A connection to containerd.
 pub(crate) type Connection = NamedPipeClient;
 
-/// Nothing: without an access list of its own a pipe can be written by administrators and
+/// Has no effect: without an access list of its own a pipe can be written by administrators and
 /// the system alone, and directories inherit that of `ProgramData`.
 pub(crate) fn keep_private() {}
 
@@ -134,7 +134,7 @@ pub(crate) async fn connect(address: &str) -> io::Result<Connection> {
     ClientOptions::new().open(address.strip_prefix("npipe://").unwrap_or(address))
 }
 
-/// What asks this process to end.
+/// The events that ask this process to end.
 pub(crate) struct Ending {
     c: CtrlC,
     close: CtrlClose,
@@ -165,14 +165,14 @@ pub(crate) enum State {
     Stopping,
 }
 
-/// Nothing: there is no systemd.
+/// Has no effect: there is no systemd.
 pub(crate) fn notify(_state: State) {}
 
 pub(crate) fn create_private_directory(path: &Path) -> io::Result<()> {
     fs::create_dir_all(path)
 }
 
-/// Nothing: NTFS keeps the order of names in its own journal, and a directory cannot be flushed.
+/// Has no effect: NTFS keeps the order of names in its journal, and a directory cannot be flushed.
 pub(crate) fn sync_directory(_path: &Path) -> io::Result<()> {
     Ok(())
 }
@@ -213,7 +213,7 @@ pub(crate) fn grant_virtual_machines(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Nothing: there is no /proc.
+/// Returns `None`: there is no /proc.
 pub(crate) fn process() -> Option<super::Process> {
     None
 }

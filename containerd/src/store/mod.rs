@@ -307,7 +307,7 @@ impl Store {
         })
     }
 
-    /// What `select` makes of the snapshots behind a key, in the order of keys and names, until
+    /// Maps the snapshots behind a key by `select`, in the order of keys and names, until
     /// `enough` is true of it.
     ///
     /// Each part is a transaction of its own: a reader that is slow holds up nothing.
@@ -553,7 +553,7 @@ impl Store {
 }
 
 /// Whether the file at this path is lost, or only cannot be used now; `None` if it is whole.
-/// Nothing is changed but what a crash left to be repaired.
+/// Changes the file only where a crash left it to be repaired.
 pub(crate) fn damage(file: &Path) -> Result<Option<Status>, Status> {
     match Store::open(file, true) {
         Ok(_) => Ok(None),

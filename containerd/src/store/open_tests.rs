@@ -74,7 +74,7 @@ fn a_first_start_leaves_a_whole_file_or_none() {
     drop(Store::open(&root.file(), false).unwrap());
     assert_eq!(root.names(), ["metadata.redb"]);
     let made = fs::read(root.file()).unwrap();
-    // What was killed before the file had its name is made again.
+    // A file whose making was killed before it had its name is made again.
     for len in [0, 1, 4096, made.len()] {
         let root = Root::new();
         fs::write(

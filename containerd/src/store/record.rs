@@ -1,4 +1,4 @@
-//! What is kept of a snapshot, as JSON: small, readable with any tool, open to new fields. Its
+//! The record of a snapshot, as JSON: small, readable with any tool, open to new fields. Its
 //! checksum stands in front of it.
 
 use std::collections::BTreeMap;
@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use tonic::Status;
 
-/// What a snapshot is for.
+/// The purpose of a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Kind {
@@ -30,7 +30,7 @@ impl Kind {
     }
 }
 
-/// What a snapshot takes on disk.
+/// The disk usage of a snapshot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Usage {
     /// Bytes.
@@ -71,10 +71,10 @@ pub(crate) struct Layer {
     pub(crate) ends: u32,
 }
 
-/// What is kept of a snapshot under its key.
+/// The record of a snapshot under its key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
-    /// What names its directory.
+    /// The number that names its directory.
     pub(crate) id: u64,
     pub(crate) kind: Kind,
     /// The name of the snapshot below; empty for none.
