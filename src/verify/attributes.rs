@@ -73,7 +73,8 @@ enum AccessAcl {
 struct AttributeBlock {
     /// The first inode that names it.
     ino: u32,
-    declared: u32,
+    /// `None` if the block is none of attributes.
+    declared: Option<u32>,
     found: u32,
     value_blocks: u64,
     values: u64,
@@ -230,7 +231,7 @@ impl<'a> Attributes<'a> {
         };
         let mut block = AttributeBlock {
             ino,
-            declared: header.h_refcount.get(),
+            declared: Some(header.h_refcount.get()),
             found: 1,
             value_blocks: 0,
             values: 0,
@@ -276,7 +277,7 @@ impl<'a> Attributes<'a> {
                 "the block of attributes starts without its magic, or is not alone".into()
             });
             // Its reference count has no meaning.
-            block.declared = 0;
+            block.declared = None;
         }
         self.blocks.insert(number, block);
         Ok(())
@@ -325,8 +326,10 @@ impl<'a> Attributes<'a> {
     pub(super) fn finish(&self, findings: &mut Findings) {
         self.check_acls(findings);
         for (number, block) in &self.blocks {
-            let (declared, found) = (block.declared, block.found);
-            if declared != 0 && declared != found || declared == 0 && found > 1 {
+            let found = block.found;
+            if let Some(declared) = block.declared
+                && declared != found
+            {
                 let place = Place::inode(block.ino).block(*number);
                 findings.add(FindingKind::AttributeReferences, place, || {
                     format!("the attributes count {declared} inodes, but {found} name them")

@@ -333,6 +333,7 @@ fn damage_to_bytes_is_found_by_its_kind() {
         (F::Attribute, true, &|b| b[xattrs] = 1),
         (F::AttributeHash, true, &|b| b[second + 12] ^= 1),
         (F::AttributeReferences, true, &|b| b[xattrs + 4] = 2),
+        (F::AttributeReferences, true, &|b| b[xattrs + 4] = 0),
         (F::AttributeOrder, false, &|b| {
             // A name of this length that sorts before the shorter one of another index.
             b[second + 1] = 1;
