@@ -244,4 +244,8 @@ fn a_hard_link_to_itself_changes_nothing() {
     image.assert_file("f", "x");
     assert_eq!(image.at("f").mode, 0o600);
     assert_eq!(image.summary.entries.hard_links, 0);
+    // Nor does it while it waits for another target.
+    let image = layer(&[link("l", "f"), link("l", "./l"), file("f", "x")]);
+    image.assert_linked("l", "f");
+    refused(ErrorKind::Entry, &[link("l", "l")]);
 }

@@ -34,12 +34,17 @@ impl<S: BlockSink> Place<'_, S> {
             Some(ino) => Some(ino),
             None => self.copy_up(&target)?,
         };
+        let old = self.writer.tree().lookup(dir, name);
+        let is_waiting = |ino: Ino| matches!(self.writer.tree().node(ino).body, Body::PendingLink);
+        let is_itself = match standing {
+            Some(ino) => old == Some(ino),
+            // A link that waits goes on waiting for its own target.
+            None => old.is_some_and(is_waiting),
+        };
+        if is_itself && clean(&entry.path) == target {
+            return Ok(());
+        }
         if let Some(ino) = standing {
-            let is_itself =
-                self.writer.tree().lookup(dir, name) == Some(ino) && clean(&entry.path) == target;
-            if is_itself {
-                return Ok(());
-            }
             let kind = kind_of(self.writer.tree().node(ino));
             self.describe_again(entry, ino, kind)?;
             self.insert(&entry.path, dir, name, ino)?;
