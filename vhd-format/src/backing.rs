@@ -11,7 +11,7 @@ pub(crate) trait Backing: Send + Sync {
     /// Fills the buffer from that offset of the virtual disk.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()>;
 
-    /// The run of data or zeros at that offset.
+    /// The run of data or zeros at that offset. It may end past the disk, where its last block does.
     fn extent(&self, offset: u64) -> Result<Extent>;
 }
 
@@ -40,7 +40,7 @@ pub(crate) fn parent_extent(parent: Option<&dyn Backing>, offset: u64, end: u64)
     }
     let extent = parent.extent(offset)?;
     Ok(Extent {
-        end: extent.end.min(end),
+        end: extent.end.min(parent.virtual_size()).min(end),
         ..extent
     })
 }
