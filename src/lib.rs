@@ -7,6 +7,8 @@ mod disk;
 mod error;
 mod ext4;
 mod identity;
+#[cfg(feature = "image")]
+pub mod image;
 mod inspect;
 mod layer;
 mod lower;

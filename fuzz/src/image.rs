@@ -1,28 +1,17 @@
 //! Any bytes as the JSON of an image: an index, manifests and configurations that lead to each
 //! other.
 
-// The command's own module, which reads from any store.
-#[path = "../../src/bin/tar2vhd/image/mod.rs"]
-#[expect(
-    dead_code,
-    reason = "files and tars are read by the command, and what it prints is not printed here"
-)]
-mod image;
-
 use std::collections::HashMap;
 use std::io::{self, Cursor, ErrorKind, Read};
 
 use sha2::{Digest as _, Sha256};
-
-use image::Image;
-use image::platform::Platform;
-use image::store::Store;
+use tar2vhd::image::{Images, Platform, Store};
 
 /// Documents by every name under which they may be looked for.
 struct Memory(HashMap<String, Vec<u8>>);
 
 impl Store for Memory {
-    fn open(&self, name: &str) -> io::Result<Box<dyn Read>> {
+    fn open(&self, name: &str) -> io::Result<Box<dyn Read + Send>> {
         let found = self.0.get(name).ok_or(ErrorKind::NotFound)?;
         Ok(Box::new(Cursor::new(found.clone())))
     }
@@ -60,23 +49,24 @@ fn read(
     tag: Option<&str>,
     platform: Option<&Platform>,
 ) -> Result<Told, String> {
-    let Some(image) = Image::open(Box::new(store(choice, text)))? else {
+    let told = |error: tar2vhd::Error| format!("{error:#}");
+    let Some(images) = Images::from_store(store(choice, text)).map_err(told)? else {
         return Err("no image".to_owned());
     };
-    let chosen = image.choose(tag, platform)?;
-    assert!(!chosen.layers.is_empty());
-    let shown = chosen.platform.map(|platform| platform.to_string());
+    let image = images.choose(tag, platform).map_err(told)?;
+    assert!(!image.layers().is_empty());
+    let shown = image.platform().map(|platform| platform.to_string());
     assert!(
         shown
             .as_ref()
             .is_none_or(|shown| !shown.starts_with("windows/"))
     );
-    for layer in &chosen.layers {
-        assert!(layer.diff_id.is_some());
+    for layer in image.layers() {
         // It need not be there.
-        let _ = image.read(layer);
+        let _ = image.open_layer(layer);
     }
-    Ok((chosen.tag, shown, chosen.layers.len()))
+    let name = image.name().map(str::to_owned);
+    Ok((name, shown, image.layers().len()))
 }
 
 fn store(choice: u8, text: &[u8]) -> Memory {

@@ -9,10 +9,8 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Parser, Subcommand, ValueEnum, ValueHint};
-use tar2vhd::Digest;
-
-use crate::image::media_type::{MediaType, media_type};
-use crate::image::platform::Platform;
+use tar2vhd::image::{MediaTypeError, Platform, layer_compression};
+use tar2vhd::{Compression, Digest};
 
 pub(crate) use disk::{Disk, InputFormat};
 pub(crate) use format::Format;
@@ -392,6 +390,14 @@ pub(crate) enum When {
     Auto,
     Always,
     Never,
+}
+
+/// The compression that a media type promises; none if it promises nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MediaType(pub Option<Compression>);
+
+fn media_type(text: &str) -> Result<MediaType, MediaTypeError> {
+    layer_compression(text).map(MediaType)
 }
 
 /// What is hashed before each block.

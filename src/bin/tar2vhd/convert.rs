@@ -8,9 +8,8 @@ use std::path::{Path, PathBuf};
 
 use tar2vhd::{CancelToken, Discard, DiskFile, FileId, LowerDisks, Options, Timings, Verity};
 
-use crate::args::{Convert, Format, Profile, Salt, When};
+use crate::args::{Convert, Format, MediaType, Profile, Salt, When};
 use crate::failure::Failure;
-use crate::image::media_type::MediaType;
 use crate::input::{self, Input};
 use crate::output;
 use crate::progress::Display;

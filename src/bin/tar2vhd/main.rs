@@ -6,7 +6,6 @@ mod disk;
 #[cfg(unix)]
 mod disposition;
 mod failure;
-mod image;
 mod input;
 mod inspect;
 mod manual;

@@ -6,12 +6,12 @@ use std::io::Read;
 use std::path::Path;
 
 use serde_json::{Value, json};
+use tar2vhd::image::{Image, Images, Layer};
 use tar2vhd::{Options, Summary, Verity, WarningKind};
 
 use crate::args::{Profile, Roothash, Salt};
 use crate::convert::report;
 use crate::failure::Failure;
-use crate::image::{Chosen, Image, Layer};
 use crate::input;
 use crate::output::{self, hex};
 use below::{Asked, Below};
@@ -19,22 +19,22 @@ use below::{Asked, Below};
 pub(crate) fn run(args: &Roothash) -> Result<(), Failure> {
     let options = options(args);
     for input in &args.inputs {
-        let named = |e: String| Failure::error(format!("{}: {e}", tar2vhd::display_file(input)));
-        let image = match input == Path::new("-") {
+        let named = |e| Failure::reading(input, e);
+        let images = match input == Path::new("-") {
             true => None,
-            false => Image::open_path(input).map_err(named)?,
+            false => Images::open(input).map_err(named)?,
         };
-        let hashed = match image {
+        let hashed = match images {
             None => Hashed {
                 tag: None,
                 platform: None,
                 in_image: false,
                 layers: vec![hash(input::open(input)?.reader, input, &options, args)?],
             },
-            Some(image) => {
+            Some(images) => {
                 let (tag, platform) = (args.tag.as_deref(), args.platform.as_ref());
-                let chosen = image.choose(tag, platform).map_err(named)?;
-                layers(&image, chosen, input, &options, args)?
+                let image = images.choose(tag, platform).map_err(named)?;
+                layers(&image, input, &options, args)?
             }
         };
         print(input, &hashed, args)?;
@@ -103,7 +103,6 @@ fn tell(
 
 fn layers(
     image: &Image,
-    chosen: Chosen,
     input: &Path,
     options: &Options,
     args: &Roothash,
@@ -111,11 +110,11 @@ fn layers(
     let mut layers = Vec::new();
     let read = |layer: &Layer| {
         image
-            .read(layer)
-            .map_err(|e| Failure::error(format!("{}: {e}", tar2vhd::display_file(input))))
+            .open_layer(layer)
+            .map_err(|e| Failure::reading(input, e))
     };
-    let mut below = Below::new(options, &chosen.layers);
-    for (number, layer) in chosen.layers.iter().enumerate() {
+    let mut below = Below::new(options, image.layers());
+    for (number, layer) in image.layers().iter().enumerate() {
         let mut options = options.clone();
         if let Some(compression) = layer.compression {
             options = options.compression(compression);
@@ -126,9 +125,7 @@ fn layers(
         if let Some(size) = layer.size {
             options = options.expect_size(size);
         }
-        if let Some(diff_id) = layer.diff_id {
-            options = options.expect_diff_id(diff_id);
-        }
+        options = options.expect_diff_id(layer.diff_id);
         if number > 0 && args.profile != Profile::Hcsshim {
             // Few layers depend on those below; which do shows when they ask.
             let asked = Asked::default();
@@ -143,8 +140,8 @@ fn layers(
         layers.push(hash(read(layer)?, input, &options, args)?);
     }
     Ok(Hashed {
-        tag: chosen.tag,
-        platform: chosen.platform.map(|platform| platform.to_string()),
+        tag: image.name().map(str::to_owned),
+        platform: image.platform().map(|platform| platform.to_string()),
         in_image: true,
         layers,
     })

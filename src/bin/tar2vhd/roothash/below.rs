@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use tar2vhd::image::Layer;
 use tar2vhd::{DiskFormat, LowerDisks, LowerEntry, LowerLayers, Options, Volume};
 
 use crate::failure::Failure;
-use crate::image::Layer;
 
 /// Whether a layer asks for those below.
 #[derive(Clone, Default)]

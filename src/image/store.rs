@@ -7,20 +7,24 @@ use std::path::{Component, Path, PathBuf};
 
 /// The files of an image by their names, which are relative, have slashes between their parts
 /// and lead nowhere else.
-pub(crate) trait Store {
-    /// Opens a file; what is not there is [`ErrorKind::NotFound`].
-    fn open(&self, name: &str) -> io::Result<Box<dyn Read>>;
+pub trait Store: Send + Sync {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if it is not there; any error that reading may have.
+    fn open(&self, name: &str) -> io::Result<Box<dyn Read + Send>>;
 
+    /// Whether a file is there.
     fn has(&self, name: &str) -> bool {
         self.open(name).is_ok()
     }
 }
 
 /// A directory.
-pub(crate) struct Directory(pub PathBuf);
+pub(super) struct Directory(pub PathBuf);
 
 impl Store for Directory {
-    fn open(&self, name: &str) -> io::Result<Box<dyn Read>> {
+    fn open(&self, name: &str) -> io::Result<Box<dyn Read + Send>> {
         let name = String::from_utf8_lossy(&clean(name.as_bytes())).into_owned();
         let relative = Path::new(&name);
         // On Windows a name can have other separators, or a drive.
@@ -36,7 +40,7 @@ impl Store for Directory {
 }
 
 /// A plain tar.
-pub(crate) struct Archive {
+pub(super) struct Archive {
     path: PathBuf,
     files: HashMap<Vec<u8>, Stretch>,
 }
@@ -56,7 +60,7 @@ const HOPS_MAX: usize = 8;
 impl Archive {
     /// Reads what there is. An input that is no plain tar has no files: the conversion says what
     /// is wrong with it.
-    pub(crate) fn new(path: &Path, file: &mut File) -> Self {
+    pub(super) fn new(path: &Path, file: &mut File) -> Self {
         Self {
             path: path.to_owned(),
             files: list(file).unwrap_or_default(),
@@ -65,7 +69,7 @@ impl Archive {
 }
 
 impl Store for Archive {
-    fn open(&self, name: &str) -> io::Result<Box<dyn Read>> {
+    fn open(&self, name: &str) -> io::Result<Box<dyn Read + Send>> {
         let found = self.files.get(&clean(name.as_bytes()));
         let Stretch { offset, size } = *found.ok_or(ErrorKind::NotFound)?;
         let mut file = File::open(&self.path)?;

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 /// An operating system and a processor, as OCI names them; all empty where nothing is said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Platform {
+pub struct Platform {
     os: String,
     architecture: String,
     /// Empty for any.
@@ -16,7 +16,7 @@ pub(crate) struct Platform {
 }
 
 impl Platform {
-    pub(crate) fn linux_amd64() -> Self {
+    pub(super) fn linux_amd64() -> Self {
         Self {
             os: "linux".into(),
             architecture: "amd64".into(),
@@ -25,7 +25,7 @@ impl Platform {
     }
 
     /// Linux on this machine's processor, whatever it runs itself: the disks are for guests.
-    pub(crate) fn host() -> Self {
+    pub(super) fn host() -> Self {
         // The names of Go, which OCI takes.
         let architecture = match consts::ARCH {
             "x86_64" => "amd64",
@@ -43,21 +43,21 @@ impl Platform {
     }
 
     /// Whether anything is said.
-    pub(crate) fn is_known(&self) -> bool {
+    pub(super) fn is_known(&self) -> bool {
         !self.os.is_empty()
     }
 
     /// Whether it is BuildKit's, of what is for no platform.
-    pub(crate) fn is_unknown(&self) -> bool {
+    pub(super) fn is_unknown(&self) -> bool {
         self.os == "unknown"
     }
 
-    pub(crate) fn is_windows(&self) -> bool {
+    pub(super) fn is_windows(&self) -> bool {
         self.os.eq_ignore_ascii_case("windows")
     }
 
     /// That of a descriptor or a configuration, if it has one.
-    pub(crate) fn of_json(object: &Value) -> Option<Self> {
+    pub(super) fn of_json(object: &Value) -> Option<Self> {
         let text = |name: &str| object[name].as_str().map(str::to_owned);
         Some(Self {
             os: text("os")?,
@@ -67,7 +67,7 @@ impl Platform {
     }
 
     /// Whether an image for `other` is one for this.
-    pub(crate) fn covers(&self, other: &Self) -> bool {
+    pub(super) fn covers(&self, other: &Self) -> bool {
         self.os == other.os
             && self.architecture == other.architecture
             && (self.variant.is_empty() || self.variant == other.variant)
@@ -88,17 +88,17 @@ impl fmt::Display for Platform {
 }
 
 impl FromStr for Platform {
-    type Err = &'static str;
+    type Err = ParsePlatformError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let parts: Vec<_> = text.split('/').collect();
         let (os, architecture, variant) = match parts[..] {
             [os, architecture] => (os, architecture, ""),
             [os, architecture, variant] if !variant.is_empty() => (os, architecture, variant),
-            _ => return Err(WRONG),
+            _ => return Err(ParsePlatformError),
         };
         if os.is_empty() || architecture.is_empty() {
-            return Err(WRONG);
+            return Err(ParsePlatformError);
         }
         Ok(Self {
             os: os.into(),
@@ -108,7 +108,17 @@ impl FromStr for Platform {
     }
 }
 
-const WRONG: &str = "a platform is written OS/ARCHITECTURE or OS/ARCHITECTURE/VARIANT";
+/// A text that is not a platform.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParsePlatformError;
+
+impl fmt::Display for ParsePlatformError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a platform is written OS/ARCHITECTURE or OS/ARCHITECTURE/VARIANT")
+    }
+}
+
+impl std::error::Error for ParsePlatformError {}
 
 #[cfg(test)]
 mod tests {

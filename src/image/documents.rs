@@ -1,0 +1,107 @@
+//! The JSON documents of a store: those with a name, and those with a digest.
+
+use std::io::{ErrorKind, Read};
+use std::sync::Arc;
+
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use super::json::{digest, parse, refused};
+use super::store::Store;
+use crate::error::{Error, ErrorKind as Kind, Result};
+use crate::summary::Digest;
+
+pub(super) struct Documents {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) form: Form,
+}
+
+/// How the files of images are arranged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// An OCI image layout.
+    Layout,
+    /// An archive of `docker save`.
+    DockerArchive,
+    /// A directory as skopeo's `dir:` writes it.
+    Directory,
+}
+
+/// Bytes of a JSON document that are read at most, as registries do.
+const JSON_MAX: u64 = 4 << 20;
+
+pub(super) const MANIFEST: &str = "manifest.json";
+
+impl Documents {
+    pub(super) fn json(&self, name: &str) -> Result<Value> {
+        parse(name.escape_debug(), &self.document(name)?)
+    }
+
+    pub(super) fn document(&self, name: &str) -> Result<Vec<u8>> {
+        let mut text = Vec::new();
+        let mut file = open(&*self.store, name)?.take(JSON_MAX + 1);
+        file.read_to_end(&mut text).map_err(|e| {
+            let name = name.escape_debug();
+            Error::new(Kind::Input, format!("cannot read {name}")).with_source(e)
+        })?;
+        if text.len() as u64 > JSON_MAX {
+            let name = name.escape_debug();
+            return Err(Error::limit(format!(
+                "{name} has more than {JSON_MAX} bytes of JSON"
+            )));
+        }
+        Ok(text)
+    }
+
+    /// The JSON that a descriptor names, which has to have its digest.
+    pub(super) fn blob_json(&self, descriptor: &Value) -> Result<Value> {
+        let digest = digest(descriptor)?;
+        let mut name = self.blob_name(digest);
+        // The manifests that a list names have names of their own in a `dir:`.
+        let manifest = format!("{name}.{MANIFEST}");
+        if self.form == Form::Directory && self.store.has(&manifest) {
+            name = manifest;
+        }
+        let text = self.document(&name)?;
+        let found = Digest(Sha256::digest(&text).into());
+        match found == digest {
+            true => parse(name, &text),
+            false => Err(refused(format!("the blob {digest} has the digest {found}"))),
+        }
+    }
+
+    pub(super) fn blob_name(&self, digest: Digest) -> String {
+        let text = digest.to_string();
+        let hex = text.trim_start_matches("sha256:");
+        match self.form {
+            Form::Directory => hex.to_owned(),
+            _ => format!("blobs/sha256/{hex}"),
+        }
+    }
+
+    /// Whether the JSON that a descriptor names is in the store.
+    pub(super) fn is_here(&self, descriptor: &Value) -> bool {
+        let Ok(digest) = digest(descriptor) else {
+            return false;
+        };
+        let name = self.blob_name(digest);
+        self.store.has(&name)
+            || self.form == Form::Directory && self.store.has(&format!("{name}.{MANIFEST}"))
+    }
+
+    /// The configuration of an image; null where there is none to be read.
+    pub(super) fn configuration(&self, manifest: &Value) -> Result<Value> {
+        if !manifest["config"].is_object() {
+            return Ok(Value::Null);
+        }
+        self.blob_json(&manifest["config"])
+    }
+}
+
+pub(super) fn open(store: &dyn Store, name: &str) -> Result<Box<dyn Read + Send>> {
+    let shown = name.escape_debug();
+    store.open(name).map_err(|e| match e.kind() {
+        ErrorKind::NotFound => Error::new(Kind::Input, format!("there is no {shown}")),
+        _ => Error::new(Kind::Input, format!("cannot read {shown}")).with_source(e),
+    })
+}
