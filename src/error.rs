@@ -35,7 +35,7 @@ pub enum ErrorKind {
 
 /// The error of every fallible call of this crate.
 ///
-/// It displays as one line that names the file, the entry's path and the offset in the
+/// It displays as one line that names the file, the layer of an image (counted from 1), the entry's path and the offset in the
 /// uncompressed layer where they are known. Its causes are told by
 /// [`source`](std::error::Error::source); the alternate form, `{:#}`, has them on the same line.
 pub struct Error(Box<Inner>);
@@ -45,6 +45,7 @@ struct Inner {
     message: String,
     file: Option<PathBuf>,
     option: Option<&'static str>,
+    layer: Option<usize>,
     path: Option<Vec<u8>>,
     offset: Option<u64>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
@@ -60,6 +61,7 @@ impl Error {
             message: message.into(),
             file: None,
             option: None,
+            layer: None,
             path: None,
             offset: None,
             source: None,
@@ -127,6 +129,12 @@ impl Error {
         self
     }
 
+    /// Names the layer of an image, the lowest is 0.
+    pub(crate) fn in_layer(mut self, number: usize) -> Self {
+        self.0.layer.get_or_insert(number);
+        self
+    }
+
     /// Names the entry; the innermost name wins.
     pub(crate) fn at_path(mut self, path: &[u8]) -> Self {
         self.0.path.get_or_insert_with(|| path.to_vec());
@@ -158,6 +166,12 @@ impl Error {
         self.0.option
     }
 
+    /// The layer concerned of an image, the lowest is 0.
+    #[must_use]
+    pub fn layer(&self) -> Option<usize> {
+        self.0.layer
+    }
+
     /// The path of the tar entry concerned, as the tar spells it.
     #[must_use]
     pub fn path(&self) -> Option<&[u8]> {
@@ -177,6 +191,9 @@ impl fmt::Display for Error {
         let inner = &*self.0;
         if let Some(file) = &inner.file {
             write!(f, "{}: ", display_file(file))?;
+        }
+        if let Some(layer) = inner.layer {
+            write!(f, "layer {}: ", layer + 1)?;
         }
         if let Some(path) = &inner.path {
             write!(f, "{}: ", display_path(path))?;

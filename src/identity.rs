@@ -78,6 +78,13 @@ pub(crate) fn of_layer(diff_id: Digest, options: &Options, answers: [u8; 32]) ->
     of_hash(&hash.finalize().into())
 }
 
+/// The identity of the file system of a whole image: from the chain ID of its layers and the
+/// options. It is never that of the image's only layer, of which whiteouts would be kept.
+pub(crate) fn of_image(chain_id: Digest, options: &Options) -> Identity {
+    let answers = Sha256::digest(b"tar2vhd flattened").into();
+    of_layer(chain_id, options, answers)
+}
+
 /// The identity of an empty file system: from everything that shapes its bytes.
 pub(crate) fn of_scratch(options: &ScratchOptions) -> Identity {
     let ScratchOptions {

@@ -23,7 +23,10 @@ mod verity;
 mod virtual_disk;
 
 pub use cancel::CancelToken;
-pub use convert::{convert, convert_file, convert_with_hash_device, root_hash};
+pub use convert::{
+    FlattenLayer, FlattenSummary, LayerSummary, chain_id, convert, convert_file,
+    convert_with_hash_device, flatten, root_hash,
+};
 pub use disk::{
     BlockInfo, Discard, DiskFile, DiskFormat, DiskInfo, DiskOutput, FileId, MemoryDisk, ParentInfo,
     PartInfo, SeekDisk, VhdInfo, VhdxInfo, Volume,

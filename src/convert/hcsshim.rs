@@ -470,7 +470,7 @@ impl<S: BlockSink> Hcsshim<S> {
 }
 
 impl<S: BlockSink> Placing for Hcsshim<S> {
-    type Sink = S;
+    type Placed = Placed<S>;
 
     fn entry(&mut self, entry: &Entry, source: &mut Entries<impl ChunkSource>) -> Result<()> {
         self.entries += 1;

@@ -1,12 +1,15 @@
 //! The pipeline: a layer in, a disk out, a summary back.
 
 mod blocks;
+mod flatten;
 mod handover;
 mod hcsshim;
 mod links;
 mod metadata;
 mod pipeline;
 mod place;
+mod record;
+mod shadow;
 mod walk;
 
 use std::io::{self, Read};
@@ -16,19 +19,21 @@ use crate::disk::{DiskFile, DiskOutput};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ext4::capacity::Capacity;
 use crate::ext4::format::{BLOCK_SIZE, MAX_BLOCKS};
+use crate::ext4::identity::Identity;
 use crate::ext4::parts::Crew;
 use crate::ext4::profile::{self, DEFAULT, HCSSHIM};
 use crate::ext4::writer::{Config, Writer};
 use crate::identity;
 use crate::options::{Options, Profile};
-use crate::summary::{Blob, DiskSummary, Summary};
+use crate::summary::{Blob, DiskSummary, Summary, VeritySummary};
 use crate::threads;
 use crate::timings::Stage;
 use crate::verity::{Hashes, Verity};
 use blocks::{Blocks, Outputs, TimedOutput};
+pub use flatten::{FlattenLayer, FlattenSummary, LayerSummary, chain_id, flatten};
 use hcsshim::Hcsshim;
 use pipeline::Read as LayerRead;
-use place::{Place, Rules};
+use place::{Place, Placed, Rules};
 
 /// Converts a layer to a disk.
 ///
@@ -199,9 +204,13 @@ fn config(profile: &'static profile::Profile, options: &Options) -> Result<Confi
 }
 
 /// Everything is read: writes what only the end tells.
-fn finish(read: LayerRead<Blocks<'_>>, options: &Options, threads: usize) -> Result<Summary> {
+fn finish(
+    read: LayerRead<Placed<Blocks<'_>>>,
+    options: &Options,
+    threads: usize,
+) -> Result<Summary> {
     let LayerRead {
-        mut placed,
+        placed,
         layer,
         compressed,
         compression,
@@ -209,8 +218,35 @@ fn finish(read: LayerRead<Blocks<'_>>, options: &Options, threads: usize) -> Res
     } = read;
     check_expected(options, &layer, &compressed)?;
     let identity = identity::of_layer(layer.digest, options, placed.answers);
+    let Finished { disk, verity } = finish_disk(placed.writer, &identity, options, threads)?;
+    let mut all = warnings;
+    all.append(placed.warnings);
+    Ok(Summary {
+        layer,
+        compressed,
+        compression,
+        disk,
+        verity,
+        entries: placed.counts,
+        warnings: all.into_vec(),
+    })
+}
+
+/// A disk that is whole.
+struct Finished {
+    disk: DiskSummary,
+    verity: Option<VeritySummary>,
+}
+
+/// Writes everything but the contents.
+fn finish_disk(
+    mut writer: Writer<Blocks<'_>>,
+    identity: &Identity,
+    options: &Options,
+    threads: usize,
+) -> Result<Finished> {
     if options.is_writable() {
-        placed.writer.make_lost_and_found()?;
+        writer.make_lost_and_found()?;
     }
     // Not the caller's own thread, also when it is one: a thread joins a pool once and for all.
     let pool = threads::pool(threads.max(2) - 1)?;
@@ -218,7 +254,7 @@ fn finish(read: LayerRead<Blocks<'_>>, options: &Options, threads: usize) -> Res
         1 => Crew::ALONE,
         _ => Crew::with(&pool),
     };
-    let finished = placed.writer.finish(&identity, crew)?;
+    let finished = writer.finish(identity, crew)?;
     let (blocks, inodes) = (finished.blocks, finished.inodes);
     // A hash tree is closed on the current pool.
     let disk = pool.install(|| match options.writable.or(finished.disk_size) {
@@ -228,12 +264,7 @@ fn finish(read: LayerRead<Blocks<'_>>, options: &Options, threads: usize) -> Res
             finished.sink.finish_writable(size, zero_end, identity.uuid)
         }
     })?;
-    let mut all = warnings;
-    all.append(placed.warnings);
-    Ok(Summary {
-        layer,
-        compressed,
-        compression,
+    Ok(Finished {
         disk: DiskSummary {
             size: disk.size,
             virtual_size: disk.virtual_size,
@@ -245,8 +276,6 @@ fn finish(read: LayerRead<Blocks<'_>>, options: &Options, threads: usize) -> Res
             inodes,
         },
         verity: disk.verity,
-        entries: placed.counts,
-        warnings: all.into_vec(),
     })
 }
 

@@ -9,7 +9,7 @@ use std::thread::{Scope, ScopedJoinHandle};
 
 use super::blocks::STAGES;
 use super::handover::{Digests, handover};
-use super::place::{Placed, Placing};
+use super::place::Placing;
 use crate::buffer::chunk::{Chunk, Pool};
 use crate::error::{Error, Result};
 use crate::layer::{ChunkSource, Decoder, DecoderConfig, Entries, Entry, PART_MIN};
@@ -19,8 +19,9 @@ use crate::threads;
 use crate::timings::{Stage, Timings};
 
 /// A layer that was read to its end.
-pub(super) struct Read<S> {
-    pub placed: Placed<S>,
+pub(super) struct Read<T> {
+    /// The result of placing.
+    pub placed: T,
     pub layer: Blob,
     pub compressed: Blob,
     pub compression: Compression,
@@ -33,7 +34,7 @@ pub(super) fn inline<P: Placing>(
     input: impl io::Read,
     options: &Options,
     place: P,
-) -> Result<Read<P::Sink>> {
+) -> Result<Read<P::Placed>> {
     let timings = &options.timings;
     let digests = RefCell::new(Waiting::default());
     let mut decoder = decoder(input, options)?;
@@ -67,13 +68,13 @@ pub(super) fn inline<P: Placing>(
 
 /// Reads a layer with decompression on this thread and placing on another, digests on whichever
 /// has time, or on a third if there may be one.
-pub(super) fn threaded<'scope, P: Placing<Sink: Send + 'scope> + Send + 'scope>(
+pub(super) fn threaded<'scope, P: Placing<Placed: Send + 'scope> + Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     input: impl io::Read,
     options: &'scope Options,
     threads: usize,
     place: P,
-) -> Result<Read<P::Sink>> {
+) -> Result<Read<P::Placed>> {
     let timings = &options.timings;
     let (giver, taker) = handover(timings);
     let mut decoder = decoder(input, options)?;
@@ -178,7 +179,7 @@ fn read<C: ChunkSource, P: Placing>(
     options: &Options,
     mut place: P,
     placed: &AtomicU64,
-) -> Result<(C, Placed<P::Sink>, Warnings)> {
+) -> Result<(C, P::Placed, Warnings)> {
     let mut entries = Entries::new(source, options.max_entries)
         .reading(options.reading())
         .accept_all(options.faithful);

@@ -4,6 +4,7 @@
 mod copies;
 mod copy_up;
 mod hard_links;
+mod merge;
 mod resolve;
 mod ways;
 
@@ -19,11 +20,12 @@ use crate::error::{Error, Result};
 use crate::ext4::format::S_IFLNK;
 use crate::ext4::inode::{Attributes, Body, DEVICE_MAJOR_MAX, DEVICE_MINOR_MAX, Node};
 use crate::ext4::tree::{Ino, Linked, Replaced, Tree};
-use crate::ext4::writer::{BlockSink, Writer};
+use crate::ext4::writer::{BlockSink, File, Writer};
 use crate::layer::{ChunkSource, Entries, Entry, EntryKind, Piece, Whiteout, classify};
 use crate::lower::LowerLayers;
 use crate::summary::{EntryCounts, WarningKind, Warnings};
 use copies::Copies;
+use merge::Merge;
 use ways::{Effort, LastParent, Ways};
 
 /// How entries are read.
@@ -62,6 +64,8 @@ pub(super) struct Place<'a, S> {
     /// Everything that the lower layers answered: it shapes the bytes too.
     answers: Sha256,
     copies: Copies,
+    /// Only while several layers become one file system.
+    merge: Option<Merge>,
     entries: u64,
     /// Directories made for want of an entry.
     implied: u64,
@@ -69,14 +73,52 @@ pub(super) struct Place<'a, S> {
 
 /// A way to place entries in a file system.
 pub(super) trait Placing {
-    /// Where blocks go.
-    type Sink;
+    /// All entries, placed.
+    type Placed;
 
     /// Places an entry, whose contents the source gives next.
     fn entry(&mut self, entry: &Entry, source: &mut Entries<impl ChunkSource>) -> Result<()>;
 
     /// Ends the layer: what waited for more of it is settled or refused.
-    fn finish(self) -> Result<Placed<Self::Sink>>;
+    fn finish(self) -> Result<Self::Placed>;
+}
+
+/// Where the contents of regular files come from.
+pub(super) trait Contents<S> {
+    /// Makes the inode of a regular file, which has no name yet.
+    fn make_file(
+        &mut self,
+        writer: &mut Writer<S>,
+        attributes: Attributes,
+        size: u64,
+    ) -> Result<Ino>;
+}
+
+impl<S: BlockSink, C: ChunkSource> Contents<S> for Entries<C> {
+    fn make_file(
+        &mut self,
+        writer: &mut Writer<S>,
+        attributes: Attributes,
+        size: u64,
+    ) -> Result<Ino> {
+        let file = writer.begin_file(attributes, size)?;
+        fill(self, writer, file)
+    }
+}
+
+/// Writes the contents that come next to a file that was begun.
+pub(super) fn fill<S: BlockSink>(
+    source: &mut Entries<impl ChunkSource>,
+    writer: &mut Writer<S>,
+    mut file: File,
+) -> Result<Ino> {
+    while let Some(piece) = source.next_piece()? {
+        match piece {
+            Piece::Data(data) => writer.write(&mut file, &data)?,
+            Piece::Hole(len) => writer.skip(&mut file, len)?,
+        }
+    }
+    writer.end_file(file)
 }
 
 /// A file system without its end, and the results of reading the layer.
@@ -107,12 +149,13 @@ impl<'a, S: BlockSink> Place<'a, S> {
             without_acls: HashSet::new(),
             answers: Sha256::new(),
             copies: Copies::default(),
+            merge: None,
             entries: 0,
             implied: 0,
         }
     }
 
-    fn place(&mut self, entry: &Entry, source: &mut Entries<impl ChunkSource>) -> Result<()> {
+    fn place(&mut self, entry: &Entry, source: &mut impl Contents<S>) -> Result<()> {
         let path = clean_with_warning("path", &entry.path, entry, &mut self.warnings);
         if path.is_empty() {
             return self.place_root(entry);
@@ -153,6 +196,7 @@ impl<'a, S: BlockSink> Place<'a, S> {
 
     /// Gives a directory what its entry says of it.
     fn describe_dir(&mut self, entry: &Entry, ino: Ino) -> Result<()> {
+        self.cover_dir(ino);
         self.writer.set_implicit(ino, false);
         self.writer.disinherit(ino);
         self.describe_again(entry, ino, InodeKind::Directory)
@@ -224,7 +268,7 @@ impl<'a, S: BlockSink> Place<'a, S> {
         entry: &Entry,
         dir: Ino,
         name: &[u8],
-        source: &mut Entries<impl ChunkSource>,
+        source: &mut impl Contents<S>,
     ) -> Result<()> {
         check_name(name)?;
         let mut attributes = metadata::attributes(entry, &mut self.warnings);
@@ -239,14 +283,8 @@ impl<'a, S: BlockSink> Place<'a, S> {
                 (self.writer.make_dir(dir, attributes)?, InodeKind::Directory)
             }
             EntryKind::File { size } => {
-                let mut file = self.writer.begin_file(attributes, *size)?;
-                while let Some(piece) = source.next_piece()? {
-                    match piece {
-                        Piece::Data(data) => self.writer.write(&mut file, &data)?,
-                        Piece::Hole(len) => self.writer.skip(&mut file, len)?,
-                    }
-                }
-                (self.writer.end_file(file)?, InodeKind::File)
+                let ino = source.make_file(&mut self.writer, attributes, *size)?;
+                (ino, InodeKind::File)
             }
             EntryKind::Symlink(target) => {
                 attributes.mode = 0o777;
@@ -318,7 +356,7 @@ impl<'a, S: BlockSink> Place<'a, S> {
             Replaced::Tree => {
                 self.forget_ways()?;
                 // That they are there no entry said.
-                if !are_copies {
+                if !are_copies && !self.is_of_lower(dirent) {
                     self.warnings.push(
                         WarningKind::ReplacedTree,
                         path,
@@ -330,12 +368,18 @@ impl<'a, S: BlockSink> Place<'a, S> {
         if hides && self.writer.tree().node(ino).is_dir() {
             self.writer.set_opaque(ino);
         }
+        if let Some(merge) = &mut self.merge {
+            merge.mark(dirent);
+        }
         self.note_change(dir, name)?;
         Ok(dirent)
     }
 
     fn place_whiteout(&mut self, entry: &Entry, dir: Ino, name: &[u8]) -> Result<()> {
         check_name(name)?;
+        if self.merge.is_some() {
+            return self.remove_lower(entry, dir, name);
+        }
         if self.rules.bottom_layer {
             return Ok(());
         }
@@ -376,6 +420,9 @@ impl<'a, S: BlockSink> Place<'a, S> {
     }
 
     fn make_opaque(&mut self, entry: &Entry, dir: Ino) -> Result<()> {
+        if self.merge.is_some() {
+            return self.remove_lower_below(dir);
+        }
         if self.rules.bottom_layer {
             return Ok(());
         }
@@ -429,6 +476,15 @@ impl<'a, S: BlockSink> Place<'a, S> {
         }
     }
 
+    /// Settles or refuses hard links that wait, and takes away names of aufs's own.
+    fn end_layer(&mut self) -> Result<()> {
+        self.end_links()?;
+        for (dir, name) in std::mem::take(&mut self.hidden) {
+            self.writer.unlink(dir, &name);
+        }
+        Ok(())
+    }
+
     fn warn_of_missing_parents(&mut self) {
         let tree = self.writer.tree();
         let kind = WarningKind::MissingParent;
@@ -460,7 +516,7 @@ impl<'a, S: BlockSink> Place<'a, S> {
 }
 
 impl<S: BlockSink> Placing for Place<'_, S> {
-    type Sink = S;
+    type Placed = Placed<S>;
 
     fn entry(&mut self, entry: &Entry, source: &mut Entries<impl ChunkSource>) -> Result<()> {
         self.entries += 1;
@@ -471,10 +527,7 @@ impl<S: BlockSink> Placing for Place<'_, S> {
     }
 
     fn finish(mut self) -> Result<Placed<S>> {
-        self.end_links()?;
-        for (dir, name) in std::mem::take(&mut self.hidden) {
-            self.writer.unlink(dir, &name);
-        }
+        self.end_layer()?;
         self.drop_redundant_whiteouts();
         self.warn_of_missing_parents();
         Ok(Placed {

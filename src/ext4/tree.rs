@@ -20,7 +20,7 @@ impl Ino {
     }
 
     #[cfg(test)]
-    pub(super) fn numbered(number: u32) -> Self {
+    pub(crate) fn numbered(number: u32) -> Self {
         Self(number)
     }
 
@@ -355,6 +355,12 @@ impl Tree {
         let names = self.dir(dir).map(|dir| self.dirents_of(dir));
         let numbered = names.into_iter().flatten().map(|(i, name)| (i, name.ino));
         numbered.filter(|(_, ino)| *ino != Ino::ROOT).collect()
+    }
+
+    /// The number of the name of a directory; none of the root.
+    pub(crate) fn dirent_of(&self, dir: Ino) -> Option<u32> {
+        let dirent = self.dir(dir)?.dirent;
+        (dirent != NONE).then_some(dirent)
     }
 
     /// The directory that a directory is in, and its name there; none of the root.

@@ -293,8 +293,13 @@ impl<S: BlockSink> Writer<S> {
                 "a file of {size} bytes; ext4 holds files of at most {FILE_SIZE_MAX}"
             )));
         }
-        let ino = self.make(attributes, NO_BLOCKS)?;
+        let ino = self.make_file(attributes)?;
         Ok(self.begin_contents(ino, size))
+    }
+
+    /// Makes a regular file without contents and without a name.
+    pub(crate) fn make_file(&mut self, attributes: Attributes) -> Result<Ino> {
+        self.make(attributes, NO_BLOCKS)
     }
 
     /// Starts the contents of a regular file that has none.
@@ -571,7 +576,7 @@ impl<S: BlockSink> Writer<S> {
         if let Some(dir) = self.tree.dir_mut(ino)
             && std::mem::take(&mut dir.inherited)
         {
-            self.tree.node_mut(ino).xattrs = 0;
+            self.clear_xattrs(ino);
         }
     }
 
@@ -591,6 +596,11 @@ impl<S: BlockSink> Writer<S> {
     /// See [`Tree::set_dir_hides`].
     pub(crate) fn set_dir_hides(&mut self, ino: Ino) {
         self.tree.set_dir_hides(ino);
+    }
+
+    /// Drops the extended attributes of an inode.
+    pub(crate) fn clear_xattrs(&mut self, ino: Ino) {
+        self.tree.node_mut(ino).xattrs = 0;
     }
 
     /// Adds attributes to an inode's, which they replace where the names are equal.

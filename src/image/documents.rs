@@ -27,6 +27,16 @@ pub(super) enum Form {
     Directory,
 }
 
+impl Form {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Layout => "an OCI image layout",
+            Self::DockerArchive => "an archive of `docker save`",
+            Self::Directory => "a directory of skopeo's dir:",
+        }
+    }
+}
+
 /// Bytes of a JSON document that are read at most, as registries do.
 const JSON_MAX: u64 = 4 << 20;
 

@@ -16,6 +16,7 @@ use super::json::{
 };
 use super::media_type::layer_compression;
 use super::platform::Platform;
+use super::reference::{Reference, Transport};
 use super::search::{Found, IMAGES_MAX, Manifest, search, too_many};
 use super::store::{Archive, Directory, Store};
 use crate::error::{Error, ErrorKind as Kind, Result};
@@ -91,6 +92,76 @@ impl Images {
         let has_version = store.has(VERSION);
         let images = Self::from_store(store).unwrap_or(None);
         Ok(images.filter(|images| images.0.form != Form::Directory || has_version))
+    }
+
+    /// The images in an archive that is compressed by gzip or zstd, or cannot be sought in.
+    ///
+    /// It is read to its end and kept in a temporary file without a name. `None` if it is no archive
+    /// of images.
+    ///
+    /// # Errors
+    /// If it cannot be read or decompressed, if the temporary file cannot be written, or if the
+    /// documents in it contradict their specification.
+    pub fn from_stream(input: impl Read) -> Result<Option<Self>> {
+        let failed = |e| Error::new(Kind::Input, "cannot read the archive").with_source(e);
+        Self::from_store(Archive::spool(input).map_err(failed)?)
+    }
+
+    /// The images that a reference leads to; those of a registry are read by
+    /// [`registry`](Reference::Registry) alone.
+    ///
+    /// # Errors
+    /// If there is none, and as [`open`](Self::open) and [`from_stream`](Self::from_stream).
+    pub fn at(reference: &Reference) -> Result<Self> {
+        let (transport, path) = match reference {
+            Reference::Local {
+                transport, path, ..
+            } => (*transport, path),
+            Reference::Registry(name) => {
+                return Err(Error::unsupported(format!(
+                    "{name} is in a registry, which this build does not read"
+                )));
+            }
+        };
+        let named = |error: Error| error.in_file(path);
+        let no_image = || refused("there is no image in it").in_file(path);
+        let images = match Self::open(path).map_err(named)? {
+            Some(images) => images,
+            None => {
+                let file = File::open(path)
+                    .map_err(|e| named(Error::new(Kind::Input, "cannot open it").with_source(e)))?;
+                Self::from_stream(file)
+                    .map_err(named)?
+                    .ok_or_else(no_image)?
+            }
+        };
+        let is_dir = path.is_dir();
+        let expected = match transport {
+            None => true,
+            Some(Transport::Oci) => is_dir && images.0.form == Form::Layout,
+            Some(Transport::OciArchive) => !is_dir && images.0.form == Form::Layout,
+            Some(Transport::DockerArchive) => !is_dir && images.has_docker_archive(),
+            Some(Transport::Dir) => is_dir && images.0.form == Form::Directory,
+        };
+        match (expected, transport) {
+            (true, Some(Transport::DockerArchive)) => {
+                let store = images.0.store;
+                let form = Form::DockerArchive;
+                Ok(Self(Documents { store, form }))
+            }
+            (true, _) => Ok(images),
+            (false, _) => Err(refused(format!(
+                "this is {}, not what {} stands for",
+                images.0.form.name(),
+                transport.map_or("", Transport::prefix)
+            ))
+            .in_file(path)),
+        }
+    }
+
+    /// Whether there is a manifest of `docker save`, also beside an OCI layout as Docker 25 has it.
+    fn has_docker_archive(&self) -> bool {
+        self.0.form == Form::DockerArchive || has_docker_manifest(&self.0)
     }
 
     /// The images that a store holds; `None` if it holds none.

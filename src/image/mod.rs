@@ -11,14 +11,17 @@
 
 mod choice;
 mod documents;
+mod flatten;
 mod images;
 mod json;
 mod media_type;
 mod platform;
+mod reference;
 mod search;
 mod store;
 
 pub use images::{Image, Images, Layer};
 pub use media_type::{MediaTypeError, layer_compression};
 pub use platform::{ParsePlatformError, Platform};
+pub use reference::{Reference, Transport};
 pub use store::Store;

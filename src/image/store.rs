@@ -1,9 +1,12 @@
-//! Where the files of an image are: in a directory, or in a plain tar.
+//! Where the files of an image are: in a directory, or in a tar.
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Cursor, ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use flate2::read::MultiGzDecoder;
 
 /// The files of an image by their names, which are relative, have slashes between their parts
 /// and lead nowhere else.
@@ -41,8 +44,15 @@ impl Store for Directory {
 
 /// A plain tar.
 pub(super) struct Archive {
-    path: PathBuf,
+    source: Source,
     files: HashMap<Vec<u8>, Stretch>,
+}
+
+/// Where the bytes of an archive are.
+enum Source {
+    Path(PathBuf),
+    /// A temporary file without a name.
+    Spool(Arc<Mutex<File>>),
 }
 
 /// A part of a file.
@@ -62,9 +72,53 @@ impl Archive {
     /// is wrong with it.
     pub(super) fn new(path: &Path, file: &mut File) -> Self {
         Self {
-            path: path.to_owned(),
+            source: Source::Path(path.to_owned()),
             files: list(file).unwrap_or_default(),
         }
+    }
+
+    /// Reads an archive to its end, decompresses it if it is compressed, and keeps it in a temporary
+    /// file, where the parts of an image can be read in any order.
+    pub(super) fn spool(input: impl Read) -> io::Result<Self> {
+        const HEAD: usize = 4;
+        let mut input = BufReader::new(input);
+        let mut head = Vec::with_capacity(HEAD);
+        input.by_ref().take(HEAD as u64).read_to_end(&mut head)?;
+        let is_gzip = head.starts_with(&[0x1f, 0x8b]);
+        let is_zstd = head == [0x28, 0xb5, 0x2f, 0xfd];
+        let input = Cursor::new(head).chain(input);
+        let mut input: Box<dyn Read> = match (is_gzip, is_zstd) {
+            (true, _) => Box::new(MultiGzDecoder::new(input)),
+            (_, true) => Box::new(zstd::stream::read::Decoder::new(input)?),
+            _ => Box::new(input),
+        };
+        let mut file = tempfile::tempfile()?;
+        io::copy(&mut input, &mut file)?;
+        file.rewind()?;
+        let files = list(&mut file)?;
+        Ok(Self {
+            source: Source::Spool(Arc::new(Mutex::new(file))),
+            files,
+        })
+    }
+}
+
+/// A part of a file that others read, too.
+struct Part {
+    file: Arc<Mutex<File>>,
+    at: u64,
+    left: u64,
+}
+
+impl Read for Part {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let len = self.left.min(buffer.len() as u64) as usize;
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(self.at))?;
+        let read = file.read(&mut buffer[..len])?;
+        self.at += read as u64;
+        self.left -= read as u64;
+        Ok(read)
     }
 }
 
@@ -72,9 +126,18 @@ impl Store for Archive {
     fn open(&self, name: &str) -> io::Result<Box<dyn Read + Send>> {
         let found = self.files.get(&clean(name.as_bytes()));
         let Stretch { offset, size } = *found.ok_or(ErrorKind::NotFound)?;
-        let mut file = File::open(&self.path)?;
-        file.seek(SeekFrom::Start(offset))?;
-        Ok(Box::new(file.take(size)))
+        Ok(match &self.source {
+            Source::Path(path) => {
+                let mut file = File::open(path)?;
+                file.seek(SeekFrom::Start(offset))?;
+                Box::new(file.take(size))
+            }
+            Source::Spool(file) => Box::new(Part {
+                file: Arc::clone(file),
+                at: offset,
+                left: size,
+            }),
+        })
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod disk;
 mod format;
+pub(crate) mod image;
 mod scratch;
 mod size;
 
@@ -41,6 +42,7 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Convert(Box<Convert>),
+    Image(image::Image),
     Inspect(Inspect),
     Roothash(Roothash),
     Verify(Verify),

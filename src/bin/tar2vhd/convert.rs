@@ -236,7 +236,7 @@ fn work(
     files.publish(!args.no_fsync)?;
     if !args.json && !args.quiet {
         report::summary(&summary, args.to.path());
-        report::warnings(&summary);
+        report::warnings(&summary.warnings);
         report::timings(&timings.unwrap_or_default());
     }
     Ok(())

@@ -6,6 +6,7 @@ mod disk;
 #[cfg(unix)]
 mod disposition;
 mod failure;
+mod image;
 mod input;
 mod inspect;
 mod manual;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Convert(args) => convert::run(*args)?,
+        Command::Image(args) => image::run(args)?,
         Command::Inspect(args) => inspect::run(&args)?,
         Command::Roothash(args) => roothash::run(&args)?,
         Command::Verify(args) => verify::run(&args)?,

@@ -96,7 +96,7 @@ fn tell(
         )));
     }
     if !args.quiet && !args.json {
-        report::warnings(&summary);
+        report::warnings(&summary.warnings);
     }
     Ok(summary)
 }
@@ -179,6 +179,6 @@ fn json_of(summary: &Summary) -> Value {
     if let (Value::Object(object), Some(verity)) = (&mut object, &summary.verity) {
         object.extend(report::verity(verity));
     }
-    object["warnings"] = report::warnings_json(summary);
+    object["warnings"] = report::warnings_json(&summary.warnings);
     object
 }

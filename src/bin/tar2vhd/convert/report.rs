@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 use tar2vhd::{
-    Blob, Compression, DiskFormat, EntryCounts, StageTiming, Summary, VeritySummary, Warning,
-    WarningKind,
+    Blob, Compression, DiskFormat, DiskSummary, EntryCounts, FlattenSummary, StageTiming, Summary,
+    VeritySummary, Warning, WarningKind,
 };
 use uuid::Uuid;
 
@@ -24,32 +24,39 @@ pub(super) fn json(
     let mut object = blob(&summary.layer, Compression::None);
     object["diffId"] = summary.layer.digest.to_string().into();
     object["compressed"] = blob(&summary.compressed, summary.compression);
-    let disk = &summary.disk;
-    object["disk"] = json!({
-        "path": output::path(args.to.path()),
+    object["disk"] = disk(&summary.disk, args.to.path(), format);
+    let hash_device = args.verity_separate.as_deref().unwrap_or(args.to.path());
+    object["verity"] = summary
+        .verity
+        .as_ref()
+        .map(|verity| verity_at(verity, hash_device))
+        .into();
+    object["entries"] = entries(&summary.entries);
+    object["warnings"] = warnings_json(&summary.warnings);
+    object["timings"] = timings
+        .map(|timings| timings.iter().map(timing).collect::<Vec<_>>())
+        .into();
+    format!("{object}\n").into_bytes()
+}
+
+/// A disk at a path.
+pub(crate) fn disk(disk: &DiskSummary, path: &Path, format: Format) -> Value {
+    json!({
+        "path": output::path(path),
         "format": DiskFormat::from(format).as_str(),
         "size": disk.size,
         "virtualSize": disk.virtual_size,
         "uuid": Uuid::from_bytes(disk.uuid).to_string(),
         "blocks": disk.blocks,
         "inodes": disk.inodes,
-    });
-    object["verity"] = summary
-        .verity
-        .as_ref()
-        .map(|found| {
-            let mut verity = Value::Object(verity(found));
-            let path = args.verity_separate.as_deref();
-            verity["path"] = output::path(path.unwrap_or(args.to.path())).into();
-            verity
-        })
-        .into();
-    object["entries"] = entries(&summary.entries);
-    object["warnings"] = warnings_json(summary);
-    object["timings"] = timings
-        .map(|timings| timings.iter().map(timing).collect::<Vec<_>>())
-        .into();
-    format!("{object}\n").into_bytes()
+    })
+}
+
+/// A hash tree, and where it is.
+pub(crate) fn verity_at(found: &VeritySummary, path: &Path) -> Value {
+    let mut verity = Value::Object(verity(found));
+    verity["path"] = output::path(path).into();
+    verity
 }
 
 /// The descriptor of a layer.
@@ -61,7 +68,7 @@ pub(crate) fn blob(blob: &Blob, compression: Compression) -> Value {
     })
 }
 
-pub(crate) fn warnings_json(summary: &Summary) -> Value {
+pub(crate) fn warnings_json(warnings: &[Warning]) -> Value {
     let warning = |warning: &Warning| {
         // One of the layer as a whole has none.
         let path = Some(&warning.path).filter(|path| !path.is_empty());
@@ -71,7 +78,7 @@ pub(crate) fn warnings_json(summary: &Summary) -> Value {
             "message": warning.message,
         })
     };
-    summary.warnings.iter().map(warning).collect()
+    warnings.iter().map(warning).collect()
 }
 
 /// In seconds.
@@ -134,7 +141,7 @@ pub(crate) fn verity(verity: &VeritySummary) -> Map<String, Value> {
         .collect()
 }
 
-fn entries(entries: &EntryCounts) -> Value {
+pub(crate) fn entries(entries: &EntryCounts) -> Value {
     json!({
         "files": entries.files,
         "directories": entries.directories,
@@ -174,6 +181,37 @@ pub(super) fn summary(summary: &Summary, path: &Path) {
     output::stderr(format_args!("  {}", counts(&summary.entries)));
 }
 
+/// The same of the layers of an image on one disk.
+pub(crate) fn flattened(summary: &FlattenSummary, path: &Path) {
+    let disk = &summary.disk;
+    output::stderr(format_args!(
+        "{}: {}, UUID {}",
+        tar2vhd::display_file(path),
+        human(disk.size),
+        Uuid::from_bytes(disk.uuid)
+    ));
+    let size = summary.layers.iter().map(|layer| layer.layer.size).sum();
+    let twice = summary
+        .layers
+        .iter()
+        .filter(|layer| layer.read_twice)
+        .count();
+    output::stderr(format_args!(
+        "  {} layers of {}, chain ID {}{}",
+        summary.layers.len(),
+        human(size),
+        summary.chain_id,
+        match twice {
+            0 => String::new(),
+            twice => format!("; {twice} read twice"),
+        }
+    ));
+    if let Some(verity) = &summary.verity {
+        output::stderr(format_args!("  root hash {}", hex(&verity.root_hash.0)));
+    }
+    output::stderr(format_args!("  {}", counts(&summary.entries)));
+}
+
 /// A list of the counts that are not zero.
 fn counts(entries: &EntryCounts) -> String {
     let all = [
@@ -202,9 +240,9 @@ fn counts(entries: &EntryCounts) -> String {
 const SHOWN_PER_KIND: usize = 10;
 
 /// A line for each warning on standard error, as long as there are few of its kind.
-pub(crate) fn warnings(summary: &Summary) {
+pub(crate) fn warnings(warnings: &[Warning]) {
     let mut kinds = BTreeMap::<WarningKind, usize>::new();
-    for warning in &summary.warnings {
+    for warning in warnings {
         let number = kinds.entry(warning.kind).or_default();
         *number += 1;
         if *number <= SHOWN_PER_KIND {

@@ -1,0 +1,108 @@
+//! `tar2vhd image flatten`.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tar2vhd::{CancelToken, DiskFile, FlattenSummary, Options};
+
+use super::{Opened, check, image_json, layer_json, open, options, total};
+use crate::args::Format;
+use crate::args::image::FlattenImage;
+use crate::convert::report;
+use crate::failure::Failure;
+use crate::output;
+use crate::progress::Display;
+use crate::signals::Signals;
+use crate::standard;
+
+pub(crate) fn run(args: FlattenImage) -> Result<(), Failure> {
+    check(&args.disk)?;
+    let format = output::choose_format(args.disk.format, &args.to, Format::Vhd, args.disk.quiet);
+    let mut options = options(&args.disk)?
+        .format(format.into())
+        .journal(args.journal)
+        .inodes(args.inodes.unwrap_or(0));
+    if let Some(size) = args.size {
+        options = options.writable(size);
+    }
+    if let Some(bytes) = args.free {
+        options = options.free(bytes);
+    }
+    let signals = Signals::catch()?;
+    let mut file = match args.no_clobber {
+        true => DiskFile::create_new(args.to.path()),
+        false => DiskFile::create(args.to.path()),
+    }?;
+    if !args.disk.no_fsync && args.disk.threads != 1 {
+        file.sync_early();
+    }
+    if args.disk.json {
+        standard::keep_output(&mut file)?;
+    }
+    let discard = [file.discard_handle()];
+    let cancel = CancelToken::new();
+    let display = Display::new(args.disk.progress, args.disk.quiet);
+    let result = {
+        let display = display.clone();
+        let shown = display.clone();
+        let options = options.cancel(cancel.clone()).progress(move |progress| {
+            shown.show_entries(progress);
+            shown.show_bytes(progress.input_bytes);
+        });
+        signals.supervise(&cancel, &discard, move || {
+            work(file, &options, &args, format, &display)
+        })
+    };
+    display.clear();
+    result
+}
+
+fn work(
+    mut file: DiskFile,
+    options: &Options,
+    args: &FlattenImage,
+    format: Format,
+    display: &Display,
+) -> Result<(), Failure> {
+    let opened = open(&args.source)?;
+    if let Some(id) = opened.file {
+        file.keep(id, "the image")?;
+    }
+    if let Some(total) = total(&opened.image) {
+        display.set_total(total);
+    }
+    let to = args.to.path();
+    let summary = opened
+        .image
+        .flatten(&file, options)
+        .map_err(|error| Failure::copying(&opened.path, to, error))?;
+    let fsync = !args.disk.no_fsync;
+    // A disk is not published if its report cannot be printed.
+    if fsync {
+        file.sync()?;
+    }
+    display.clear();
+    if args.disk.json {
+        let object = json(&opened, &summary, to, format);
+        output::stdout(format!("{object}\n").as_bytes())?;
+    }
+    file.publish(fsync)?;
+    if !args.disk.json && !args.disk.quiet {
+        report::flattened(&summary, to);
+        report::warnings(&summary.warnings);
+    }
+    Ok(())
+}
+
+/// One object for the image, with its layers in it.
+fn json(opened: &Opened, summary: &FlattenSummary, to: &Path, format: Format) -> Value {
+    json!({
+        "image": image_json(&opened.image, &opened.path),
+        "chainId": summary.chain_id.to_string(),
+        "layers": summary.layers.iter().map(layer_json).collect::<Vec<_>>(),
+        "disk": report::disk(&summary.disk, to, format),
+        "verity": summary.verity.as_ref().map(|verity| report::verity_at(verity, to)),
+        "entries": report::entries(&summary.entries),
+        "warnings": report::warnings_json(&summary.warnings),
+    })
+}
