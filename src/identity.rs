@@ -2,14 +2,18 @@
 
 use sha2::{Digest as _, Sha256};
 use uuid::Builder;
+#[cfg(feature = "image")]
+use uuid::Uuid;
 
 use crate::disk::DiskIds;
 use crate::ext4::identity::Identity;
 use crate::options::{Options, Profile, ScratchOptions};
 use crate::summary::Digest;
+#[cfg(feature = "image")]
+use crate::verity::Verity;
 
 /// Raised whenever other bytes come out for the same input; CHANGELOG.md notes it.
-const LAYOUT_VERSION: u32 = 2;
+pub(crate) const LAYOUT_VERSION: u32 = 2;
 
 /// The identity of a layer's file system: from the diff ID and everything else that shapes
 /// its bytes.
@@ -76,6 +80,70 @@ pub(crate) fn of_layer(diff_id: Digest, options: &Options, answers: [u8; 32]) ->
         hash.update([u8::from(*journal)]);
     }
     of_hash(&hash.finalize().into())
+}
+
+/// The options that shape the bytes of a disk, by the names that records give them.
+#[cfg(feature = "image")]
+pub(crate) fn shaping(options: &Options) -> Vec<(&'static str, String)> {
+    let Options {
+        format,
+        profile,
+        faithful,
+        whiteouts,
+        max_size,
+        bottom_layer,
+        align,
+        writable,
+        free,
+        journal,
+        inodes,
+        inline_data,
+        keep_zeros,
+        time,
+        verity,
+        // These decide whether there is an image, not which one, or how it is made.
+        lower: _,
+        max_entries: _,
+        max_window: _,
+        compression: _,
+        allow_empty: _,
+        expect_diff_id: _,
+        expect_digest: _,
+        expect_size: _,
+        cancel: _,
+        inflater: _,
+        threads: _,
+        fsync: _,
+        progress: _,
+        timings: _,
+    } = options;
+    let size = |size: &Option<u64>| size.map_or("no".to_owned(), |size| size.to_string());
+    vec![
+        ("format", format.as_str().to_owned()),
+        ("profile", profile.as_str().to_owned()),
+        ("faithful", faithful.to_string()),
+        ("whiteouts", whiteouts.to_string()),
+        ("maxSize", max_size.to_string()),
+        ("bottomLayer", bottom_layer.to_string()),
+        ("align", align.to_string()),
+        ("writable", size(writable)),
+        ("free", size(free)),
+        ("journal", journal.to_string()),
+        ("inodes", inodes.to_string()),
+        ("inlineData", inline_data.to_string()),
+        ("keepZeros", keep_zeros.to_string()),
+        ("time", time.to_string()),
+        ("verity", verity.as_ref().map_or("no".to_owned(), described)),
+    ]
+}
+
+#[cfg(feature = "image")]
+fn described(Verity { salt, uuid }: &Verity) -> String {
+    let salt: String = salt.iter().map(|byte| format!("{byte:02x}")).collect();
+    let uuid = uuid.map_or("by contents".to_owned(), |uuid| {
+        Uuid::from_bytes(uuid).to_string()
+    });
+    format!("salt {salt}, UUID {uuid}")
 }
 
 /// The identity of the file system of a whole image: from the chain ID of its layers and the

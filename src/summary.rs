@@ -245,6 +245,9 @@ pub struct Summary {
     pub verity: Option<VeritySummary>,
     /// Entries of the image.
     pub entries: EntryCounts,
+    /// The layer leaves directories, or targets of hard links, to the layers below it: with others
+    /// below, the disk may be another.
+    pub depends_on_lower: bool,
     /// Differences from the tar. At most 1,000 of a kind are listed; one of
     /// [`WarningKind::More`] then gives their number.
     pub warnings: Vec<Warning>,

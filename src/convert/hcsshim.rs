@@ -485,6 +485,7 @@ impl<S: BlockSink> Placing for Hcsshim<S> {
             writer: self.writer,
             warnings: self.warnings,
             answers: [0; 32],
+            asks_below: false,
         })
     }
 }

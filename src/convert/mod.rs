@@ -228,6 +228,7 @@ fn finish(
         disk,
         verity,
         entries: placed.counts,
+        depends_on_lower: placed.asks_below,
         warnings: all.into_vec(),
     })
 }

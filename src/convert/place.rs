@@ -63,6 +63,8 @@ pub(super) struct Place<'a, S> {
     without_acls: HashSet<Ino>,
     /// Everything that the lower layers answered: it shapes the bytes too.
     answers: Sha256,
+    /// Layers below, given or not, can shape the bytes of this one.
+    asks_below: bool,
     copies: Copies,
     /// Only while several layers become one file system.
     merge: Option<Merge>,
@@ -127,6 +129,8 @@ pub(super) struct Placed<S> {
     pub warnings: Warnings,
     pub counts: EntryCounts,
     pub answers: [u8; 32],
+    /// Layers below, given or not, can shape the bytes.
+    pub asks_below: bool,
 }
 
 /// The most bytes of long link targets that are remembered.
@@ -148,6 +152,7 @@ impl<'a, S: BlockSink> Place<'a, S> {
             dropped_acls: HashMap::new(),
             without_acls: HashSet::new(),
             answers: Sha256::new(),
+            asks_below: false,
             copies: Copies::default(),
             merge: None,
             entries: 0,
@@ -535,6 +540,7 @@ impl<S: BlockSink> Placing for Place<'_, S> {
             writer: self.writer,
             warnings: self.warnings,
             answers: self.answers.finalize().into(),
+            asks_below: self.asks_below,
         })
     }
 }

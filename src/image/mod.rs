@@ -10,16 +10,19 @@
 //! fields are read, so that no crate for all of it is needed.
 
 mod choice;
+mod convert;
 mod documents;
 mod flatten;
 mod images;
 mod json;
 mod media_type;
 mod platform;
+mod record;
 mod reference;
 mod search;
 mod store;
 
+pub use convert::{ConvertedImage, ConvertedLayer, ImageEvent};
 pub use images::{Image, Images, Layer};
 pub use media_type::{MediaTypeError, layer_compression};
 pub use platform::{ParsePlatformError, Platform};

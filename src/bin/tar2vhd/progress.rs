@@ -1,5 +1,6 @@
 //! How far a conversion has come, on standard error.
 
+pub(crate) mod layers;
 mod terminal;
 
 use std::fmt::Write;
@@ -174,11 +175,14 @@ impl Lines {
 
 fn style(template: &str, entries: &Arc<AtomicU64>) -> ProgressStyle {
     let entries = Arc::clone(entries);
-    ProgressStyle::with_template(template)
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .with_key("entries", move |_: &ProgressState, text: &mut dyn Write| {
-            let _ = write!(text, "{}", entries.load(Ordering::Relaxed));
-        })
+    style_of(template).with_key("entries", move |_: &ProgressState, text: &mut dyn Write| {
+        let _ = write!(text, "{}", entries.load(Ordering::Relaxed));
+    })
+}
+
+fn style_of(template: &str) -> ProgressStyle {
+    // The tests show that all are valid.
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 #[cfg(test)]

@@ -57,9 +57,23 @@ impl Signals {
                 let _ = events.send(Event::Finished(result));
             })
             .map_err(|e| Failure::error(format!("cannot start a thread: {e}")))?;
+        let mut interrupted = None;
         loop {
             match received.recv() {
-                Ok(Event::Finished(result)) => return result,
+                Ok(Event::Finished(result)) => {
+                    return match interrupted {
+                        Some(caught) if result.is_err() => Err(Failure::interrupted(caught)),
+                        _ => result,
+                    };
+                }
+                // The work has files that are not known here, and ends by itself; by a second
+                // signal it ends at once.
+                Ok(Event::Signal(caught)) if discard.is_empty() => {
+                    cancel.cancel();
+                    if interrupted.replace(caught).is_some() {
+                        return Err(Failure::interrupted(caught));
+                    }
+                }
                 Ok(Event::Signal(caught)) => {
                     cancel.cancel();
                     // A disk that is published already stays.

@@ -26,6 +26,7 @@ impl<S: BlockSink> Place<'_, S> {
     /// Copies what the layers below show at a clean path, unless that is nothing.
     pub(super) fn copy_up(&mut self, target: &[u8]) -> Result<Option<Ino>> {
         if self.rules.lower.is_none() {
+            self.asks_below = true;
             return Ok(None);
         }
         let (parent, name) = split_last(target);

@@ -186,6 +186,7 @@ impl<S: BlockSink> Place<'_, S> {
     /// Looks a name up in the layers below, where this one does not have it.
     fn look_below(&mut self, dir: Ino, name: &[u8]) -> Result<Found> {
         if self.rules.lower.is_none() {
+            self.asks_below = self.asks_below || !self.writer.tree().is_hidden_below(dir);
             return Ok(Found::Nothing(None));
         }
         let link = Link::Below(dir, name.into());
@@ -218,6 +219,7 @@ impl<S: BlockSink> Place<'_, S> {
         let Some(lower) = self.rules.lower.filter(|_| !tree.is_hidden_below(dir)) else {
             return Ok(None);
         };
+        self.asks_below = true;
         let mut path = tree.path_of(dir);
         for name in names.iter().map(|name| &name[..]).chain([name]) {
             if !path.is_empty() {

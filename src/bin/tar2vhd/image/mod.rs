@@ -1,5 +1,6 @@
 //! `tar2vhd image`.
 
+mod convert;
 mod flatten;
 
 use std::io;
@@ -16,7 +17,7 @@ use crate::failure::Failure;
 
 pub(crate) fn run(args: args::image::Image) -> Result<(), Failure> {
     match args.command {
-        ImageCommand::Convert(_) => Err(Failure::error("not yet")),
+        ImageCommand::Convert(args) => convert::run(*args),
         ImageCommand::Flatten(args) => flatten::run(*args),
     }
 }
