@@ -16,13 +16,13 @@ use std::thread::Scope;
 use sha2::{Digest as _, Sha256};
 
 use super::blocks::{Blocks, Outputs, TimedOutput};
+use super::finish::{Finished, check_expected, config, finish_disk};
 use super::metadata;
 use super::pipeline::{self, Read as LayerRead};
 use super::place::{Contents, Place, Placed, Placing, Rules, fill};
 use super::record::{RECORDS_MAX, Records};
 use super::shadow::Shadow;
 use super::walk::{clean, split_last};
-use super::{Finished, check_expected, config, finish_disk};
 use crate::disk::DiskOutput;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ext4::inode::{Attributes, Body};

@@ -1,6 +1,7 @@
 //! The pipeline: a layer in, a disk out, a summary back.
 
 mod blocks;
+mod finish;
 mod flatten;
 mod handover;
 mod hcsshim;
@@ -16,20 +17,18 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use crate::disk::{DiskFile, DiskOutput};
-use crate::error::{Error, ErrorKind, Result};
-use crate::ext4::capacity::Capacity;
+use crate::error::Result;
 use crate::ext4::format::{BLOCK_SIZE, MAX_BLOCKS};
-use crate::ext4::identity::Identity;
-use crate::ext4::parts::Crew;
-use crate::ext4::profile::{self, DEFAULT, HCSSHIM};
-use crate::ext4::writer::{Config, Writer};
+use crate::ext4::profile::{DEFAULT, HCSSHIM};
+use crate::ext4::writer::Writer;
 use crate::identity;
 use crate::options::{Options, Profile};
-use crate::summary::{Blob, DiskSummary, Summary, VeritySummary};
+use crate::summary::Summary;
 use crate::threads;
 use crate::timings::Stage;
 use crate::verity::{Hashes, Verity};
 use blocks::{Blocks, Outputs, TimedOutput};
+use finish::{Finished, check_expected, config, finish_disk};
 pub use flatten::{FlattenLayer, FlattenSummary, LayerSummary, chain_id, flatten};
 use hcsshim::Hcsshim;
 use pipeline::Read as LayerRead;
@@ -186,23 +185,6 @@ fn hcsshim<'a>(blocks: Blocks<'a>, options: &Options) -> Result<Hcsshim<Blocks<'
     Hcsshim::new(Writer::new(blocks, config), options)
 }
 
-fn config(profile: &'static profile::Profile, options: &Options) -> Result<Config> {
-    let writable = options.capacity()?;
-    let most = (options.max_size / BLOCK_SIZE as u64).min(MAX_BLOCKS);
-    Ok(Config {
-        max_blocks: match writable {
-            Some(Capacity::Fixed(writable)) => writable.blocks,
-            _ => most,
-        },
-        profile,
-        keep_zeros: options.keep_zeros,
-        inline_data: options.inline_data,
-        time: options.time,
-        seeded_by: None,
-        writable,
-    })
-}
-
 /// Everything is read: writes what only the end tells.
 fn finish(
     read: LayerRead<Placed<Blocks<'_>>>,
@@ -231,78 +213,6 @@ fn finish(
         depends_on_lower: placed.asks_below,
         warnings: all.into_vec(),
     })
-}
-
-/// A disk that is whole.
-struct Finished {
-    disk: DiskSummary,
-    verity: Option<VeritySummary>,
-}
-
-/// Writes everything but the contents.
-fn finish_disk(
-    mut writer: Writer<Blocks<'_>>,
-    identity: &Identity,
-    options: &Options,
-    threads: usize,
-) -> Result<Finished> {
-    if options.is_writable() {
-        writer.make_lost_and_found()?;
-    }
-    // Not the caller's own thread, also when it is one: a thread joins a pool once and for all.
-    let pool = threads::pool(threads.max(2) - 1)?;
-    let crew = match threads {
-        1 => Crew::ALONE,
-        _ => Crew::with(&pool),
-    };
-    let finished = writer.finish(identity, crew)?;
-    let (blocks, inodes) = (finished.blocks, finished.inodes);
-    // A hash tree is closed on the current pool.
-    let disk = pool.install(|| match options.writable.or(finished.disk_size) {
-        None => finished.sink.finish(blocks, identity.uuid, options),
-        Some(size) => {
-            let zero_end = finished.used_end * BLOCK_SIZE as u64;
-            finished.sink.finish_writable(size, zero_end, identity.uuid)
-        }
-    })?;
-    Ok(Finished {
-        disk: DiskSummary {
-            size: disk.size,
-            virtual_size: disk.virtual_size,
-            uuid: match options.profile {
-                Profile::Default => identity.uuid,
-                Profile::Hcsshim => [0; 16],
-            },
-            blocks,
-            inodes,
-        },
-        verity: disk.verity,
-    })
-}
-
-fn check_expected(options: &Options, layer: &Blob, compressed: &Blob) -> Result<()> {
-    let mismatch = |what: &str, is: &dyn std::fmt::Display, should: &dyn std::fmt::Display| {
-        Error::new(
-            ErrorKind::Mismatch,
-            format!("the {what} is {is}, expected {should}"),
-        )
-    };
-    if let Some(size) = options.expect_size.filter(|size| *size != compressed.size) {
-        return Err(mismatch("size of the input", &compressed.size, &size));
-    }
-    if let Some(digest) = options
-        .expect_digest
-        .filter(|digest| *digest != compressed.digest)
-    {
-        return Err(mismatch("digest of the input", &compressed.digest, &digest));
-    }
-    if let Some(digest) = options
-        .expect_diff_id
-        .filter(|digest| *digest != layer.digest)
-    {
-        return Err(mismatch("diff ID of the layer", &layer.digest, &digest));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

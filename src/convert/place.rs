@@ -6,6 +6,7 @@ mod copy_up;
 mod hard_links;
 mod merge;
 mod resolve;
+mod stamps;
 mod ways;
 
 use std::collections::{HashMap, HashSet};
@@ -25,7 +26,7 @@ use crate::layer::{ChunkSource, Entries, Entry, EntryKind, Piece, Whiteout, clas
 use crate::lower::LowerLayers;
 use crate::summary::{EntryCounts, WarningKind, Warnings};
 use copies::Copies;
-use merge::Merge;
+use stamps::Stamps;
 use ways::{Effort, LastParent, Ways};
 
 /// How entries are read.
@@ -67,7 +68,7 @@ pub(super) struct Place<'a, S> {
     asks_below: bool,
     copies: Copies,
     /// Only while several layers become one file system.
-    merge: Option<Merge>,
+    merge: Option<Stamps>,
     entries: u64,
     /// Directories made for want of an entry.
     implied: u64,

@@ -1,6 +1,7 @@
 //! How far a conversion has come, on standard error.
 
 pub(crate) mod layers;
+mod lines;
 mod terminal;
 
 use std::fmt::Write;
@@ -13,7 +14,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use tar2vhd::Progress;
 
 use crate::args::When;
-use crate::output::{self, human};
+use lines::{Lines, style_of};
 use terminal::Narrowed;
 
 const SPINNER: &str = "{spinner} {binary_bytes}, {binary_bytes_per_sec}, {entries} entries";
@@ -33,13 +34,6 @@ pub(crate) enum Display {
     },
     /// Elsewhere: a line now and then.
     Lines(Arc<Mutex<Lines>>),
-}
-
-pub(crate) struct Lines {
-    start: Instant,
-    last: Option<Instant>,
-    total: Option<u64>,
-    entries: Option<u64>,
 }
 
 impl Display {
@@ -151,38 +145,11 @@ impl<R: Read> Read for Counting<R> {
     }
 }
 
-impl Lines {
-    const INTERVAL: Duration = Duration::from_secs(1);
-
-    fn show(&mut self, bytes: u64) {
-        let now = Instant::now();
-        if self
-            .last
-            .is_some_and(|last| now.duration_since(last) < Self::INTERVAL)
-        {
-            return;
-        }
-        self.last = Some(now);
-        let seconds = now.duration_since(self.start).as_secs_f64().max(1e-3);
-        let done = human(bytes);
-        let rate = human((bytes as f64 / seconds) as u64);
-        let of = self.total.map(|total| format!(" of {}", human(total)));
-        let entries = self.entries.map(|entries| format!(", {entries} entries"));
-        let (of, entries) = (of.unwrap_or_default(), entries.unwrap_or_default());
-        output::stderr(format_args!("{done}{of}, {rate}/s{entries}"));
-    }
-}
-
 fn style(template: &str, entries: &Arc<AtomicU64>) -> ProgressStyle {
     let entries = Arc::clone(entries);
     style_of(template).with_key("entries", move |_: &ProgressState, text: &mut dyn Write| {
         let _ = write!(text, "{}", entries.load(Ordering::Relaxed));
     })
-}
-
-fn style_of(template: &str) -> ProgressStyle {
-    // The tests show that all are valid.
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 #[cfg(test)]

@@ -5,54 +5,20 @@
 //! layers one above the other. Source: OCI image specification, "Whiteouts"; Linux,
 //! Documentation/filesystems/overlayfs.
 
-use std::collections::HashSet;
-
 use super::super::metadata;
-use super::{Contents, Place, Rules};
+use super::stamps::Stamps;
+use super::{Contents, Copies, Place, Rules};
 use crate::error::Result;
 use crate::ext4::inode::Attributes;
 use crate::ext4::tree::Ino;
 use crate::ext4::writer::{BlockSink, Writer};
 use crate::layer::Entry;
 
-/// Which names belong to which layer.
-pub(super) struct Merge {
-    /// The number of the layer that is applied, the lowest is 0.
-    layer: u16,
-    /// The layer of each name, by its number.
-    layers: Vec<u16>,
-    /// The layer that described the root last.
-    root: u16,
-    /// Directories in which nothing of lower layers is left.
-    cleared: HashSet<Ino>,
-}
-
-impl Merge {
-    /// The name belongs to the layer that is applied.
-    pub(super) fn mark(&mut self, dirent: u32) {
-        let index = dirent as usize;
-        if self.layers.len() <= index {
-            self.layers.resize(index + 1, self.layer);
-        }
-        self.layers[index] = self.layer;
-    }
-
-    fn is_lower(&self, dirent: u32) -> bool {
-        let layer = self.layers.get(dirent as usize);
-        layer.is_some_and(|layer| *layer < self.layer)
-    }
-}
-
 impl<'a, S: BlockSink> Place<'a, S> {
     /// Applies layers, the lowest first, to a tree of which contents may be written already.
     pub(in super::super) fn merging(writer: Writer<S>, rules: Rules<'a>) -> Self {
         let mut place = Self::new(writer, rules);
-        place.merge = Some(Merge {
-            layer: 0,
-            layers: Vec::new(),
-            root: 0,
-            cleared: HashSet::new(),
-        });
+        place.merge = Some(Stamps::default());
         place
     }
 
@@ -64,10 +30,9 @@ impl<'a, S: BlockSink> Place<'a, S> {
     pub(in super::super) fn begin_layer(&mut self, layer: u16) -> Result<()> {
         self.end_layer()?;
         if let Some(merge) = &mut self.merge {
-            merge.layer = layer;
-            merge.cleared = HashSet::new();
+            merge.begin_layer(layer);
         }
-        self.copies = super::Copies::default();
+        self.copies = Copies::default();
         self.forget_ways()
     }
 
@@ -103,7 +68,7 @@ impl<'a, S: BlockSink> Place<'a, S> {
                 merge.mark(dirent);
                 is_lower
             }
-            None => std::mem::replace(&mut merge.root, merge.layer) < merge.layer,
+            None => merge.mark_root(),
         };
         if is_lower {
             self.writer.clear_xattrs(ino);
@@ -155,7 +120,7 @@ impl<'a, S: BlockSink> Place<'a, S> {
         let mut todo = vec![top];
         while let Some(dir) = todo.pop() {
             let merge = self.merge.as_mut();
-            if merge.is_some_and(|merge| merge.cleared.insert(dir)) {
+            if merge.is_some_and(|merge| merge.clear(dir)) {
                 dirs.push(dir);
                 let children = tree.numbered_children(dir).into_iter().map(|(_, ino)| ino);
                 todo.extend(children.filter(|ino| tree.node(*ino).is_dir()));

@@ -3,12 +3,12 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Subcommand, ValueHint};
 use tar2vhd::image::Platform;
 
+use super::format::Format;
 use super::size::size;
-use super::{Format, Inflater, Profile, Salt, To, When, salt, uuid};
+use super::values::{Inflater, Profile, Salt, To, When, salt, uuid};
 
 /// Convert whole images: each layer to a disk, or all layers to one.
 ///
@@ -105,7 +105,6 @@ pub(crate) struct FlattenImage {
 pub(crate) struct Source {
     /// The image.
     #[arg(value_name = "IMAGE", value_hint = ValueHint::AnyPath)]
-    #[arg(value_parser = OsStringValueParser::new().map(|text: OsString| text))]
     pub image: OsString,
 
     /// Of several images, the one that is meant: its name, the end of that from a slash or colon

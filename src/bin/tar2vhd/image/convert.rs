@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tar2vhd::image::{ConvertedLayer, Image, ImageEvent};
 use tar2vhd::{CancelToken, Options};
 
-use super::{check, image_json, open, options};
+use super::source::{check, image_json, open, options};
 use crate::args::Format;
 use crate::args::image::ConvertImage;
 use crate::convert::report;

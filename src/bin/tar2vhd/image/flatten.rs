@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tar2vhd::{CancelToken, DiskFile, FlattenSummary, Options};
 
-use super::{Opened, check, image_json, layer_json, open, options, total};
+use super::source::{Opened, check, image_json, layer_json, open, options, total};
 use crate::args::Format;
 use crate::args::image::FlattenImage;
 use crate::convert::report;

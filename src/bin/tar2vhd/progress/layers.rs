@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
 use tar2vhd::image::ImageEvent;
 
+use super::lines::{Lines, style_of};
 use super::terminal::Narrowed;
-use super::{Lines, style_of};
 use crate::args::When;
 
 const LAYER: &str = "{prefix} {wide_bar} {binary_bytes} of {binary_total_bytes}, \

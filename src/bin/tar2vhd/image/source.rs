@@ -1,0 +1,118 @@
+//! The image that a command reads, and the options that both commands have.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use tar2vhd::image::{Image, Images, Reference};
+use tar2vhd::{FileId, LayerSummary, Options, Verity};
+
+use crate::args::image::{Disk, Source};
+use crate::args::{Salt, When};
+use crate::convert::{report, source_date_epoch};
+use crate::failure::Failure;
+
+/// The image that is named, and the file that it comes from.
+pub(super) struct Opened {
+    pub(super) image: Image,
+    /// For messages.
+    pub(super) path: PathBuf,
+    pub(super) file: Option<FileId>,
+}
+
+pub(super) fn open(source: &Source) -> Result<Opened, Failure> {
+    if source.image == "-" {
+        let path = PathBuf::from("standard input");
+        let failed = |error| Failure::reading(&path, error);
+        let images = Images::from_stream(io::stdin().lock()).map_err(failed)?;
+        let images = images.ok_or_else(|| {
+            Failure::error(format!("{}: there is no image in it", path.display()))
+        })?;
+        let image = images.choose(source.tag.as_deref(), source.platform.as_ref());
+        return Ok(Opened {
+            image: image.map_err(failed)?,
+            file: crate::standard::input(),
+            path,
+        });
+    }
+    let reference = Reference::parse(&source.image);
+    let tag = match (source.tag.as_deref(), reference.name()) {
+        (Some(_), Some(_)) => {
+            return Err(Failure::usage("IMAGE has a tag, and --tag names one, too"));
+        }
+        (tag, name) => tag.or(name),
+    };
+    let path = match &reference {
+        Reference::Local { path, .. } => path.clone(),
+        Reference::Registry(_) => PathBuf::from(&source.image),
+    };
+    let file = Some(&path).filter(|path| path.is_file());
+    let file = file.and_then(|path| FileId::at(path).ok());
+    let images = Images::at(&reference)?;
+    let image = images.choose(tag, source.platform.as_ref());
+    Ok(Opened {
+        image: image.map_err(|error| Failure::reading(&path, error))?,
+        path,
+        file,
+    })
+}
+
+pub(super) fn check(disk: &Disk) -> Result<(), Failure> {
+    if disk.quiet && disk.progress == When::Always {
+        return Err(Failure::usage("--quiet contradicts --progress always"));
+    }
+    Ok(())
+}
+
+/// The options that both commands have.
+pub(super) fn options(disk: &Disk) -> Result<Options, Failure> {
+    let mut options = Options::new()
+        .max_size(disk.max_size)
+        .max_entries(disk.max_entries)
+        .max_window(disk.max_window)
+        .inflater(disk.inflater.into())
+        .align(disk.align.unwrap_or(0))
+        .inline_data(disk.inline_data)
+        .keep_zeros(disk.keep_zeros)
+        .threads(disk.threads)
+        .fsync(!disk.no_fsync);
+    if disk.verity {
+        let mut verity = Verity::new();
+        if let Some(Salt(salt)) = &disk.verity_salt {
+            verity = verity.salt(salt.as_slice());
+        }
+        if let Some(uuid) = disk.verity_uuid {
+            verity = verity.uuid(uuid);
+        }
+        options = options.verity(verity);
+    }
+    if let Some(seconds) = source_date_epoch()? {
+        options = options.time(seconds);
+    }
+    Ok(options)
+}
+
+/// The bytes of all blobs, where the image tells them.
+pub(super) fn total(image: &Image) -> Option<u64> {
+    image.layers().iter().map(|layer| layer.size).sum()
+}
+
+/// The image itself, for a program.
+pub(super) fn image_json(image: &Image, path: &Path) -> Value {
+    json!({
+        "path": crate::output::path(path),
+        "name": image.name(),
+        "platform": image.platform().map(ToString::to_string),
+        "id": image.id().to_string(),
+        "manifest": image.manifest().map(|digest| digest.to_string()),
+    })
+}
+
+pub(super) fn layer_json(layer: &LayerSummary) -> Value {
+    json!({
+        "diffId": layer.layer.digest.to_string(),
+        "size": layer.layer.size,
+        "compressed": report::blob(&layer.compressed, layer.compression),
+        "readTwice": layer.read_twice,
+    })
+}
