@@ -2,6 +2,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::names::names;
 use crate::summary::{display_file, display_path};
 
 /// The kind of an error: enough to choose a reaction, not to explain it.
@@ -32,6 +33,20 @@ pub enum ErrorKind {
     /// A disk or file system that was to be read is damaged.
     InvalidDisk,
 }
+
+names!(ErrorKind, "kind of error", {
+    InvalidOptions = "invalid-options",
+    Input = "input",
+    Corrupt = "corrupt",
+    Unsupported = "unsupported",
+    Entry = "entry",
+    Limit = "limit",
+    Mismatch = "mismatch",
+    Output = "output",
+    StorageFull = "storage-full",
+    Cancelled = "cancelled",
+    InvalidDisk = "invalid-disk",
+});
 
 /// The error of every fallible call of this crate.
 ///

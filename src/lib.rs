@@ -12,8 +12,11 @@ pub mod image;
 mod inspect;
 mod layer;
 mod lower;
+mod names;
 mod options;
 mod scratch;
+#[cfg(feature = "serde")]
+mod serialize;
 mod signature;
 mod summary;
 mod threads;
@@ -37,11 +40,12 @@ pub use layer::Inflater;
 pub use lower::{
     LowerContents, LowerDisks, LowerEntry, LowerKind, LowerLayers, LowerMetadata, LowerPiece,
 };
+pub use names::UnknownName;
 pub use options::{Options, Profile, Progress, ScratchOptions};
 pub use scratch::{scratch, scratch_file};
 pub use summary::{
     Blob, Compression, Digest, DiskSummary, EntryCounts, ParseDigestError, Summary, VeritySummary,
-    Warning, WarningKind, display_file,
+    Warning, WarningKind, display_file, escape_file,
 };
 pub use timings::{Stage, StageTiming, Timings};
 pub use verify::{

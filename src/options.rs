@@ -9,6 +9,7 @@ use crate::ext4::format::{BLOCK_SIZE, MAX_BLOCKS};
 use crate::ext4::writable::{SIZE_MAX, Writable};
 use crate::layer::{Inflater, Reading};
 use crate::lower::LowerLayers;
+use crate::names::names;
 use crate::summary::{Compression, Digest};
 use crate::timings::Timings;
 use crate::verity::Verity;
@@ -28,16 +29,10 @@ pub enum Profile {
     Hcsshim,
 }
 
-impl Profile {
-    /// The name that the command uses.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Default => "default",
-            Self::Hcsshim => "hcsshim",
-        }
-    }
-}
+names!(Profile, "profile", {
+    Default = "default",
+    Hcsshim = "hcsshim",
+});
 
 /// How far a conversion has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

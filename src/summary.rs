@@ -2,9 +2,19 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
+use crate::names::names;
+
 /// A SHA-256 digest, displayed and parsed as `sha256:` and 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest(pub [u8; 32]);
+
+impl Digest {
+    /// The 64 hexadecimal digits alone, as veritysetup has them.
+    #[must_use]
+    pub fn to_hex(&self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -64,6 +74,12 @@ pub enum Compression {
     /// Zstandard, RFC 8878, of one frame or many.
     Zstd,
 }
+
+names!(Compression, "compression", {
+    None = "none",
+    Gzip = "gzip",
+    Zstd = "zstd",
+});
 
 impl Compression {
     /// The OCI media type of a layer compressed in this way.
@@ -184,30 +200,24 @@ pub enum WarningKind {
     More,
 }
 
-impl WarningKind {
-    /// The stable name that the JSON summary uses.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::EmptyInput => "empty-input",
-            Self::NoEndMarker => "no-end-marker",
-            Self::TrailingBytes => "trailing-bytes",
-            Self::ImageArchive => "image-archive",
-            Self::GlobalHeader => "global-header",
-            Self::Skipped => "skipped",
-            Self::DeviceZero => "device-zero",
-            Self::MissingParent => "missing-parent",
-            Self::ReplacedTree => "replaced-tree",
-            Self::TimeClamped => "time-clamped",
-            Self::TimeUnreadable => "time-unreadable",
-            Self::PathClamped => "path-clamped",
-            Self::XattrDropped => "xattr-dropped",
-            Self::OpaqueRoot => "opaque-root",
-            Self::Hcsshim => "hcsshim",
-            Self::More => "more",
-        }
-    }
-}
+names!(WarningKind, "kind of warning", {
+    EmptyInput = "empty-input",
+    NoEndMarker = "no-end-marker",
+    TrailingBytes = "trailing-bytes",
+    ImageArchive = "image-archive",
+    GlobalHeader = "global-header",
+    Skipped = "skipped",
+    DeviceZero = "device-zero",
+    MissingParent = "missing-parent",
+    ReplacedTree = "replaced-tree",
+    TimeClamped = "time-clamped",
+    TimeUnreadable = "time-unreadable",
+    PathClamped = "path-clamped",
+    XattrDropped = "xattr-dropped",
+    OpaqueRoot = "opaque-root",
+    Hcsshim = "hcsshim",
+    More = "more",
+});
 
 /// Something of the layer that is not in the image as the tar has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -341,6 +351,29 @@ pub(crate) fn display_path(path: &[u8]) -> String {
     escape(path, true)
 }
 
+/// The path of a file as the command's JSON has it, for a program that hands it on: as it is, or, if
+/// it is not UTF-8, with each backslash doubled and each other byte as `\xNN`.
+#[must_use]
+pub fn escape_file(path: &Path) -> String {
+    path.to_str().map_or_else(
+        || escape_bytes(path.as_os_str().as_encoded_bytes()),
+        str::to_owned,
+    )
+}
+
+/// Bytes as text that can be turned back: a backslash is doubled, what is not UTF-8 becomes
+/// `\xNN`.
+pub(crate) fn escape_bytes(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(&chunk.valid().replace('\\', r"\\"));
+        for byte in chunk.invalid() {
+            text.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    text
+}
+
 fn escape(path: &[u8], backslash: bool) -> String {
     let mut text = String::with_capacity(path.len());
     for chunk in path.utf8_chunks() {
@@ -373,6 +406,14 @@ mod tests {
             format!("{digest}0").parse::<Digest>(),
             Err(ParseDigestError)
         );
+    }
+
+    #[test]
+    fn escaped_bytes_can_be_told_apart() {
+        assert_eq!(escape_bytes(b"usr/lib"), "usr/lib");
+        assert_eq!(escape_bytes("h\u{fc}lle\n".as_bytes()), "h\u{fc}lle\n");
+        assert_eq!(escape_bytes(b"a\xffb"), r"a\xffb");
+        assert_eq!(escape_bytes(br"a\xffb"), r"a\\xffb");
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Where the time of a conversion goes.
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+use crate::names::names;
 
 /// A part of a conversion that works beside the others, but for the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,33 +23,13 @@ pub enum Stage {
     Finish,
 }
 
-impl Stage {
-    const ALL: [Self; 5] = [
-        Self::Decompress,
-        Self::Digest,
-        Self::Place,
-        Self::Write,
-        Self::Finish,
-    ];
-
-    /// The name that the command uses.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Decompress => "decompress",
-            Self::Digest => "digest",
-            Self::Place => "place",
-            Self::Write => "write",
-            Self::Finish => "finish",
-        }
-    }
-}
-
-impl fmt::Display for Stage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
+names!(Stage, "stage", {
+    Decompress = "decompress",
+    Digest = "digest",
+    Place = "place",
+    Write = "write",
+    Finish = "finish",
+});
 
 /// How long a stage took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,14 +85,14 @@ impl Timings {
     #[must_use]
     pub fn stages(&self) -> Vec<StageTiming> {
         let nanos = |counter: &AtomicU64| Duration::from_nanos(counter.load(Ordering::Relaxed));
-        let timing = |(stage, counters): (Stage, &Counters)| StageTiming {
+        let timing = |(&stage, counters): (&Stage, &Counters)| StageTiming {
             stage,
             wall: nanos(&counters.wall),
             starved: nanos(&counters.starved),
             blocked: nanos(&counters.blocked),
             bytes: counters.bytes.load(Ordering::Relaxed),
         };
-        Stage::ALL.into_iter().zip(&*self.0).map(timing).collect()
+        Stage::ALL.iter().zip(&*self.0).map(timing).collect()
     }
 
     fn of(&self, stage: Stage) -> &Counters {

@@ -33,6 +33,7 @@ use crate::disk::DiskFormat;
 use crate::disk::Volume;
 use crate::error::{ErrorKind, Result};
 use crate::ext4::features;
+use crate::names::names;
 use crate::summary::Digest;
 use crate::threads;
 use crate::verity::{self, check_verity};
@@ -114,18 +115,12 @@ pub enum Verdict {
     NeedsReplay,
 }
 
-impl Verdict {
-    /// A name for programs.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Clean => "clean",
-            Self::Damaged => "damaged",
-            Self::Undecided => "undecided",
-            Self::NeedsReplay => "needs-replay",
-        }
-    }
-}
+names!(Verdict, "verdict", {
+    Clean = "clean",
+    Damaged = "damaged",
+    Undecided = "undecided",
+    NeedsReplay = "needs-replay",
+});
 
 /// The result of verifying a disk.
 #[derive(Clone, Debug, PartialEq, Eq)]

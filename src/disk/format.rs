@@ -1,5 +1,7 @@
 //! Formats of disk files.
 
+use crate::names::names;
+
 /// The format of a disk file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -19,16 +21,10 @@ pub enum DiskFormat {
     Raw,
 }
 
-impl DiskFormat {
-    /// The name that the command uses.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Vhd => "vhd",
-            Self::VhdDynamic => "vhd-dynamic",
-            Self::Vhdx => "vhdx",
-            Self::VhdxFixed => "vhdx-fixed",
-            Self::Raw => "raw",
-        }
-    }
-}
+names!(DiskFormat, "disk format", {
+    Vhd = "vhd",
+    VhdDynamic = "vhd-dynamic",
+    Vhdx = "vhdx",
+    VhdxFixed = "vhdx-fixed",
+    Raw = "raw",
+});

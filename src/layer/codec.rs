@@ -6,6 +6,7 @@
 use super::input::Input;
 use crate::buffer::chunk::{Chunk, Pool};
 use crate::error::{Error, Result};
+use crate::names::names;
 use crate::signature;
 use crate::summary::Compression;
 
@@ -19,6 +20,11 @@ pub enum Inflater {
     /// zlib-rs, through flate2.
     ZlibRs,
 }
+
+names!(Inflater, "inflater", {
+    Own = "own",
+    ZlibRs = "zlib-rs",
+});
 
 /// Settings of the decoders.
 #[derive(Clone, Copy, Debug)]

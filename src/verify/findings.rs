@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::names::names;
 use crate::summary::display_path;
 
 /// The kind of a finding.
@@ -80,55 +81,43 @@ pub enum FindingKind {
     Verity,
 }
 
-impl FindingKind {
-    /// A name for programs, in lower case with hyphens.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Container => "container",
-            Self::Superblock => "superblock",
-            Self::BackupSuperblock => "backup-superblock",
-            Self::GroupDescriptor => "group-descriptor",
-            Self::Layout => "layout",
-            Self::RecordedErrors => "recorded-errors",
-            Self::Journal => "journal",
-            Self::Orphan => "orphan",
-            Self::Checksum => "checksum",
-            Self::Inode => "inode",
-            Self::BlockMap => "block-map",
-            Self::SharedBlock => "shared-block",
-            Self::Size => "size",
-            Self::BlockCount => "block-count",
-            Self::Symlink => "symlink",
-            Self::Attribute => "attribute",
-            Self::AttributeOrder => "attribute-order",
-            Self::AttributeHash => "attribute-hash",
-            Self::AttributeReferences => "attribute-references",
-            Self::AttributeInode => "attribute-inode",
-            Self::Acl => "acl",
-            Self::DirectoryEntry => "directory-entry",
-            Self::DuplicateName => "duplicate-name",
-            Self::DirectoryIndex => "directory-index",
-            Self::FileType => "file-type",
-            Self::Name => "name",
-            Self::Tree => "tree",
-            Self::Unreachable => "unreachable",
-            Self::LinkCount => "link-count",
-            Self::BlockBitmap => "block-bitmap",
-            Self::InodeBitmap => "inode-bitmap",
-            Self::BitmapPadding => "bitmap-padding",
-            Self::FreeCount => "free-count",
-            Self::Quota => "quota",
-            Self::Verity => "verity",
-        }
-    }
-}
-
-impl fmt::Display for FindingKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
+names!(FindingKind, "kind of finding", {
+    Container = "container",
+    Superblock = "superblock",
+    BackupSuperblock = "backup-superblock",
+    GroupDescriptor = "group-descriptor",
+    Layout = "layout",
+    RecordedErrors = "recorded-errors",
+    Journal = "journal",
+    Orphan = "orphan",
+    Checksum = "checksum",
+    Inode = "inode",
+    BlockMap = "block-map",
+    SharedBlock = "shared-block",
+    Size = "size",
+    BlockCount = "block-count",
+    Symlink = "symlink",
+    Attribute = "attribute",
+    AttributeOrder = "attribute-order",
+    AttributeHash = "attribute-hash",
+    AttributeReferences = "attribute-references",
+    AttributeInode = "attribute-inode",
+    Acl = "acl",
+    DirectoryEntry = "directory-entry",
+    DuplicateName = "duplicate-name",
+    DirectoryIndex = "directory-index",
+    FileType = "file-type",
+    Name = "name",
+    Tree = "tree",
+    Unreachable = "unreachable",
+    LinkCount = "link-count",
+    BlockBitmap = "block-bitmap",
+    InodeBitmap = "inode-bitmap",
+    BitmapPadding = "bitmap-padding",
+    FreeCount = "free-count",
+    Quota = "quota",
+    Verity = "verity",
+});
 
 /// Where something is wrong, as far as it has such a place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! Checking every block of a disk against its hash tree.
 
+use std::fmt;
 use std::io;
 
 use rayon::prelude::*;
@@ -55,6 +56,17 @@ pub enum BlockKind {
         /// The level.
         level: u32,
     },
+}
+
+/// As in `data` and `hash of level 0`.
+impl fmt::Display for BlockKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Data => f.pad("data"),
+            Self::Hash { level } => write!(f, "hash of level {level}"),
+            Self::Spare { level } => write!(f, "spare of level {level}"),
+        }
+    }
 }
 
 /// Fills a buffer from a byte of a device on.

@@ -21,6 +21,8 @@ mod inspect;
 #[cfg(target_os = "linux")]
 mod media;
 #[cfg(test)]
+mod names;
+#[cfg(test)]
 mod not_layers;
 #[cfg(test)]
 mod overlay;

@@ -1,8 +1,9 @@
 //! The command line.
 
 pub(crate) mod disk;
-mod format;
+pub(crate) mod format;
 pub(crate) mod image;
+mod named;
 mod scratch;
 mod size;
 mod values;
@@ -12,13 +13,12 @@ use std::path::PathBuf;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Parser, Subcommand, ValueHint};
 use tar2vhd::image::{MediaTypeError, Platform, layer_compression};
-use tar2vhd::{Compression, Digest};
+use tar2vhd::{Compression, Digest, DiskFormat, Inflater, Profile};
 
 pub(crate) use disk::{Disk, InputFormat};
-pub(crate) use format::Format;
 pub(crate) use scratch::{Runhcs, Scratch, ScratchUuid};
 use size::size;
-pub(crate) use values::{Inflater, Profile, Salt, To, When};
+pub(crate) use values::{Salt, To, When};
 use values::{output, salt, uuid};
 
 /// Converts container image layers to ext4 disk images.
@@ -91,11 +91,11 @@ pub(crate) struct Convert {
 
     /// What to wrap the file system in; by default what the extension of OUTPUT says (.vhd,
     /// .vhdx, .raw, .img), else vhd.
-    #[arg(short = 'O', visible_short_alias = 'f', long, value_enum)]
-    pub format: Option<Format>,
+    #[arg(short = 'O', visible_short_alias = 'f', long, value_parser = named::format())]
+    pub format: Option<DiskFormat>,
 
     /// Whose file system to write.
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_parser = named::profile(), default_value_t)]
     pub profile: Profile,
 
     /// Reproduce what hcsshim gets wrong, with a warning each, instead of refusing it.
@@ -121,7 +121,7 @@ pub(crate) struct Convert {
     pub max_window: u64,
 
     /// What inflates gzip.
-    #[arg(long, value_name = "DECODER", value_enum, default_value_t)]
+    #[arg(long, value_name = "DECODER", value_parser = named::inflater(), default_value_t)]
     pub inflater: Inflater,
 
     /// The OCI or Docker media type that the layer has to be of.
@@ -317,7 +317,7 @@ pub(crate) struct Roothash {
     pub platform: Option<Platform>,
 
     /// Whose file system the disk has.
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_parser = named::profile(), default_value_t)]
     pub profile: Profile,
 
     /// Reproduce what hcsshim gets wrong, with a warning each, instead of refusing it.

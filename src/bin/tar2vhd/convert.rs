@@ -6,9 +6,12 @@ use std::env::{self, VarError};
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
-use tar2vhd::{CancelToken, Discard, DiskFile, FileId, LowerDisks, Options, Timings, Verity};
+use tar2vhd::{
+    CancelToken, Discard, DiskFile, DiskFormat, FileId, LowerDisks, Options, Profile, Timings,
+    Verity,
+};
 
-use crate::args::{Convert, Format, MediaType, Profile, Salt, When};
+use crate::args::{Convert, MediaType, Salt, When};
 use crate::failure::Failure;
 use crate::input::{self, Input};
 use crate::output;
@@ -31,8 +34,8 @@ pub(crate) fn run(args: Convert) -> Result<(), Failure> {
             "no INPUT is named, and standard input is a terminal",
         ));
     }
-    let format = output::choose_format(args.format, &args.to, Format::Vhd, args.quiet);
-    let options = options(&args)?.format(format.into());
+    let format = output::choose_format(args.format, &args.to, DiskFormat::Vhd, args.quiet);
+    let options = options(&args)?.format(format);
 
     let signals = Signals::catch()?;
     let mut files = Files::create(&args)?;
@@ -127,13 +130,13 @@ impl Files {
 
 fn options(args: &Convert) -> Result<Options, Failure> {
     let mut options = Options::new()
-        .profile(args.profile.into())
+        .profile(args.profile)
         .faithful(args.faithful)
         .whiteouts(!args.no_whiteouts)
         .max_size(args.max_size)
         .max_entries(args.max_entries)
         .max_window(args.max_window)
-        .inflater(args.inflater.into())
+        .inflater(args.inflater)
         .bottom_layer(args.bottom_layer)
         .align(args.align.unwrap_or(0))
         .inline_data(args.inline_data)
@@ -203,7 +206,7 @@ fn work(
     mut files: Files,
     options: &Options,
     args: &Convert,
-    format: Format,
+    format: DiskFormat,
     display: &Display,
 ) -> Result<(), Failure> {
     let shown = input.clone().unwrap_or("standard input".into());

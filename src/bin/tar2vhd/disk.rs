@@ -4,12 +4,12 @@ pub(crate) mod info;
 
 use std::path::Path;
 
-use serde_json::json;
-use tar2vhd::{CancelToken, DiskFile, DiskOptions, DiskReport, Volume};
+use serde_json::{Value, json};
+use tar2vhd::{CancelToken, DiskFile, DiskFormat, DiskOptions, DiskReport, Volume};
 use uuid::Uuid;
 
 use crate::args::disk::{Convert, Create, DiskCommand, InputFormat, Shape, Writing};
-use crate::args::{Disk, Format, To, When};
+use crate::args::{Disk, To, When};
 use crate::convert::source_date_epoch;
 use crate::failure::Failure;
 use crate::output::{self, human};
@@ -33,7 +33,7 @@ fn create(args: Create) -> Result<(), Failure> {
         writing,
         ..
     } = &args;
-    let format = output::choose_format(*format, to, Format::Vhdx, writing.quiet);
+    let format = output::choose_format(*format, to, DiskFormat::Vhdx, writing.quiet);
     let options = options(format, shape, writing)?;
     let signals = Signals::catch()?;
     let mut file = writing.start(to)?;
@@ -55,7 +55,7 @@ fn convert(args: Convert) -> Result<(), Failure> {
     if args.writing.quiet && args.progress == When::Always {
         return Err(Failure::usage("--quiet contradicts --progress always"));
     }
-    let format = output::choose_format(args.format, &args.to, Format::Vhdx, args.writing.quiet);
+    let format = output::choose_format(args.format, &args.to, DiskFormat::Vhdx, args.writing.quiet);
     let options = options(format, &args.shape, &args.writing)?;
     let input = match args.input_format {
         InputFormat::Auto => Volume::open(&args.input)?,
@@ -101,9 +101,9 @@ impl Writing {
     }
 }
 
-fn options(format: Format, shape: &Shape, writing: &Writing) -> Result<DiskOptions, Failure> {
+fn options(format: DiskFormat, shape: &Shape, writing: &Writing) -> Result<DiskOptions, Failure> {
     let mut options = DiskOptions::new()
-        .format(format.into())
+        .format(format)
         .logical_sector_size(shape.logical_sector)
         .physical_sector_size(shape.physical_sector)
         .fsync(!writing.no_fsync);
@@ -127,24 +127,14 @@ fn publish(
     writing: &args::disk::Writing,
 ) -> Result<(), Failure> {
     if writing.json {
-        output::stdout(format!("{}\n", json(report, path)).as_bytes())?;
+        let object = output::of_file(path, json!(report));
+        output::stdout(format!("{}\n", Value::Object(object)).as_bytes())?;
     }
     file.publish(!writing.no_fsync)?;
     if !writing.json && !writing.quiet {
         output::stderr(format_args!("{}", text(report, path)));
     }
     Ok(())
-}
-
-fn json(report: &DiskReport, path: &Path) -> serde_json::Value {
-    json!({
-        "path": output::path(path),
-        "format": report.format.as_str(),
-        "size": report.size,
-        "virtualSize": report.virtual_size,
-        "data": report.data,
-        "uuid": report.id.map(|id| Uuid::from_bytes(id).to_string()),
-    })
 }
 
 fn text(report: &DiskReport, path: &Path) -> String {

@@ -1,15 +1,13 @@
 //! `tar2vhd inspect`.
 
-use std::path::Path;
-
 use serde_json::{Value, json};
-use tar2vhd::{FileSystem, Inspection, Volume};
+use tar2vhd::{Inspection, Volume};
 use uuid::Uuid;
 
 use crate::args::{InputFormat, Inspect};
 use crate::disk::info;
 use crate::failure::Failure;
-use crate::output::{self, Lines, bytes, escape, time};
+use crate::output::{self, Lines, bytes, time};
 
 pub(crate) fn run(args: &Inspect) -> Result<(), Failure> {
     let found = match args.input_format {
@@ -20,7 +18,10 @@ pub(crate) fn run(args: &Inspect) -> Result<(), Failure> {
     }
     .map_err(|error| Failure::reading(&args.disk, error))?;
     let report = match args.json {
-        true => format!("{}\n", json(&args.disk, &found)),
+        true => {
+            let object = output::of_file(&args.disk, json!(found));
+            format!("{}\n", Value::Object(object))
+        }
         false => text(&found),
     };
     output::stdout(report.as_bytes())?;
@@ -32,61 +33,6 @@ pub(crate) fn run(args: &Inspect) -> Result<(), Failure> {
             tar2vhd::display_file(&args.disk)
         ))),
     }
-}
-
-fn json(path: &Path, found: &Inspection) -> Value {
-    let checks: serde_json::Map<_, _> = found
-        .checks
-        .named()
-        .into_iter()
-        .map(|(name, tally)| {
-            let value = json!({ "checked": tally.checked, "failed": tally.failed });
-            (camel_case(name), value)
-        })
-        .collect();
-    let mut object = info::json(path, &found.disk);
-    object.extend([
-        ("fileSystem".to_owned(), file_system(&found.file_system)),
-        ("checks".to_owned(), Value::Object(checks)),
-        ("problems".to_owned(), json!(found.problems)),
-    ]);
-    Value::Object(object)
-}
-
-fn file_system(system: &FileSystem) -> Value {
-    json!({
-            "uuid": Uuid::from_bytes(system.uuid).to_string(),
-            "label": escape(&system.label),
-            "features": system.features,
-            "blockSize": system.block_size,
-            "blocks": system.blocks,
-            "freeBlocks": system.free_blocks,
-            "inodes": system.inodes,
-            "freeInodes": system.free_inodes,
-            "inodeSize": system.inode_size,
-            "groups": system.groups,
-            "blocksPerGroup": system.blocks_per_group,
-            "inodesPerGroup": system.inodes_per_group,
-            "created": system.created,
-            "written": system.written,
-            "checked": system.checked,
-    })
-}
-
-/// "free counts" as `freeCounts`.
-fn camel_case(words: &str) -> String {
-    let mut name = String::new();
-    for word in words.split(' ') {
-        match name.is_empty() {
-            true => name.push_str(word),
-            false => {
-                let (first, rest) = word.split_at(1);
-                name.push_str(&first.to_uppercase());
-                name.push_str(rest);
-            }
-        }
-    }
-    name
 }
 
 fn text(found: &Inspection) -> String {

@@ -6,7 +6,10 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use crate::args::{Format, To};
+use serde_json::{Map, Value};
+use tar2vhd::DiskFormat;
+
+use crate::args::{self, To};
 use crate::failure::Failure;
 
 /// Prints the result of the command.
@@ -31,34 +34,16 @@ pub(crate) fn stderr(line: fmt::Arguments<'_>) {
 
 /// The format of the disk, with a warning if it is not what the name says.
 pub(crate) fn choose_format(
-    asked: Option<Format>,
+    asked: Option<DiskFormat>,
     to: &To,
-    default: Format,
+    default: DiskFormat,
     quiet: bool,
-) -> Format {
-    let (format, warning) = Format::choose(asked, to.path(), default);
+) -> DiskFormat {
+    let (format, warning) = args::format::choose(asked, to.path(), default);
     if let Some(warning) = warning.filter(|_| !quiet) {
         stderr(format_args!("tar2vhd: warning: {warning}"));
     }
     format
-}
-
-/// Bytes as text that can be turned back: a backslash is doubled, what is not UTF-8 becomes
-/// `\xNN`.
-pub(crate) fn escape(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for chunk in bytes.utf8_chunks() {
-        text.push_str(&chunk.valid().replace('\\', r"\\"));
-        for byte in chunk.invalid() {
-            text.push_str(&format!("\\x{byte:02x}"));
-        }
-    }
-    text
-}
-
-/// Bytes as hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A number of bytes with three digits and a unit.
@@ -79,12 +64,14 @@ pub(crate) fn human(bytes: u64) -> String {
     format!("{value:.1} {unit}")
 }
 
-/// A path for a program, which hands it on as it is: escaped only if it must be.
-pub(crate) fn path(path: &Path) -> String {
-    path.to_str().map_or_else(
-        || escape(path.as_os_str().as_encoded_bytes()),
-        str::to_owned,
-    )
+/// An object that begins with the path of the file that it is about.
+pub(crate) fn of_file(path: &Path, rest: Value) -> Map<String, Value> {
+    let mut object = Map::new();
+    object.insert("path".to_owned(), tar2vhd::escape_file(path).into());
+    if let Value::Object(rest) = rest {
+        object.extend(rest);
+    }
+    object
 }
 
 /// A report of a line for each field.
@@ -122,14 +109,6 @@ pub(crate) fn bytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn escaped_bytes_can_be_told_apart() {
-        assert_eq!(escape(b"usr/lib"), "usr/lib");
-        assert_eq!(escape("h\u{fc}lle\n".as_bytes()), "h\u{fc}lle\n");
-        assert_eq!(escape(b"a\xffb"), r"a\xffb");
-        assert_eq!(escape(br"a\xffb"), r"a\\xffb");
-    }
 
     #[test]
     fn times_are_told_in_iso_8601() {

@@ -7,13 +7,13 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use tar2vhd::image::{Image, Images, Layer};
-use tar2vhd::{Options, Summary, Verity, WarningKind};
+use tar2vhd::{Options, Profile, Summary, Verity, WarningKind};
 
-use crate::args::{Profile, Roothash, Salt};
+use crate::args::{Roothash, Salt};
 use crate::convert::report;
 use crate::failure::Failure;
 use crate::input;
-use crate::output::{self, hex};
+use crate::output;
 use below::{Asked, Below};
 
 pub(crate) fn run(args: &Roothash) -> Result<(), Failure> {
@@ -48,7 +48,7 @@ fn options(args: &Roothash) -> Options {
         verity = verity.salt(salt.as_slice());
     }
     Options::new()
-        .profile(args.profile.into())
+        .profile(args.profile)
         .faithful(args.faithful)
         .whiteouts(!args.no_whiteouts)
         .max_size(args.max_size)
@@ -151,7 +151,7 @@ fn print(input: &Path, hashed: &Hashed, args: &Roothash) -> Result<(), Failure> 
     if args.json {
         let layers: Vec<Value> = hashed.layers.iter().map(json_of).collect();
         let object = json!({
-            "path": output::path(input),
+            "path": tar2vhd::escape_file(input),
             "tag": hashed.tag,
             "platform": hashed.platform,
             "layers": layers,
@@ -160,8 +160,15 @@ fn print(input: &Path, hashed: &Hashed, args: &Roothash) -> Result<(), Failure> 
     }
     let mut text = String::new();
     for layer in &hashed.layers {
-        let root_hash = layer.verity.as_ref().map(|verity| hex(&verity.root_hash.0));
-        text += &format!("{}  {}", root_hash.unwrap_or_default(), output::path(input));
+        let root_hash = layer
+            .verity
+            .as_ref()
+            .map(|verity| verity.root_hash.to_hex());
+        text += &format!(
+            "{}  {}",
+            root_hash.unwrap_or_default(),
+            tar2vhd::escape_file(input)
+        );
         if hashed.in_image {
             text += &format!(" {}", layer.layer.digest);
         }
@@ -172,13 +179,14 @@ fn print(input: &Path, hashed: &Hashed, args: &Roothash) -> Result<(), Failure> 
 
 /// A layer, by the keys that the summary of a conversion has.
 fn json_of(summary: &Summary) -> Value {
+    let mut whole = json!(summary);
     let mut object = json!({
-        "diffId": summary.layer.digest.to_string(),
-        "compressed": report::blob(&summary.compressed, summary.compression),
+        "diffId": whole["diffId"].take(),
+        "compressed": whole["compressed"].take(),
     });
-    if let (Value::Object(object), Some(verity)) = (&mut object, &summary.verity) {
-        object.extend(report::verity(verity));
+    if let (Value::Object(object), Value::Object(verity)) = (&mut object, whole["verity"].take()) {
+        object.extend(verity);
     }
-    object["warnings"] = report::warnings_json(&summary.warnings);
+    object["warnings"] = whole["warnings"].take();
     object
 }

@@ -1,27 +1,25 @@
 //! `tar2vhd scratch`.
 
-use serde_json::json;
 use tar2vhd::{CancelToken, DiskFile, DiskFormat, DiskSummary, ScratchOptions};
 use uuid::Uuid;
 
-use crate::args::{Format, Scratch, ScratchUuid};
-use crate::convert::source_date_epoch;
+use crate::args::{Scratch, ScratchUuid};
+use crate::convert::{report, source_date_epoch};
 use crate::failure::Failure;
 use crate::output::{self, human};
 use crate::signals::Signals;
 use crate::standard;
 
 pub(crate) fn run(args: Scratch) -> Result<(), Failure> {
-    let format = output::choose_format(args.format, &args.to, Format::Vhdx, args.quiet);
-    if args.block_size.is_some() && matches!(format, Format::Vhd | Format::Raw) {
-        let name = DiskFormat::from(format).as_str();
+    let format = output::choose_format(args.format, &args.to, DiskFormat::Vhdx, args.quiet);
+    if args.block_size.is_some() && matches!(format, DiskFormat::Vhd | DiskFormat::Raw) {
         return Err(Failure::usage(format!(
-            "a block size, but the format {name} has no blocks"
+            "a block size, but the format {format} has no blocks"
         )));
     }
     let mut options = ScratchOptions::new()
         .size(args.size)
-        .format(format.into())
+        .format(format)
         .journal(args.journal)
         .inodes(args.inodes)
         .compat(args.compat)
@@ -78,15 +76,7 @@ pub(crate) fn run(args: Scratch) -> Result<(), Failure> {
 }
 
 /// One JSON object on a line of its own.
-fn report(summary: &DiskSummary, args: &Scratch, format: Format) -> Vec<u8> {
-    let object = json!({
-        "path": output::path(args.to.path()),
-        "format": DiskFormat::from(format).as_str(),
-        "size": summary.size,
-        "virtualSize": summary.virtual_size,
-        "uuid": Uuid::from_bytes(summary.uuid).to_string(),
-        "blocks": summary.blocks,
-        "inodes": summary.inodes,
-    });
+fn report(summary: &DiskSummary, args: &Scratch, format: DiskFormat) -> Vec<u8> {
+    let object = report::disk(summary, args.to.path(), format);
     format!("{object}\n").into_bytes()
 }

@@ -4,11 +4,11 @@ use std::fmt::Write;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tar2vhd::{Finding, Verdict, Verification, VerifyOptions, Volume};
+use tar2vhd::{Verdict, Verification, VerifyOptions, Volume};
 
 use crate::args::{InputFormat, Verify};
 use crate::failure::Failure;
-use crate::output::{self, escape};
+use crate::output;
 
 pub(crate) fn run(args: &Verify) -> Result<(), Failure> {
     let mut options = VerifyOptions::new();
@@ -64,10 +64,8 @@ fn several(args: &Verify, options: &VerifyOptions) -> Result<(), Failure> {
             }
             (Err(error), true) => {
                 let error = format!("{error:#}");
-                format!(
-                    "{}\n",
-                    json!({ "path": output::path(disk), "error": error })
-                )
+                let object = output::of_file(disk, json!({ "error": error }));
+                format!("{}\n", Value::Object(object))
             }
             (Err(error), false) => format!("{name}: error: {error:#}\n"),
         };
@@ -102,38 +100,7 @@ fn complaint(found: &Verification) -> Option<String> {
 }
 
 fn json(disk: &Path, found: &Verification) -> Value {
-    let examined = &found.examined;
-    json!({
-        "path": output::path(disk),
-        "verdict": found.verdict().as_str(),
-        "size": found.size,
-        "format": found.format.as_str(),
-        "virtualSize": found.virtual_size,
-        "findings": found.findings.iter().map(finding).collect::<Vec<_>>(),
-        "omittedFindings": found.omitted,
-        "notes": found.notes,
-        "unchecked": found.unchecked,
-        "examined": {
-            "groups": examined.groups,
-            "blocks": examined.blocks,
-            "inodes": examined.inodes,
-            "directories": examined.directories,
-            "names": examined.names,
-        },
-    })
-}
-
-fn finding(finding: &Finding) -> Value {
-    let place = &finding.place;
-    json!({
-        "kind": finding.kind.as_str(),
-        "offset": place.offset,
-        "group": place.group,
-        "block": place.block,
-        "inode": place.inode,
-        "path": place.path.as_deref().map(escape),
-        "message": finding.message,
-    })
+    Value::Object(output::of_file(disk, json!(found)))
 }
 
 fn text(found: &Verification) -> String {
@@ -157,7 +124,7 @@ fn text(found: &Verification) -> String {
     let examined = &found.examined;
     line(format!(
         "{}: {}, {} in use, {}, {}",
-        found.verdict().as_str(),
+        found.verdict(),
         counted(examined.groups, "group"),
         counted(examined.blocks, "block"),
         counted(examined.inodes, "inode"),

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum, ValueHint};
+use tar2vhd::DiskFormat;
 
-use super::{Format, To, When, size};
+use super::{To, When, named, size};
 
 /// Make, copy and describe disks, whatever is on them.
 ///
@@ -44,8 +45,8 @@ pub(crate) struct Create {
 
     /// The format of the disk; by default what the extension of OUTPUT says (.vhd, .vhdx,
     /// .raw, .img), else vhdx.
-    #[arg(short = 'O', visible_short_alias = 'f', long, value_enum)]
-    pub format: Option<Format>,
+    #[arg(short = 'O', visible_short_alias = 'f', long, value_parser = named::format())]
+    pub format: Option<DiskFormat>,
 
     #[command(flatten)]
     pub shape: Shape,
@@ -81,8 +82,8 @@ pub(crate) struct Convert {
 
     /// The format of the copy; by default what the extension of OUTPUT says (.vhd, .vhdx,
     /// .raw, .img), else vhdx.
-    #[arg(short = 'O', long, value_enum)]
-    pub format: Option<Format>,
+    #[arg(short = 'O', long, value_parser = named::format())]
+    pub format: Option<DiskFormat>,
 
     /// The format of INPUT: known by its contents, or raw whatever these are.
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 
 use clap::{Subcommand, ValueHint};
 use tar2vhd::image::Platform;
+use tar2vhd::{DiskFormat, Inflater, Profile};
 
-use super::format::Format;
+use super::named;
 use super::size::size;
-use super::values::{Inflater, Profile, Salt, To, When, salt, uuid};
+use super::values::{Salt, To, When, salt, uuid};
 
 /// Convert whole images: each layer to a disk, or all layers to one.
 ///
@@ -45,7 +46,7 @@ pub(crate) struct ConvertImage {
     pub output: PathBuf,
 
     /// Whose file system to write.
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_parser = named::profile(), default_value_t)]
     pub profile: Profile,
 
     /// Reproduce what hcsshim gets wrong, with a warning each, instead of refusing it.
@@ -123,8 +124,8 @@ pub(crate) struct Source {
 pub(crate) struct Disk {
     /// What to wrap a file system in; by default vhd, or what the extension of a file that is
     /// named says.
-    #[arg(short = 'O', visible_short_alias = 'f', long, value_enum)]
-    pub format: Option<Format>,
+    #[arg(short = 'O', visible_short_alias = 'f', long, value_parser = named::format())]
+    pub format: Option<DiskFormat>,
 
     /// The largest disk to make; space for group descriptors is reserved accordingly.
     #[arg(long, value_name = "SIZE", default_value = "128GiB", value_parser = size)]
@@ -139,7 +140,7 @@ pub(crate) struct Disk {
     pub max_window: u64,
 
     /// What inflates gzip.
-    #[arg(long, value_name = "DECODER", value_enum, default_value_t)]
+    #[arg(long, value_name = "DECODER", value_parser = named::inflater(), default_value_t)]
     pub inflater: Inflater,
 
     /// Round a disk up to a multiple of SIZE; Azure takes whole MiB and at least 20MiB.

@@ -2,9 +2,10 @@
 
 use std::ffi::OsString;
 
+use tar2vhd::DiskFormat;
 use uuid::Uuid;
 
-use super::{Format, To, size};
+use super::{To, named, size};
 
 /// Make a disk with an empty ext4 file system to write to.
 ///
@@ -31,8 +32,8 @@ pub(crate) struct Scratch {
 
     /// What to wrap the file system in; by default what the extension of OUTPUT says (.vhd,
     /// .vhdx, .raw, .img), else vhdx.
-    #[arg(short = 'O', visible_short_alias = 'f', long, value_enum)]
-    pub format: Option<Format>,
+    #[arg(short = 'O', visible_short_alias = 'f', long, value_parser = named::format())]
+    pub format: Option<DiskFormat>,
 
     /// Make a journal, as large as mke2fs makes it.
     #[arg(long)]

@@ -6,42 +6,6 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ValueEnum, ValueHint};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Profile {
-    /// What a good ext4 is today.
-    #[default]
-    Default,
-    /// Byte for byte hcsshim's, as policies of confidential containers name it.
-    Hcsshim,
-}
-
-impl From<Profile> for tar2vhd::Profile {
-    fn from(profile: Profile) -> Self {
-        match profile {
-            Profile::Default => Self::Default,
-            Profile::Hcsshim => Self::Hcsshim,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Inflater {
-    /// The fastest.
-    #[default]
-    Own,
-    /// Another implementation, without unsafe code of ours.
-    ZlibRs,
-}
-
-impl From<Inflater> for tar2vhd::Inflater {
-    fn from(inflater: Inflater) -> Self {
-        match inflater {
-            Inflater::Own => Self::Own,
-            Inflater::ZlibRs => Self::ZlibRs,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum When {
     #[default]
     Auto,

@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tar2vhd::{
     Blob, Compression, DiskFormat, DiskSummary, EntryCounts, FlattenSummary, StageTiming, Summary,
     VeritySummary, Warning, WarningKind,
 };
 use uuid::Uuid;
 
-use crate::args::{Convert, Format};
-use crate::output::{self, escape, hex, human};
+use crate::args::Convert;
+use crate::output::{self, human};
 
 /// One JSON object on a line of its own. A key is there even if it has nothing to tell: it is
 /// null then.
@@ -19,78 +19,32 @@ pub(super) fn json(
     summary: &Summary,
     timings: Option<&[StageTiming]>,
     args: &Convert,
-    format: Format,
+    format: DiskFormat,
 ) -> Vec<u8> {
-    let mut object = blob(&summary.layer, Compression::None);
-    object["diffId"] = summary.layer.digest.to_string().into();
-    object["compressed"] = blob(&summary.compressed, summary.compression);
+    let mut object = json!(summary);
     object["disk"] = disk(&summary.disk, args.to.path(), format);
-    let hash_device = args.verity_separate.as_deref().unwrap_or(args.to.path());
-    object["verity"] = summary
-        .verity
-        .as_ref()
-        .map(|verity| verity_at(verity, hash_device))
-        .into();
-    object["entries"] = entries(&summary.entries);
-    object["warnings"] = warnings_json(&summary.warnings);
-    object["timings"] = timings
-        .map(|timings| timings.iter().map(timing).collect::<Vec<_>>())
-        .into();
+    if let Some(verity) = &summary.verity {
+        let hash_device = args.verity_separate.as_deref();
+        object["verity"] = verity_at(verity, hash_device.unwrap_or(args.to.path()));
+    }
+    object["timings"] = json!(timings);
     format!("{object}\n").into_bytes()
 }
 
 /// A disk at a path.
-pub(crate) fn disk(disk: &DiskSummary, path: &Path, format: Format) -> Value {
-    json!({
-        "path": output::path(path),
-        "format": DiskFormat::from(format).as_str(),
-        "size": disk.size,
-        "virtualSize": disk.virtual_size,
-        "uuid": Uuid::from_bytes(disk.uuid).to_string(),
-        "blocks": disk.blocks,
-        "inodes": disk.inodes,
-    })
+pub(crate) fn disk(disk: &DiskSummary, path: &Path, format: DiskFormat) -> Value {
+    let mut object = output::of_file(path, json!({ "format": format }));
+    if let Value::Object(disk) = json!(disk) {
+        object.extend(disk);
+    }
+    Value::Object(object)
 }
 
 /// A hash tree, and where it is.
-pub(crate) fn verity_at(found: &VeritySummary, path: &Path) -> Value {
-    let mut verity = Value::Object(verity(found));
-    verity["path"] = output::path(path).into();
-    verity
-}
-
-/// The descriptor of a layer.
-pub(crate) fn blob(blob: &Blob, compression: Compression) -> Value {
-    json!({
-        "mediaType": compression.media_type(),
-        "digest": blob.digest.to_string(),
-        "size": blob.size,
-    })
-}
-
-pub(crate) fn warnings_json(warnings: &[Warning]) -> Value {
-    let warning = |warning: &Warning| {
-        // One of the layer as a whole has none.
-        let path = Some(&warning.path).filter(|path| !path.is_empty());
-        json!({
-            "path": path.map(|path| escape(path)),
-            "kind": warning.kind.as_str(),
-            "message": warning.message,
-        })
-    };
-    warnings.iter().map(warning).collect()
-}
-
-/// In seconds.
-fn timing(timing: &StageTiming) -> Value {
-    json!({
-        "stage": timing.stage.as_str(),
-        "wall": timing.wall.as_secs_f64(),
-        "busy": timing.busy().as_secs_f64(),
-        "starved": timing.starved.as_secs_f64(),
-        "blocked": timing.blocked.as_secs_f64(),
-        "bytes": timing.bytes,
-    })
+pub(crate) fn verity_at(verity: &VeritySummary, path: &Path) -> Value {
+    let mut object = json!(verity);
+    object["path"] = tar2vhd::escape_file(path).into();
+    object
 }
 
 /// A table on standard error, with a mark at the stage that the others wait for.
@@ -123,38 +77,6 @@ pub(super) fn timings(timings: &[StageTiming]) {
     }
 }
 
-/// A hash tree under the names that programs which set up dm-verity know.
-pub(crate) fn verity(verity: &VeritySummary) -> Map<String, Value> {
-    let pairs = [
-        ("rootHash", hex(&verity.root_hash.0).into()),
-        ("hashOffset", verity.hash_offset.into()),
-        ("algorithm", "sha256".into()),
-        ("salt", hex(&verity.salt).into()),
-        ("uuid", Uuid::from_bytes(verity.uuid).to_string().into()),
-        ("dataBlocks", verity.data_blocks.into()),
-        ("hashBlocks", verity.hash_blocks.into()),
-        ("blockSize", 4096.into()),
-    ];
-    pairs
-        .map(|(name, value)| (name.to_owned(), value))
-        .into_iter()
-        .collect()
-}
-
-pub(crate) fn entries(entries: &EntryCounts) -> Value {
-    json!({
-        "files": entries.files,
-        "directories": entries.directories,
-        "symlinks": entries.symlinks,
-        "hardLinks": entries.hard_links,
-        "devices": entries.devices,
-        "fifos": entries.fifos,
-        "whiteouts": entries.whiteouts,
-        "opaqueDirectories": entries.opaque_directories,
-        "tarEntries": entries.tar_entries,
-    })
-}
-
 /// A few lines on standard error.
 pub(super) fn summary(summary: &Summary, path: &Path) {
     let disk = &summary.disk;
@@ -164,19 +86,15 @@ pub(super) fn summary(summary: &Summary, path: &Path) {
         human(disk.size),
         Uuid::from_bytes(disk.uuid)
     ));
-    let compression = match summary.compression {
-        Compression::Gzip => Some("gzip"),
-        Compression::Zstd => Some("zstd"),
-        _ => None,
-    };
-    if let Some(compression) = compression {
+    let compression = summary.compression;
+    if compression != Compression::None {
         let Blob { digest, size } = summary.compressed;
         output::stderr(format_args!("  {compression} {}, {digest}", human(size)));
     }
     let Blob { digest, size } = summary.layer;
     output::stderr(format_args!("  tar  {}, {digest}", human(size)));
     if let Some(verity) = &summary.verity {
-        output::stderr(format_args!("  root hash {}", hex(&verity.root_hash.0)));
+        output::stderr(format_args!("  root hash {}", verity.root_hash.to_hex()));
     }
     output::stderr(format_args!("  {}", counts(&summary.entries)));
 }
@@ -207,7 +125,7 @@ pub(crate) fn flattened(summary: &FlattenSummary, path: &Path) {
         }
     ));
     if let Some(verity) = &summary.verity {
-        output::stderr(format_args!("  root hash {}", hex(&verity.root_hash.0)));
+        output::stderr(format_args!("  root hash {}", verity.root_hash.to_hex()));
     }
     output::stderr(format_args!("  {}", counts(&summary.entries)));
 }
@@ -251,7 +169,6 @@ pub(crate) fn warnings(warnings: &[Warning]) {
     }
     for (kind, number) in kinds {
         if let Some(more) = number.checked_sub(SHOWN_PER_KIND).filter(|more| *more > 0) {
-            let kind = kind.as_str();
             output::stderr(format_args!(
                 "tar2vhd: warning: {more} more of the kind {kind}, which --json lists"
             ));

@@ -1,14 +1,12 @@
 //! `tar2vhd disk info`, and what `tar2vhd inspect` has in common with it.
 
-use std::path::Path;
-
-use serde_json::{Map, Value, json};
-use tar2vhd::{BlockInfo, DiskInfo, ParentInfo, PartInfo, VhdInfo, VhdxInfo, Volume};
+use serde_json::{Value, json};
+use tar2vhd::{BlockInfo, DiskInfo, ParentInfo, VhdInfo, VhdxInfo, Volume};
 use uuid::Uuid;
 
 use crate::args::disk::{Info, InputFormat};
 use crate::failure::Failure;
-use crate::output::{self, Lines, bytes, escape, time};
+use crate::output::{self, Lines, bytes, time};
 
 pub(crate) fn run(args: &Info) -> Result<(), Failure> {
     let volume = match args.input_format {
@@ -33,7 +31,7 @@ pub(crate) fn run(args: &Info) -> Result<(), Failure> {
     }
     let report = match args.json {
         true => {
-            let mut object = json(&args.disk, &info);
+            let mut object = output::of_file(&args.disk, json!(info));
             object.insert("problems".to_owned(), json!(problems));
             format!("{}\n", Value::Object(object))
         }
@@ -91,86 +89,10 @@ fn named_id(bytes: [u8; 16]) -> String {
     }
 }
 
-/// The description of a disk, by the keys of JSON.
-pub(crate) fn json(path: &Path, info: &DiskInfo) -> Map<String, Value> {
-    let mut object = Map::new();
-    object.insert("path".to_owned(), json!(output::path(path)));
-    object.insert("size".to_owned(), json!(info.size));
-    object.insert("format".to_owned(), json!(info.format.as_str()));
-    object.insert("virtualSize".to_owned(), json!(info.virtual_size));
-    object.insert("vhd".to_owned(), info.vhd.as_ref().map(vhd_json).into());
-    object.insert("vhdx".to_owned(), info.vhdx.as_ref().map(vhdx_json).into());
-    object.insert("notes".to_owned(), json!(info.notes));
-    object
-}
-
-fn vhd_json(vhd: &VhdInfo) -> Value {
-    json!({
-        "originalSize": vhd.original_size,
-        "cylinders": vhd.geometry.0,
-        "heads": vhd.geometry.1,
-        "sectorsPerTrack": vhd.geometry.2,
-        "created": vhd.created,
-        "creator": escape(&vhd.creator),
-        "creatorVersion": format!("{}.{}", vhd.creator_version.0, vhd.creator_version.1),
-        "creatorHostOs": escape(&vhd.creator_host_os),
-        "uniqueId": id(vhd.unique_id),
-        "savedState": vhd.saved_state,
-        "blocks": vhd.blocks.as_ref().map(blocks_json),
-        "maxTableEntries": vhd.max_table_entries,
-        "parent": vhd.parent.as_ref().map(parent_json),
-    })
-}
-
-fn vhdx_json(vhdx: &VhdxInfo) -> Value {
-    let parts = |parts: &[PartInfo]| -> Value {
-        let part = |part: &PartInfo| {
-            json!({
-                "id": id(part.id),
-                "offset": part.offset,
-                "size": part.size,
-                "required": part.required,
-            })
-        };
-        parts.iter().map(part).collect()
-    };
-    json!({
-        "creator": vhdx.creator,
-        "logicalSectorSize": vhdx.logical_sector_size,
-        "physicalSectorSize": vhdx.physical_sector_size,
-        "virtualDiskId": id(vhdx.virtual_disk_id),
-        "fileWriteGuid": id(vhdx.file_write_guid),
-        "dataWriteGuid": id(vhdx.data_write_guid),
-        "sequenceNumber": vhdx.sequence_number,
-        "logSize": vhdx.log_size,
-        "replayedEntries": vhdx.replayed_entries,
-        "damagedHeaders": vhdx.damaged_headers,
-        "damagedRegionTables": vhdx.damaged_region_tables,
-        "blocks": blocks_json(&vhdx.blocks),
-        "regions": parts(&vhdx.regions),
-        "metadata": parts(&vhdx.metadata),
-        "parent": vhdx.parent.as_ref().map(parent_json),
-    })
-}
-
-fn blocks_json(blocks: &BlockInfo) -> Value {
-    json!({
-        "size": blocks.size,
-        "all": blocks.all,
-        "allocated": blocks.allocated,
-    })
-}
-
-/// The names are the disk's, and any may come twice.
-fn parent_json(parent: &ParentInfo) -> Value {
-    let pair = |(name, value): &(String, String)| json!({ "name": name, "value": value });
-    parent.pairs.iter().map(pair).collect()
-}
-
 /// The description of a disk, in lines.
 pub(crate) fn text(info: &DiskInfo, lines: &mut Lines) {
     lines.field("size", bytes(info.size));
-    lines.field("format", info.format.as_str());
+    lines.field("format", info.format);
     lines.field("virtual size", bytes(info.virtual_size));
     if let Some(vhd) = &info.vhd {
         vhd_text(vhd, info, lines);

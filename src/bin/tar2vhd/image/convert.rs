@@ -5,10 +5,9 @@ use std::sync::PoisonError;
 
 use serde_json::{Value, json};
 use tar2vhd::image::{ConvertedLayer, Image, ImageEvent};
-use tar2vhd::{CancelToken, Options};
+use tar2vhd::{CancelToken, DiskFormat, Options};
 
 use super::source::{check, image_json, open, options};
-use crate::args::Format;
 use crate::args::image::ConvertImage;
 use crate::convert::report;
 use crate::failure::Failure;
@@ -18,10 +17,10 @@ use crate::signals::Signals;
 
 pub(crate) fn run(args: ConvertImage) -> Result<(), Failure> {
     check(&args.disk)?;
-    let format = args.disk.format.unwrap_or(Format::Vhd);
+    let format = args.disk.format.unwrap_or(DiskFormat::Vhd);
     let options = options(&args.disk)?
-        .format(format.into())
-        .profile(args.profile.into())
+        .format(format)
+        .profile(args.profile)
         .faithful(args.faithful);
     let signals = Signals::catch()?;
     let cancel = CancelToken::new();
@@ -62,7 +61,7 @@ fn work(options: &Options, args: &ConvertImage) -> Result<(), Failure> {
     }
     if args.disk.json {
         let mut object = json!({ "image": image_json(image, &opened.path) });
-        object["document"] = output::path(&converted.path).into();
+        object["document"] = tar2vhd::escape_file(&converted.path).into();
         object["layers"] = converted.document["layers"].clone();
         object["configuration"] = image.configuration().clone();
         output::stdout(format!("{object}\n").as_bytes())?;
@@ -94,15 +93,11 @@ fn labels(image: &Image) -> Vec<(String, Option<u64>)> {
 fn layer_json(number: usize, layer: &ConvertedLayer) -> Value {
     let mut object = layer.record.clone();
     object["layer"] = number.into();
-    object["path"] = output::path(&layer.path).into();
+    object["path"] = tar2vhd::escape_file(&layer.path).into();
     object["reused"] = layer.summary.is_none().into();
     let summary = layer.summary.as_ref();
-    object["entries"] = summary
-        .map(|summary| report::entries(&summary.entries))
-        .into();
-    object["warnings"] = summary
-        .map(|summary| report::warnings_json(&summary.warnings))
-        .into();
+    object["entries"] = json!(summary.map(|summary| &summary.entries));
+    object["warnings"] = json!(summary.map(|summary| &summary.warnings));
     object
 }
 

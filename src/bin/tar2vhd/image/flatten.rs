@@ -3,10 +3,9 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tar2vhd::{CancelToken, DiskFile, FlattenSummary, Options};
+use tar2vhd::{CancelToken, DiskFile, DiskFormat, FlattenSummary, Options};
 
-use super::source::{Opened, check, image_json, layer_json, open, options, total};
-use crate::args::Format;
+use super::source::{Opened, check, image_json, open, options, total};
 use crate::args::image::FlattenImage;
 use crate::convert::report;
 use crate::failure::Failure;
@@ -17,9 +16,10 @@ use crate::standard;
 
 pub(crate) fn run(args: FlattenImage) -> Result<(), Failure> {
     check(&args.disk)?;
-    let format = output::choose_format(args.disk.format, &args.to, Format::Vhd, args.disk.quiet);
+    let format =
+        output::choose_format(args.disk.format, &args.to, DiskFormat::Vhd, args.disk.quiet);
     let mut options = options(&args.disk)?
-        .format(format.into())
+        .format(format)
         .journal(args.journal)
         .inodes(args.inodes.unwrap_or(0));
     if let Some(size) = args.size {
@@ -61,7 +61,7 @@ fn work(
     mut file: DiskFile,
     options: &Options,
     args: &FlattenImage,
-    format: Format,
+    format: DiskFormat,
     display: &Display,
 ) -> Result<(), Failure> {
     let opened = open(&args.source)?;
@@ -95,14 +95,14 @@ fn work(
 }
 
 /// One object for the image, with its layers in it.
-fn json(opened: &Opened, summary: &FlattenSummary, to: &Path, format: Format) -> Value {
-    json!({
-        "image": image_json(&opened.image, &opened.path),
-        "chainId": summary.chain_id.to_string(),
-        "layers": summary.layers.iter().map(layer_json).collect::<Vec<_>>(),
-        "disk": report::disk(&summary.disk, to, format),
-        "verity": summary.verity.as_ref().map(|verity| report::verity_at(verity, to)),
-        "entries": report::entries(&summary.entries),
-        "warnings": report::warnings_json(&summary.warnings),
-    })
+fn json(opened: &Opened, summary: &FlattenSummary, to: &Path, format: DiskFormat) -> Value {
+    let mut object = json!({ "image": image_json(&opened.image, &opened.path) });
+    if let (Value::Object(object), Value::Object(summary)) = (&mut object, json!(summary)) {
+        object.extend(summary);
+    }
+    object["disk"] = report::disk(&summary.disk, to, format);
+    if let Some(verity) = &summary.verity {
+        object["verity"] = report::verity_at(verity, to);
+    }
+    object
 }

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use tar2vhd::image::{Image, Images, Reference};
-use tar2vhd::{FileId, LayerSummary, Options, Verity};
+use tar2vhd::{FileId, Options, Verity};
 
 use crate::args::image::{Disk, Source};
 use crate::args::{Salt, When};
-use crate::convert::{report, source_date_epoch};
+use crate::convert::source_date_epoch;
 use crate::failure::Failure;
 
 /// The image that is named, and the file that it comes from.
@@ -70,7 +70,7 @@ pub(super) fn options(disk: &Disk) -> Result<Options, Failure> {
         .max_size(disk.max_size)
         .max_entries(disk.max_entries)
         .max_window(disk.max_window)
-        .inflater(disk.inflater.into())
+        .inflater(disk.inflater)
         .align(disk.align.unwrap_or(0))
         .inline_data(disk.inline_data)
         .keep_zeros(disk.keep_zeros)
@@ -100,19 +100,10 @@ pub(super) fn total(image: &Image) -> Option<u64> {
 /// The image itself, for a program.
 pub(super) fn image_json(image: &Image, path: &Path) -> Value {
     json!({
-        "path": crate::output::path(path),
+        "path": tar2vhd::escape_file(path),
         "name": image.name(),
         "platform": image.platform().map(ToString::to_string),
         "id": image.id().to_string(),
         "manifest": image.manifest().map(|digest| digest.to_string()),
-    })
-}
-
-pub(super) fn layer_json(layer: &LayerSummary) -> Value {
-    json!({
-        "diffId": layer.layer.digest.to_string(),
-        "size": layer.layer.size,
-        "compressed": report::blob(&layer.compressed, layer.compression),
-        "readTwice": layer.read_twice,
     })
 }
