@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, Throughput};
 use ext4_view::Ext4;
 use sha2::{Digest as _, Sha256};
-use tar2vhd::{Compression, MemoryDisk, Options, Summary};
+use tar2vhd::disk::MemoryDisk;
+use tar2vhd::{Compression, Options, Summary};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 

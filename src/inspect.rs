@@ -1,3 +1,5 @@
+//! A disk and its ext4 file system, described, and whether their checksums hold.
+
 mod checks;
 mod report;
 

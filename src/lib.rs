@@ -3,58 +3,40 @@
 mod buffer;
 mod cancel;
 mod convert;
-mod disk;
+pub mod disk;
 mod error;
 mod ext4;
 mod identity;
 #[cfg(feature = "image")]
 pub mod image;
-mod inspect;
+pub mod inspect;
 mod layer;
-mod lower;
+pub mod lower;
 mod names;
 mod options;
-mod scratch;
+pub mod scratch;
 #[cfg(feature = "serde")]
 mod serialize;
 mod signature;
 mod summary;
 mod threads;
-mod timings;
-mod verify;
-mod verity;
-mod virtual_disk;
+pub mod timings;
+pub mod verify;
+pub mod verity;
+pub mod virtual_disk;
 
 pub use cancel::CancelToken;
-pub use convert::{
-    FlattenLayer, FlattenSummary, LayerSummary, chain_id, convert, convert_file,
-    convert_with_hash_device, flatten, root_hash,
-};
-pub use disk::{
-    BlockInfo, Discard, DiskFile, DiskFormat, DiskInfo, DiskOutput, FileId, MemoryDisk, ParentInfo,
-    PartInfo, SeekDisk, VhdInfo, VhdxInfo, Volume,
-};
+pub use convert::flatten;
+pub use convert::{convert, convert_file, convert_with_hash_device, root_hash};
+pub use disk::format::DiskFormat;
+pub use disk::volume::Volume;
 pub use error::{Error, ErrorKind, Result};
-pub use inspect::{Checks, FileSystem, Inspection, Tally, inspect, inspect_bytes, inspect_volume};
 pub use layer::Inflater;
-pub use lower::{
-    LowerContents, LowerDisks, LowerEntry, LowerKind, LowerLayers, LowerMetadata, LowerPiece,
-};
 pub use names::UnknownName;
-pub use options::{Options, Profile, Progress, ScratchOptions};
-pub use scratch::{scratch, scratch_file};
+pub use options::{Options, Profile, Progress};
 pub use summary::{
     Blob, Compression, Digest, DiskSummary, EntryCounts, ParseDigestError, Summary, VeritySummary,
     Warning, WarningKind, display_file, escape_file,
-};
-pub use timings::{Stage, StageTiming, Timings};
-pub use verify::{
-    Examined, Finding, FindingKind, Place, Verdict, Verification, VerifyOptions, verify,
-    verify_bytes, verify_volume,
-};
-pub use verity::{BadBlock, BlockKind, Verity, VerityCheck, check_verity};
-pub use virtual_disk::{
-    DiskOptions, DiskReport, convert_disk, convert_disk_file, create_disk, create_disk_file,
 };
 
 /// The formats of disks, for what [`Volume::disk`] shows.

@@ -458,7 +458,7 @@ impl Options {
 /// Options of an empty, writable file system.
 ///
 /// ```
-/// let options = tar2vhd::ScratchOptions::new().size(1 << 30).label("scratch");
+/// let options = tar2vhd::scratch::ScratchOptions::new().size(1 << 30).label("scratch");
 /// ```
 #[derive(Clone, Debug)]
 #[must_use]
@@ -562,7 +562,7 @@ impl ScratchOptions {
         self
     }
 
-    /// Whether [`scratch_file`](crate::scratch_file) waits until the file and its directory
+    /// Whether [`scratch_file`](crate::scratch::scratch_file) waits until the file and its directory
     /// are on stable storage; default yes.
     pub fn fsync(mut self, fsync: bool) -> Self {
         self.fsync = fsync;

@@ -15,8 +15,10 @@ use crate::ext4::tree::Ino;
 use crate::ext4::writable::Writable;
 use crate::ext4::writer::{BlockSink, Config, Writer};
 use crate::identity;
-use crate::options::{ScratchOptions, check_size, check_time};
+use crate::options::{check_size, check_time};
 use crate::summary::DiskSummary;
+
+pub use crate::options::ScratchOptions;
 
 /// Makes a disk with an empty ext4 file system, to be mounted and written to.
 ///
@@ -25,10 +27,11 @@ use crate::summary::DiskSummary;
 /// place in the file. The same options give the same bytes.
 ///
 /// ```
-/// use tar2vhd::{MemoryDisk, ScratchOptions};
+/// use tar2vhd::disk::MemoryDisk;
+/// use tar2vhd::scratch::ScratchOptions;
 ///
 /// let disk = MemoryDisk::new();
-/// let summary = tar2vhd::scratch(&disk, &ScratchOptions::new())?;
+/// let summary = tar2vhd::scratch::scratch(&disk, &ScratchOptions::new())?;
 /// assert_eq!(summary.virtual_size, 20 << 30);
 /// assert!(disk.into_vec().len() <= 8 << 20);
 /// # Ok::<(), tar2vhd::Error>(())

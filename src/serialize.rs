@@ -4,7 +4,7 @@
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use uuid::Uuid;
 
-use crate::convert::{FlattenSummary, LayerSummary};
+use crate::convert::flatten::{FlattenSummary, LayerSummary};
 use crate::disk::{BlockInfo, DiskInfo, ParentInfo, PartInfo, VhdInfo, VhdxInfo};
 use crate::inspect::{Checks, FileSystem, Inspection, Tally};
 use crate::summary::{

@@ -33,7 +33,7 @@ type HashBlock = [u8; BLOCK_SIZE];
 /// How the hash tree of a disk is made.
 ///
 /// ```
-/// let verity = tar2vhd::Verity::new().salt([7; 32]);
+/// let verity = tar2vhd::verity::Verity::new().salt([7; 32]);
 /// let options = tar2vhd::Options::new().verity(verity);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]

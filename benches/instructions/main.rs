@@ -30,7 +30,8 @@ use std::process::{Command, ExitCode};
 
 use serde_json::{Map, Value, json};
 use tar::{Builder, EntryType, Header};
-use tar2vhd::{DiskOutput, Options};
+use tar2vhd::Options;
+use tar2vhd::disk::DiskOutput;
 
 use inputs::Input;
 use result::Result;

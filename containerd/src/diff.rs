@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tar2vhd::{Compression, Error, ErrorKind, LowerDisks, Options, Summary};
+use tar2vhd::lower::LowerDisks;
+use tar2vhd::{Compression, Error, ErrorKind, Options, Summary};
 use tokio::sync::oneshot;
 use tonic::{Code, Request, Response, Status};
 use tracing::{Span, info, warn};

@@ -17,7 +17,7 @@ fuzz_target!(|data: &[u8]| {
     };
     disk::Superblock::new(&image).check(&image, &summary);
     walk::check(&image, &summary);
-    let report = tar2vhd::inspect_bytes(image.clone()).unwrap();
+    let report = tar2vhd::inspect::inspect_bytes(image.clone()).unwrap();
     assert!(
         report.checks.hold() && report.problems.is_empty(),
         "{report:?}"

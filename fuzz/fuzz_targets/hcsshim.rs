@@ -3,7 +3,9 @@
 #![no_main]
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
-use tar2vhd::{FindingKind, MemoryDisk, Options, Profile, VerifyOptions, verify_bytes};
+use tar2vhd::disk::MemoryDisk;
+use tar2vhd::verify::{FindingKind, VerifyOptions, verify_bytes};
+use tar2vhd::{Options, Profile};
 use tar2vhd_fuzz::tar_blocks;
 
 /// Bytes before the layer that choose the options.

@@ -4,7 +4,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use tar::{Builder, EntryType, Header};
-use tar2vhd::{DiskFormat, MemoryDisk, Options};
+use tar2vhd::disk::MemoryDisk;
+use tar2vhd::{DiskFormat, Options};
 use tar2vhd_fuzz::disk::readable;
 
 /// The first bytes: the version of the format, the size of the file, and how much data follows.

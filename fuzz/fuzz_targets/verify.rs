@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
-use tar2vhd::{Verdict, VerifyOptions, verify_bytes};
+use tar2vhd::verify::{Verdict, VerifyOptions, verify_bytes};
 use tar2vhd_fuzz::disk::{correct_footer, correct_superblock};
 
 /// The most findings to list.

@@ -8,7 +8,7 @@
 use std::io;
 
 use libfuzzer_sys::fuzz_target;
-use tar2vhd::check_verity;
+use tar2vhd::verity::check_verity;
 
 fuzz_target!(|input: &[u8]| {
     let Some(([place @ .., apart], disk)) = input.split_first_chunk::<5>() else {

@@ -2,10 +2,11 @@
 
 use std::io::{self, Read};
 
-use tar2vhd::{
-    DiskFormat, LowerContents, LowerEntry, LowerKind, LowerLayers, LowerMetadata, LowerPiece,
-    MemoryDisk, Options, Summary,
+use tar2vhd::disk::MemoryDisk;
+use tar2vhd::lower::{
+    LowerContents, LowerEntry, LowerKind, LowerLayers, LowerMetadata, LowerPiece,
 };
+use tar2vhd::{DiskFormat, Options, Summary};
 
 /// The error text of [`Choice::convert`]'s lower layers.
 pub const LOWER_FAILS: &str = "the layers below are gone";

@@ -3,9 +3,10 @@
 use std::sync::LazyLock;
 
 use tar::{Builder, EntryType, Header};
-use tar2vhd::{
-    DiskFormat, ErrorKind, LowerDisks, MemoryDisk, Options, Verdict, VerifyOptions, Volume,
-};
+use tar2vhd::disk::MemoryDisk;
+use tar2vhd::lower::LowerDisks;
+use tar2vhd::verify::{Verdict, VerifyOptions};
+use tar2vhd::{DiskFormat, ErrorKind, Options, Volume};
 
 /// Bytes of one change of a good disk: where, and what to exclude-or with.
 const CHANGE: usize = 5;
@@ -174,7 +175,7 @@ pub fn exercise(data: &[u8]) {
     let disk = MemoryDisk::new();
     match tar2vhd::convert(above, &disk, &options) {
         Ok(_) => {
-            let found = tar2vhd::verify_bytes(disk.into_vec(), &VerifyOptions::new())
+            let found = tar2vhd::verify::verify_bytes(disk.into_vec(), &VerifyOptions::new())
                 .expect("a file system");
             assert_eq!(found.verdict(), Verdict::Clean, "{:?}", found.findings);
         }

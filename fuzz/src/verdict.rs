@@ -7,7 +7,7 @@ pub mod metadata;
 
 use std::sync::Arc;
 
-use tar2vhd::{Verdict, Verification, VerifyOptions, verify_bytes};
+use tar2vhd::verify::{Verdict, Verification, VerifyOptions, verify_bytes};
 
 use metadata::{Map, Piece};
 

@@ -1,8 +1,8 @@
 //! All layers of an image to one file system.
 //!
 //! Each layer is read once, the top one first: by then it is known what the layers above hide, and
-//! contents that nobody will see are not written. The entries are recorded meanwhile ([`Records`]),
-//! and applied when all are known, the lowest layer first, to one tree ([`Place::merging`]). So
+//! contents that nobody will see are not written. The entries are recorded meanwhile (`Records`),
+//! and applied when all are known, the lowest layer first, to one tree (`Place::merging`). So
 //! symbolic links of any layer are followed as an extraction of one layer after the other would
 //! follow them. Where that shows contents that were taken for hidden, their layers are read again.
 

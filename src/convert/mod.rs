@@ -2,7 +2,7 @@
 
 mod blocks;
 mod finish;
-mod flatten;
+pub mod flatten;
 mod handover;
 mod hcsshim;
 mod links;
@@ -29,7 +29,6 @@ use crate::timings::Stage;
 use crate::verity::{Hashes, Verity};
 use blocks::{Blocks, Outputs, TimedOutput};
 use finish::{Finished, check_expected, config, finish_disk};
-pub use flatten::{FlattenLayer, FlattenSummary, LayerSummary, chain_id, flatten};
 use hcsshim::Hcsshim;
 use pipeline::Read as LayerRead;
 use place::{Place, Placed, Rules};
@@ -148,7 +147,7 @@ impl DiskOutput for Nowhere {
 ///
 /// An existing regular file is replaced when all is done; after an error it is as it was. Where
 /// `input` reads a file, `path` must not lead to it: [`convert`] to a
-/// [`DiskFile`](crate::DiskFile) that [keeps](crate::DiskFile::keep) the input refuses that.
+/// [`DiskFile`](crate::disk::DiskFile) that [keeps](crate::disk::DiskFile::keep) the input refuses that.
 ///
 /// # Errors
 /// As [`convert`], and if the file cannot be created or published.
@@ -218,7 +217,7 @@ fn finish(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::MemoryDisk;
+    use crate::disk::MemoryDisk;
 
     #[test]
     fn one_thread_converts_more_than_once() {

@@ -10,7 +10,7 @@ use std::path::Path;
 /// gone.
 ///
 /// ```
-/// use tar2vhd::FileId;
+/// use tar2vhd::disk::FileId;
 ///
 /// let directory = tempfile::tempdir()?;
 /// let (one, other) = (directory.path().join("one"), directory.path().join("other"));

@@ -23,7 +23,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// same directory.
 ///
 /// ```no_run
-/// use tar2vhd::{DiskFile, DiskOutput};
+/// use tar2vhd::disk::{DiskFile, DiskOutput};
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let file = DiskFile::create("layer.vhd")?;
 /// file.write_at(0, b"...")?;

@@ -21,11 +21,13 @@ use crate::signature::{self, HEAD, Signature, TAIL, VHD_SET};
 /// Clones read the same disk.
 ///
 /// ```
-/// use tar2vhd::{DiskFormat, DiskOptions, MemoryDisk, Volume};
+/// use tar2vhd::{DiskFormat, Volume};
+/// use tar2vhd::disk::MemoryDisk;
+/// use tar2vhd::virtual_disk::DiskOptions;
 ///
 /// let file = MemoryDisk::new();
 /// let options = DiskOptions::new().format(DiskFormat::Vhdx);
-/// tar2vhd::create_disk(1 << 30, &file, &options)?;
+/// tar2vhd::virtual_disk::create_disk(1 << 30, &file, &options)?;
 ///
 /// let volume = Volume::from_bytes(file.into_vec())?;
 /// let mut bytes = [1; 512];

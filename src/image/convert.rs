@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 
 use super::images::{Image, Layer};
 use super::record;
-use crate::convert::{chain_id, convert};
+use crate::convert::convert;
+use crate::convert::flatten::chain_id;
 use crate::disk::{DiskFile, DiskFormat, DiskOutput};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lower::{LowerDisks, LowerEntry, LowerLayers};

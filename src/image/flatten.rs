@@ -4,17 +4,17 @@ use std::io;
 use std::path::Path;
 
 use super::images::{Image, Layer};
-use crate::convert::{FlattenLayer, FlattenSummary, flatten};
+use crate::convert::flatten::{FlattenLayer, FlattenSummary, flatten};
 use crate::disk::{DiskFile, DiskOutput};
 use crate::error::Result;
 use crate::options::Options;
 
 impl Image {
-    /// Merges the layers to one file system on a disk, as [`flatten`](crate::flatten) does. Blobs
-    /// are held against their digests, layers against the diff IDs of the configuration.
+    /// Merges the layers to one file system on a disk, as [`flatten`](crate::flatten::flatten)
+    /// does. Blobs are held against their digests, layers against the diff IDs of the configuration.
     ///
     /// # Errors
-    /// As [`flatten`](crate::flatten).
+    /// As [`flatten`](crate::flatten::flatten).
     pub fn flatten(&self, disk: &dyn DiskOutput, options: &Options) -> Result<FlattenSummary> {
         let layers: Vec<_> = self
             .layers()

@@ -26,7 +26,7 @@ pub use entry::{LowerContents, LowerEntry, LowerKind, LowerLayers, LowerMetadata
 ///
 /// ```no_run
 /// # fn main() -> tar2vhd::Result<()> {
-/// let below = tar2vhd::LowerDisks::open(["2/layer.vhd", "1/layer.vhd"])?;
+/// let below = tar2vhd::lower::LowerDisks::open(["2/layer.vhd", "1/layer.vhd"])?;
 /// let options = tar2vhd::Options::new().lower_layers(below);
 /// # Ok(())
 /// # }

@@ -72,7 +72,7 @@ fn a_sector_that_cannot_be_read_is_no_damage_but_an_error_with_its_place() {
         let options = Options::new()
             .format(format)
             .max_size(1 << 30)
-            .verity(crate::Verity::new());
+            .verity(crate::verity::Verity::new());
         let summary = crate::convert(&layer()[..], &disk, &options).unwrap();
         let bytes = Arc::new(disk.into_vec());
         let mut refused = 0;

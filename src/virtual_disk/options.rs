@@ -13,7 +13,8 @@ type ProgressCallback = Arc<dyn Fn(u64) + Send + Sync>;
 /// Options of a disk.
 ///
 /// ```
-/// use tar2vhd::{DiskFormat, DiskOptions};
+/// use tar2vhd::DiskFormat;
+/// use tar2vhd::virtual_disk::DiskOptions;
 ///
 /// let options = DiskOptions::new().format(DiskFormat::Vhdx).block_size(32 << 20);
 /// ```

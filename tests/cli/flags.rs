@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use tar2vhd::{DiskFormat, Inspection, inspect_bytes};
+use tar2vhd::DiskFormat;
+use tar2vhd::inspect::{Inspection, inspect_bytes};
 
 use crate::common::{Layer, Place, assert_fails, code, gzip, layer, tar2vhd};
 
@@ -113,7 +114,7 @@ fn whiteouts_are_made_kept_or_dropped() {
 fn the_shape_of_the_disk_can_be_chosen() {
     let place = Place::new();
     let plain = inspected(place.converted(&layer(), &[])).file_system;
-    let used = |system: &tar2vhd::FileSystem| system.blocks - system.free_blocks;
+    let used = |system: &tar2vhd::inspect::FileSystem| system.blocks - system.free_blocks;
 
     let aligned = json(&place, &layer(), &["--align", "1MiB"]);
     assert_eq!(aligned["disk"]["virtualSize"], 1 << 20);

@@ -4,7 +4,9 @@ use std::fs;
 use std::process::Output;
 
 use serde_json::Value;
-use tar2vhd::{DiskFormat, MemoryDisk, ScratchOptions, scratch};
+use tar2vhd::DiskFormat;
+use tar2vhd::disk::MemoryDisk;
+use tar2vhd::scratch::{ScratchOptions, scratch};
 
 use crate::common::{Place, assert_fails, code, layer, stderr, stdout, tar2vhd};
 

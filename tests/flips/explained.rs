@@ -1,6 +1,6 @@
 //! Where `verify` and e2fsck do not agree, and why: the table of docs/verify.md.
 
-use tar2vhd::FindingKind as F;
+use tar2vhd::verify::FindingKind as F;
 
 use crate::campaign::Verdicts;
 

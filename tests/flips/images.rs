@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use tar2vhd::{DiskFormat, MemoryDisk, Options, Profile, ScratchOptions};
+use tar2vhd::disk::MemoryDisk;
+use tar2vhd::scratch::ScratchOptions;
+use tar2vhd::{DiskFormat, Options, Profile};
 
 use crate::common::entry::{Segment, char_device, dir, fifo, file, link, sparse, symlink};
 use crate::common::oracle::run;
@@ -72,7 +74,7 @@ fn converted(name: &'static str, options: Options) -> Image {
 
 fn scratched(name: &'static str, options: &ScratchOptions) -> Image {
     let disk = MemoryDisk::new();
-    tar2vhd::scratch(&disk, options).unwrap();
+    tar2vhd::scratch::scratch(&disk, options).unwrap();
     Image {
         name,
         bytes: disk.into_vec(),

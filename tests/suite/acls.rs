@@ -3,7 +3,8 @@
 
 use std::io;
 
-use tar2vhd::{LowerEntry, LowerKind, LowerLayers, LowerMetadata, WarningKind};
+use tar2vhd::WarningKind;
+use tar2vhd::lower::{LowerEntry, LowerKind, LowerLayers, LowerMetadata};
 
 use crate::common::entry::{Entry, block_device, char_device, dir, fifo, file, link, symlink};
 use crate::common::layer::{Image, layer, layer_with, options};

@@ -3,7 +3,8 @@
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tar2vhd::{DiskFormat, DiskOutput, ErrorKind, MemoryDisk, convert};
+use tar2vhd::disk::{DiskOutput, MemoryDisk};
+use tar2vhd::{DiskFormat, ErrorKind, convert};
 
 use crate::common::entry::{dir, file, symlink};
 use crate::common::layer::options;

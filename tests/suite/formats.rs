@@ -1,6 +1,7 @@
 //! What a file system is wrapped in changes where its bytes are, never which.
 
-use tar2vhd::{DiskFormat, MemoryDisk, Options, Summary, Volume, convert};
+use tar2vhd::disk::MemoryDisk;
+use tar2vhd::{DiskFormat, Options, Summary, Volume, convert};
 use vhd_format::Disk;
 
 use crate::common::entry::{dir, file};

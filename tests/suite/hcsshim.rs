@@ -7,7 +7,9 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
-use tar2vhd::{DiskOutput, Error, ErrorKind, Options, Profile, Verity, WarningKind};
+use tar2vhd::disk::DiskOutput;
+use tar2vhd::verity::Verity;
+use tar2vhd::{Error, ErrorKind, Options, Profile, WarningKind};
 
 use crate::common::entry::{
     Entry, Kind, Segment, char_device, dir, fifo, file, link, marker, sparse, symlink,

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use tar2vhd::{Checks, DiskFormat, ErrorKind, Inspection, Tally, inspect, inspect_bytes};
+use tar2vhd::inspect::{Checks, Inspection, Tally, inspect, inspect_bytes};
+use tar2vhd::{DiskFormat, ErrorKind};
 use vhd_format::vhd::{self, Footer, Vhd};
 use vhd_format::vhdx::{self, Vhdx};
 

@@ -4,10 +4,12 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use tar2vhd::{
-    DiskFormat, DiskOptions, ErrorKind, MemoryDisk, ScratchOptions, Verdict, VerifyOptions, Volume,
-    convert_disk, convert_disk_file, inspect, scratch, verify, verify_volume,
-};
+use tar2vhd::disk::MemoryDisk;
+use tar2vhd::inspect::inspect;
+use tar2vhd::scratch::{ScratchOptions, scratch};
+use tar2vhd::verify::{Verdict, VerifyOptions, verify, verify_volume};
+use tar2vhd::virtual_disk::{DiskOptions, convert_disk, convert_disk_file};
+use tar2vhd::{DiskFormat, ErrorKind, Volume};
 
 use crate::common::kernel::Mount;
 use crate::common::oracle::{run, shown};

@@ -3,10 +3,10 @@
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
 
-use tar2vhd::{
-    BlockKind, Compression, DiskFormat, ErrorKind, FindingKind, Inflater, Profile, Stage,
-    UnknownName, Verdict, WarningKind,
-};
+use tar2vhd::timings::Stage;
+use tar2vhd::verify::{FindingKind, Verdict};
+use tar2vhd::verity::BlockKind;
+use tar2vhd::{Compression, DiskFormat, ErrorKind, Inflater, Profile, UnknownName, WarningKind};
 
 #[track_caller]
 fn check<T>(all: &[T], names: &str)

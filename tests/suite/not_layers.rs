@@ -3,7 +3,8 @@
 use std::io::Write;
 
 use flate2::write::GzEncoder;
-use tar2vhd::{DiskFormat, ErrorKind, MemoryDisk, Options, Profile, Volume, WarningKind};
+use tar2vhd::disk::MemoryDisk;
+use tar2vhd::{DiskFormat, ErrorKind, Options, Profile, Volume, WarningKind};
 
 use crate::common::entry::{Entry, dir, file, symlink};
 use crate::common::layer::{convert, image, layer, options, refused_tar};
@@ -177,8 +178,8 @@ fn an_empty_disk_is_not_an_empty_layer() {
         (DiskFormat::VhdDynamic, "a VHD"),
     ] {
         let disk = MemoryDisk::new();
-        let of = tar2vhd::DiskOptions::new().format(format);
-        tar2vhd::create_disk(1 << 20, &disk, &of).unwrap();
+        let of = tar2vhd::virtual_disk::DiskOptions::new().format(format);
+        tar2vhd::virtual_disk::create_disk(1 << 20, &disk, &of).unwrap();
         for stream in streams(&disk.into_vec()) {
             let error = refused_tar(ErrorKind::Unsupported, &stream, &options());
             assert!(error.to_string().contains(what), "{what}: {error}");
@@ -374,8 +375,8 @@ fn other_formats_of_disks_are_refused_by_name() {
             Volume::from_bytes(bytes.clone()).unwrap_err(),
             Volume::open(&path).unwrap_err(),
             Volume::open_alone(&path).unwrap_err(),
-            tar2vhd::inspect(&path).unwrap_err(),
-            tar2vhd::verify(&path, &tar2vhd::VerifyOptions::new()).unwrap_err(),
+            tar2vhd::inspect::inspect(&path).unwrap_err(),
+            tar2vhd::verify::verify(&path, &tar2vhd::verify::VerifyOptions::new()).unwrap_err(),
         ];
         for error in errors {
             assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
@@ -444,7 +445,7 @@ fn what_qemu_makes_is_refused_by_name() {
 fn options_do_not_change_what_is_refused() {
     let zip = [&b"PK\x03\x04"[..], &[0; 2000]].concat();
     for options in [
-        Options::new().verity(tar2vhd::Verity::new()),
+        Options::new().verity(tar2vhd::verity::Verity::new()),
         Options::new().allow_empty(true),
     ] {
         let disk = MemoryDisk::new();

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
-use tar2vhd::{LowerDisks, LowerEntry, LowerLayers};
+use tar2vhd::lower::{LowerDisks, LowerEntry, LowerLayers};
 
 use crate::common::entry::{Entry, Kind, dir, file, link, marker, symlink};
 use crate::common::kernel::Mount;

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
-use tar2vhd::{LowerDisks, LowerEntry, LowerKind, LowerLayers, LowerMetadata, Options};
+use tar2vhd::Options;
+use tar2vhd::lower::{LowerDisks, LowerEntry, LowerKind, LowerLayers, LowerMetadata};
 
 use crate::common::entry::{Entry, Segment, file, sparse};
 use crate::common::layer::{Image, convert, image, options};

@@ -9,7 +9,9 @@ use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 
 use proptest::prelude::*;
-use tar2vhd::{DiskFormat, DiskSummary, ErrorKind, MemoryDisk, ScratchOptions, scratch};
+use tar2vhd::disk::MemoryDisk;
+use tar2vhd::scratch::{ScratchOptions, scratch};
+use tar2vhd::{DiskFormat, DiskSummary, ErrorKind};
 use vhd_format::Disk;
 
 use crate::common::oracle::{fsck, run, shown};

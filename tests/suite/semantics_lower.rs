@@ -1,6 +1,7 @@
 //! SEMANTICS.md, "Entries": hard links to what only the layers below have.
 
-use tar2vhd::{DiskFormat, ErrorKind, LowerDisks, Options, WarningKind};
+use tar2vhd::lower::LowerDisks;
+use tar2vhd::{DiskFormat, ErrorKind, Options, WarningKind};
 
 use crate::common::entry::{
     Entry, Segment, char_device, dir, fifo, file, link, marker, sparse, symlink,

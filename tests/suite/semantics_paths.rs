@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use tar2vhd::{ErrorKind, LowerEntry, LowerKind, LowerLayers, LowerMetadata, WarningKind};
+use tar2vhd::lower::{LowerEntry, LowerKind, LowerLayers, LowerMetadata};
+use tar2vhd::{ErrorKind, WarningKind};
 
 use crate::common::entry::{
     Entry, Kind, MTIME, block_device, char_device, dir, fifo, file, link, marker, symlink,

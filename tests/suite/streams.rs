@@ -6,7 +6,8 @@ use std::io::{self, Read, Write};
 
 use flate2::Crc;
 use flate2::write::{DeflateEncoder, GzEncoder};
-use tar2vhd::{Compression, Error, ErrorKind, MemoryDisk, Options, WarningKind};
+use tar2vhd::disk::MemoryDisk;
+use tar2vhd::{Compression, Error, ErrorKind, Options, WarningKind};
 
 use crate::common::entry::{dir, file};
 use crate::common::layer::{convert, image, layer_with, options, refused_tar};

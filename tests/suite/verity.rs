@@ -5,10 +5,9 @@ use std::io;
 use std::path::Path;
 use std::process::Output;
 
-use tar2vhd::{
-    BadBlock, BlockKind, DiskFormat, ErrorKind, MemoryDisk, Options, Summary, Verity, VerityCheck,
-    VeritySummary, check_verity, convert_with_hash_device,
-};
+use tar2vhd::disk::MemoryDisk;
+use tar2vhd::verity::{BadBlock, BlockKind, Verity, VerityCheck, check_verity};
+use tar2vhd::{DiskFormat, ErrorKind, Options, Summary, VeritySummary, convert_with_hash_device};
 
 use crate::common::entry::{Segment, dir, file, sparse};
 use crate::common::layer::{convert, options};

@@ -4,10 +4,11 @@
 use std::fs;
 use std::path::Path;
 
-use tar2vhd::{
-    CancelToken, DiskFormat, DiskOptions, DiskReport, ErrorKind, MemoryDisk, Volume, convert_disk,
-    convert_disk_file, create_disk, create_disk_file,
+use tar2vhd::disk::MemoryDisk;
+use tar2vhd::virtual_disk::{
+    DiskOptions, DiskReport, convert_disk, convert_disk_file, create_disk, create_disk_file,
 };
+use tar2vhd::{CancelToken, DiskFormat, ErrorKind, Volume};
 use vhd_format::vhd::Vhd;
 use vhd_format::vhdx::Vhdx;
 use vhd_format::{vhd, vhdx};

@@ -6,10 +6,11 @@ use std::env::{self, VarError};
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
-use tar2vhd::{
-    CancelToken, Discard, DiskFile, DiskFormat, FileId, LowerDisks, Options, Profile, Timings,
-    Verity,
-};
+use tar2vhd::disk::{Discard, DiskFile, FileId};
+use tar2vhd::lower::LowerDisks;
+use tar2vhd::timings::Timings;
+use tar2vhd::verity::Verity;
+use tar2vhd::{CancelToken, DiskFormat, Options, Profile};
 
 use crate::args::{Convert, MediaType, Salt, When};
 use crate::failure::Failure;

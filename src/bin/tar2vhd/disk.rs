@@ -5,7 +5,9 @@ pub(crate) mod info;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tar2vhd::{CancelToken, DiskFile, DiskFormat, DiskOptions, DiskReport, Volume};
+use tar2vhd::disk::DiskFile;
+use tar2vhd::virtual_disk::{DiskOptions, DiskReport};
+use tar2vhd::{CancelToken, DiskFormat, Volume};
 use uuid::Uuid;
 
 use crate::args::disk::{Convert, Create, DiskCommand, InputFormat, Shape, Writing};
@@ -45,7 +47,7 @@ fn create(args: Create) -> Result<(), Failure> {
     let discard = [file.discard_handle()];
     signals.supervise(&cancel, &discard, move || {
         let to = args.to.path();
-        let report = tar2vhd::create_disk(args.size(), &file, &options)
+        let report = tar2vhd::virtual_disk::create_disk(args.size(), &file, &options)
             .map_err(|error| Failure::copying(to, to, error))?;
         publish(file, &report, args.to.path(), &args.writing)
     })
@@ -80,7 +82,7 @@ fn convert(args: Convert) -> Result<(), Failure> {
     let discard = [file.discard_handle()];
     let to_clear = display.clone();
     let result = signals.supervise(&cancel, &discard, move || {
-        let report = tar2vhd::convert_disk(&input, &file, &options)
+        let report = tar2vhd::virtual_disk::convert_disk(&input, &file, &options)
             .map_err(|error| Failure::copying(&args.input, args.to.path(), error))?;
         if !args.writing.no_fsync {
             file.sync()?;

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use tar2vhd::FileId;
+use tar2vhd::disk::FileId;
 
 use crate::failure::Failure;
 

@@ -1,7 +1,8 @@
 //! `tar2vhd inspect`.
 
 use serde_json::{Value, json};
-use tar2vhd::{Inspection, Volume};
+use tar2vhd::Volume;
+use tar2vhd::inspect::Inspection;
 use uuid::Uuid;
 
 use crate::args::{InputFormat, Inspect};
@@ -11,10 +12,9 @@ use crate::output::{self, Lines, bytes, time};
 
 pub(crate) fn run(args: &Inspect) -> Result<(), Failure> {
     let found = match args.input_format {
-        InputFormat::Auto => tar2vhd::inspect(&args.disk),
-        InputFormat::Raw => {
-            Volume::open_raw(&args.disk).and_then(|volume| tar2vhd::inspect_volume(&volume))
-        }
+        InputFormat::Auto => tar2vhd::inspect::inspect(&args.disk),
+        InputFormat::Raw => Volume::open_raw(&args.disk)
+            .and_then(|volume| tar2vhd::inspect::inspect_volume(&volume)),
     }
     .map_err(|error| Failure::reading(&args.disk, error))?;
     let report = match args.json {

@@ -7,7 +7,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use tar2vhd::image::{Image, Images, Layer};
-use tar2vhd::{Options, Profile, Summary, Verity, WarningKind};
+use tar2vhd::verity::Verity;
+use tar2vhd::{Options, Profile, Summary, WarningKind};
 
 use crate::args::{Roothash, Salt};
 use crate::convert::report;

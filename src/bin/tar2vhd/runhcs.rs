@@ -15,7 +15,9 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use tar2vhd::{CancelToken, DiskFile, DiskOutput, FileId, Options, ScratchOptions, Summary};
+use tar2vhd::disk::{DiskFile, DiskOutput, FileId};
+use tar2vhd::scratch::ScratchOptions;
+use tar2vhd::{CancelToken, Options, Summary};
 use vhd_format::vhdx::Vhdx;
 
 use crate::convert::source_date_epoch;
@@ -269,7 +271,7 @@ fn create_scratch(flags: &Parsed, log: &Log) -> Result<(), End> {
     if let Some(seconds) = source_date_epoch()? {
         options = options.time(seconds);
     }
-    tar2vhd::scratch_file(&destination, &options)
+    tar2vhd::scratch::scratch_file(&destination, &options)
         .map_err(|e| format!("failed to create VHDX {to}: {e:#}"))?;
     log.write(Level::Debug, &format!("created {to} of {size} GiB"));
     if let Some(cache) = &cache {

@@ -1,6 +1,8 @@
 //! `tar2vhd scratch`.
 
-use tar2vhd::{CancelToken, DiskFile, DiskFormat, DiskSummary, ScratchOptions};
+use tar2vhd::disk::DiskFile;
+use tar2vhd::scratch::ScratchOptions;
+use tar2vhd::{CancelToken, DiskFormat, DiskSummary};
 use uuid::Uuid;
 
 use crate::args::{Scratch, ScratchUuid};
@@ -52,8 +54,8 @@ pub(crate) fn run(args: Scratch) -> Result<(), Failure> {
     let discard = [file.discard_handle()];
     signals.supervise(&cancel, &discard, move || {
         let to = args.to.path();
-        let summary =
-            tar2vhd::scratch(&file, &options).map_err(|error| Failure::copying(to, to, error))?;
+        let summary = tar2vhd::scratch::scratch(&file, &options)
+            .map_err(|error| Failure::copying(to, to, error))?;
         // A disk is not published if its report cannot be printed.
         if !args.no_fsync {
             file.sync()?;

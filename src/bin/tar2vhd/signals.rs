@@ -4,7 +4,8 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
-use tar2vhd::{CancelToken, Discard};
+use tar2vhd::CancelToken;
+use tar2vhd::disk::Discard;
 
 use crate::failure::Failure;
 use crate::signal::{self, Caught};
@@ -92,7 +93,7 @@ impl Signals {
 mod tests {
     use std::fs;
 
-    use tar2vhd::{DiskFile, DiskOutput};
+    use tar2vhd::disk::{DiskFile, DiskOutput};
 
     use super::*;
 

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 
-use tar2vhd::{DiskFile, FileId};
+use tar2vhd::disk::{DiskFile, FileId};
 
 use crate::failure::Failure;
 

@@ -4,7 +4,8 @@ use std::fmt::Write;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tar2vhd::{Verdict, Verification, VerifyOptions, Volume};
+use tar2vhd::Volume;
+use tar2vhd::verify::{Verdict, Verification, VerifyOptions};
 
 use crate::args::{InputFormat, Verify};
 use crate::failure::Failure;
@@ -42,8 +43,8 @@ pub(crate) fn run(args: &Verify) -> Result<(), Failure> {
 
 fn verified(args: &Verify, disk: &Path, options: &VerifyOptions) -> tar2vhd::Result<Verification> {
     match args.input_format {
-        InputFormat::Auto => tar2vhd::verify(disk, options),
-        InputFormat::Raw => tar2vhd::verify_volume(&Volume::open_raw(disk)?, options),
+        InputFormat::Auto => tar2vhd::verify::verify(disk, options),
+        InputFormat::Raw => tar2vhd::verify::verify_volume(&Volume::open_raw(disk)?, options),
     }
 }
 

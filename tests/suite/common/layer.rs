@@ -4,7 +4,8 @@ use std::cell::OnceCell;
 use std::fs;
 use std::path::Path;
 
-use tar2vhd::{DiskFormat, Error, ErrorKind, MemoryDisk, Options, Summary, WarningKind};
+use tar2vhd::disk::MemoryDisk;
+use tar2vhd::{DiskFormat, Error, ErrorKind, Options, Summary, WarningKind};
 
 use super::entry::Entry;
 use super::tar::Tar;

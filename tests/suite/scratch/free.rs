@@ -171,7 +171,7 @@ fn what_cannot_be_is_refused() {
     assert_eq!(kind(&too_much), ErrorKind::InvalidOptions);
     let inodes = with_free(MIB).inodes(1 << 32);
     assert_eq!(kind(&inodes), ErrorKind::InvalidOptions);
-    let verity = with_free(MIB).verity(tar2vhd::Verity::new());
+    let verity = with_free(MIB).verity(tar2vhd::verity::Verity::new());
     assert_eq!(kind(&verity), ErrorKind::InvalidOptions);
     for max_size in [2, 3, 9] {
         let options = with_free(MIB * (max_size - 1)).max_size(max_size * MIB);

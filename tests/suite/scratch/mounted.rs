@@ -6,7 +6,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::statvfs;
-use tar2vhd::{DiskFormat, ErrorKind, ScratchOptions};
+use tar2vhd::scratch::ScratchOptions;
+use tar2vhd::{DiskFormat, ErrorKind};
 
 use super::{MIB, made, unwrap};
 use crate::common::entry::{dir, file, marker};

@@ -1,6 +1,6 @@
 //! ACLs that the kernel would not have stored so.
 
-use tar2vhd::{FindingKind, Verdict};
+use tar2vhd::verify::{FindingKind, Verdict};
 
 use super::{edited, kinds, position, verified};
 use crate::common::entry::{Entry, dir, fifo, file, symlink};

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use tar2vhd::{DiskFormat, FindingKind, Options, Verdict, Verification, VerifyOptions};
+use tar2vhd::verify::{FindingKind, Verdict, Verification, VerifyOptions};
+use tar2vhd::{DiskFormat, Options};
 
 use super::{EXT4, e2fsck, edited, kinds, mke2fs, plain, position, verified};
 use crate::common::entry::file;
@@ -84,7 +85,7 @@ fn a_table_larger_than_any_is_refused() {
     image.as_file().set_len(u64::from(blocks) << 16).unwrap();
     image.seek(SeekFrom::Start(1024)).unwrap();
     image.write_all(&superblock).unwrap();
-    let found = tar2vhd::verify(image.path(), &VerifyOptions::new()).unwrap();
+    let found = tar2vhd::verify::verify(image.path(), &VerifyOptions::new()).unwrap();
     let messages: Vec<_> = found.findings.iter().map(|f| &f.message[..]).collect();
     let message = "the superblock gives 262144 for the inodes of a group";
     assert_eq!(messages, [message]);
@@ -123,7 +124,7 @@ fn names_that_are_there_twice_are_counted_past_the_limit() {
     }
     let of = |most| {
         let options = VerifyOptions::new().max_findings(most);
-        tar2vhd::verify_bytes(damaged.clone(), &options).unwrap()
+        tar2vhd::verify::verify_bytes(damaged.clone(), &options).unwrap()
     };
     let (all, some) = (of(10_000), of(10));
     assert!(
@@ -162,10 +163,10 @@ fn a_directory_of_zeros_is_given_up() {
     let Some(damaged) = damaged else { return };
     let options = VerifyOptions::new().max_findings(10_000);
     let with = |found: &Verification, message: &str| {
-        let has = |finding: &&tar2vhd::Finding| finding.message.contains(message);
+        let has = |finding: &&tar2vhd::verify::Finding| finding.message.contains(message);
         found.findings.iter().filter(has).count()
     };
-    let found = tar2vhd::verify_bytes(damaged.clone(), &options).unwrap();
+    let found = tar2vhd::verify::verify_bytes(damaged.clone(), &options).unwrap();
     assert_eq!(with(&found, "malformed to look at more"), 1, "{found:#?}");
     assert!(with(&found, "has 0 bytes, for a name of 0") <= 101);
     assert_eq!(with(&found, "never written"), 0);
@@ -183,7 +184,7 @@ fn a_directory_of_zeros_is_given_up() {
                     .unwrap();
             }
         }
-        let found = tar2vhd::verify(file.path(), &options).unwrap();
+        let found = tar2vhd::verify::verify(file.path(), &options).unwrap();
         assert!(with(&found, "never written") > 0, "{found:#?}");
     }
 }

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Value, json};
+use tar2vhd::flatten::FlattenSummary;
+use tar2vhd::timings::StageTiming;
 use tar2vhd::{
-    Blob, Compression, DiskFormat, DiskSummary, EntryCounts, FlattenSummary, StageTiming, Summary,
-    VeritySummary, Warning, WarningKind,
+    Blob, Compression, DiskFormat, DiskSummary, EntryCounts, Summary, VeritySummary, Warning,
+    WarningKind,
 };
 use uuid::Uuid;
 

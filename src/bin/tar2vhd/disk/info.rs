@@ -1,7 +1,8 @@
 //! `tar2vhd disk info`, and what `tar2vhd inspect` has in common with it.
 
 use serde_json::{Value, json};
-use tar2vhd::{BlockInfo, DiskInfo, ParentInfo, VhdInfo, VhdxInfo, Volume};
+use tar2vhd::Volume;
+use tar2vhd::disk::{BlockInfo, DiskInfo, ParentInfo, VhdInfo, VhdxInfo};
 use uuid::Uuid;
 
 use crate::args::disk::{Info, InputFormat};

@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tar2vhd::{CancelToken, DiskFile, DiskFormat, FlattenSummary, Options};
+use tar2vhd::disk::DiskFile;
+use tar2vhd::flatten::FlattenSummary;
+use tar2vhd::{CancelToken, DiskFormat, Options};
 
 use super::source::{Opened, check, image_json, open, options, total};
 use crate::args::image::FlattenImage;

@@ -4,8 +4,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use tar2vhd::Options;
+use tar2vhd::disk::FileId;
 use tar2vhd::image::{Image, Images, Reference};
-use tar2vhd::{FileId, Options, Verity};
+use tar2vhd::verity::Verity;
 
 use crate::args::image::{Disk, Source};
 use crate::args::{Salt, When};

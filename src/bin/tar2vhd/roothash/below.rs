@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use tar2vhd::image::Layer;
-use tar2vhd::{DiskFormat, LowerDisks, LowerEntry, LowerLayers, Options, Volume};
+use tar2vhd::lower::{LowerDisks, LowerEntry, LowerLayers};
+use tar2vhd::{DiskFormat, Options, Volume};
 
 use crate::failure::Failure;
 
