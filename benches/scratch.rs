@@ -37,7 +37,7 @@ fn main() -> Result<()> {
                 let mut total = Duration::ZERO;
                 for _ in 0..iterations {
                     let start = Instant::now();
-                    let made = tar2vhd::scratch::scratch_file(&path, &options);
+                    let made = tar2vhd::scratch::create_file(&path, &options);
                     total += start.elapsed();
                     assert!(made.is_ok() && std::fs::remove_file(&path).is_ok());
                 }
@@ -59,7 +59,7 @@ fn main() -> Result<()> {
 fn check() -> Result<()> {
     let disk = MemoryDisk::new();
     let options = ScratchOptions::new().size(64 << 20).format(DiskFormat::Raw);
-    tar2vhd::scratch::scratch(&disk, &options)?;
+    tar2vhd::scratch::create(&disk, &options)?;
     let fs = Ext4::load(Box::new(disk.into_vec()))?;
     assert!(fs.metadata("/lost+found")?.is_dir());
     Ok(())

@@ -3,8 +3,6 @@
 mod checks;
 mod report;
 
-use std::path::Path;
-
 use vhd_format::Disk;
 
 use crate::disk::DiskFormat;
@@ -29,34 +27,21 @@ pub struct Inspection {
     pub problems: Vec<String>,
 }
 
-/// Looks into a disk file of any [`DiskFormat`] that holds an ext4 file system.
-///
-/// Damage that leaves the file system recognisable is counted in [`Inspection::checks`].
-///
-/// # Errors
-/// [`ErrorKind::InvalidDisk`] if there is no ext4 file system that could be described,
-/// [`ErrorKind::Unsupported`] if the disk is of another kind or partitioned,
-/// [`ErrorKind::Input`] if the file cannot be read.
-pub fn inspect(path: impl AsRef<Path>) -> Result<Inspection> {
-    let path = path.as_ref();
-    Volume::open(path)
-        .and_then(|volume| inspect_volume(&volume))
-        .map_err(|error| error.in_file(path))
+impl Volume {
+    /// Looks into a disk that holds an ext4 file system.
+    ///
+    /// Damage that leaves the file system recognisable is counted in [`Inspection::checks`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidDisk`] if there is no ext4 file system that could be described,
+    /// [`ErrorKind::Unsupported`] if the disk is partitioned, [`ErrorKind::Input`] if it cannot be
+    /// read.
+    pub fn inspect(&self) -> Result<Inspection> {
+        self.named(inspect(self))
+    }
 }
 
-/// Looks into a disk as [`inspect`] does, in memory.
-///
-/// # Errors
-/// As [`inspect`] does.
-pub fn inspect_bytes(disk: impl AsRef<[u8]> + Send + Sync + 'static) -> Result<Inspection> {
-    inspect_volume(&Volume::from_bytes(disk)?)
-}
-
-/// Looks into a disk as [`inspect`] does, that was opened before: as a raw one, say.
-///
-/// # Errors
-/// As [`inspect`] does.
-pub fn inspect_volume(volume: &Volume) -> Result<Inspection> {
+fn inspect(volume: &Volume) -> Result<Inspection> {
     let mut findings = Findings::default();
     check_footer(volume, &mut findings);
     check_structures(volume, &mut findings)?;

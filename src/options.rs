@@ -562,7 +562,7 @@ impl ScratchOptions {
         self
     }
 
-    /// Whether [`scratch_file`](crate::scratch::scratch_file) waits until the file and its directory
+    /// Whether [`create_file`](crate::scratch::create_file) waits until the file and its directory
     /// are on stable storage; default yes.
     pub fn fsync(mut self, fsync: bool) -> Self {
         self.fsync = fsync;

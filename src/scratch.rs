@@ -31,7 +31,7 @@ pub use crate::options::ScratchOptions;
 /// use tar2vhd::scratch::ScratchOptions;
 ///
 /// let disk = MemoryDisk::new();
-/// let summary = tar2vhd::scratch::scratch(&disk, &ScratchOptions::new())?;
+/// let summary = tar2vhd::scratch::create(&disk, &ScratchOptions::new())?;
 /// assert_eq!(summary.virtual_size, 20 << 30);
 /// assert!(disk.into_vec().len() <= 8 << 20);
 /// # Ok::<(), tar2vhd::Error>(())
@@ -39,7 +39,7 @@ pub use crate::options::ScratchOptions;
 ///
 /// # Errors
 /// [`ErrorKind::InvalidOptions`] if an option is out of range, and what the output says.
-pub fn scratch(output: &dyn DiskOutput, options: &ScratchOptions) -> Result<DiskSummary> {
+pub fn create(output: &dyn DiskOutput, options: &ScratchOptions) -> Result<DiskSummary> {
     check(options)?;
     let writable = Writable::new(
         options.size,
@@ -87,11 +87,11 @@ pub fn scratch(output: &dyn DiskOutput, options: &ScratchOptions) -> Result<Disk
 /// An existing regular file is replaced when all is done; after an error it is as it was.
 ///
 /// # Errors
-/// As [`scratch`], and if the file cannot be created or published.
-pub fn scratch_file(path: impl AsRef<Path>, options: &ScratchOptions) -> Result<DiskSummary> {
+/// As [`create`], and if the file cannot be created or published.
+pub fn create_file(path: impl AsRef<Path>, options: &ScratchOptions) -> Result<DiskSummary> {
     check(options)?;
     let file = DiskFile::create(path)?;
-    let summary = scratch(&file, options)?;
+    let summary = create(&file, options)?;
     file.publish(options.fsync)?;
     Ok(summary)
 }

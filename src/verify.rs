@@ -27,7 +27,6 @@ mod tree;
 mod unreadable;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use crate::disk::DiskFormat;
 use crate::disk::Volume;
@@ -36,7 +35,7 @@ use crate::ext4::features;
 use crate::names::names;
 use crate::summary::Digest;
 use crate::threads;
-use crate::verity::{self, check_verity};
+use crate::verity;
 use bitmaps::Bitmaps;
 use blocks::Blocks;
 use budget::Unchecked;
@@ -179,47 +178,27 @@ impl Verification {
     }
 }
 
-/// Verifies a disk file to the bottom: the structures of a VHD or VHDX, then the ext4 inside,
-/// of this crate's making or another's.
-///
-/// It says what `e2fsck -fn` would, and some things more: attributes and names that the kernel
-/// would not find, values of attributes with holes. Nothing is written. The time is linear in
-/// the metadata, and the memory in the inodes and runs of blocks, whatever the disk claims.
-/// Contents of files, of the journal and behind the file system are not checked, unless there is a
-/// root hash to check them against. Nor is the file system, if blocks of the VHD or VHDX lie
-/// over each other, or if its journal has to be replayed first: [`Verdict::NeedsReplay`].
-///
-/// # Errors
-/// [`ErrorKind::InvalidDisk`] if the disk cannot be opened or there is no ext4 file system,
-/// [`ErrorKind::Unsupported`] if the disk is of another kind or partitioned, [`ErrorKind::Input`]
-/// if the file cannot be read. Everything else that is wrong is a [`Finding`].
-pub fn verify(path: impl AsRef<Path>, options: &VerifyOptions) -> Result<Verification> {
-    let path = path.as_ref();
-    Volume::open(path)
-        .and_then(|disk| verify_volume(&disk, options))
-        .map_err(|error| error.in_file(path))
+impl Volume {
+    /// Verifies a disk to the bottom: the structures of a VHD or VHDX, then the ext4 inside,
+    /// of this crate's making or another's.
+    ///
+    /// It says what `e2fsck -fn` would, and some things more: attributes and names that the kernel
+    /// would not find, values of attributes with holes. Nothing is written. The time is linear in
+    /// the metadata, and the memory in the inodes and runs of blocks, whatever the disk claims.
+    /// Contents of files, of the journal and behind the file system are not checked, unless there
+    /// is a root hash to check them against. Nor is the file system, if blocks of the VHD or VHDX
+    /// lie over each other, or if its journal has to be replayed first: [`Verdict::NeedsReplay`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidDisk`] if there is no ext4 file system, [`ErrorKind::Unsupported`] if
+    /// the disk is partitioned, [`ErrorKind::Input`] if it cannot be read. Everything else that is
+    /// wrong is a [`Finding`].
+    pub fn verify(&self, options: &VerifyOptions) -> Result<Verification> {
+        self.named(threads::shared(|| verify(self, options)))
+    }
 }
 
-/// Verifies a disk as [`verify`] does, in memory.
-///
-/// # Errors
-/// As [`verify`] does.
-pub fn verify_bytes(
-    disk: impl AsRef<[u8]> + Send + Sync + 'static,
-    options: &VerifyOptions,
-) -> Result<Verification> {
-    verify_volume(&Volume::from_bytes(disk)?, options)
-}
-
-/// Verifies a disk as [`verify`] does, that was opened before: with its parents, say.
-///
-/// # Errors
-/// As [`verify`] does.
-pub fn verify_volume(disk: &Volume, options: &VerifyOptions) -> Result<Verification> {
-    threads::shared(|| verify_all(disk, options))
-}
-
-fn verify_all(disk: &Volume, options: &VerifyOptions) -> Result<Verification> {
+fn verify(disk: &Volume, options: &VerifyOptions) -> Result<Verification> {
     let mut findings = Findings::new(options.max_findings);
     let mut overlaps = false;
     let mut wrong = |problem: &vhd_format::Error| {
@@ -355,14 +334,6 @@ struct HashTree<'a> {
 
 impl HashTree<'_> {
     fn check(&self, root_hash: &Digest, findings: &mut Findings) -> Result<()> {
-        let reader = |volume: &Volume| {
-            let volume = volume.clone();
-            move |offset: u64, buffer: &mut [u8]| {
-                volume
-                    .read_at(offset, buffer)
-                    .map_err(std::io::Error::other)
-            }
-        };
         let mut wrong = |offset, message: String| {
             findings.add(FindingKind::Verity, Place::offset(offset), || message);
         };
@@ -381,7 +352,7 @@ impl HashTree<'_> {
             );
             return Ok(());
         }
-        match check_verity(&reader(self.disk), &reader(self.hashes), self.start) {
+        match self.disk.verify_verity(self.hashes, self.start) {
             Err(e) if e.kind() == ErrorKind::Input => return Err(e),
             Err(e) => wrong(self.start, format!("{e:#}")),
             Ok(found) => {

@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ext4::format::BLOCK_SIZE;
 use crate::summary::Digest;
 
-pub use check::{BadBlock, BlockKind, VerityCheck, check_verity};
+pub use check::{BadBlock, BlockKind, VerityCheck};
 use superblock::SALT_MAX;
 pub(crate) use superblock::{SIGNATURE, Superblock};
 

@@ -181,7 +181,7 @@ fn create(path: &Path, size: Option<u64>) -> Result<(), Status> {
         .checked_mul(1 << 30)
         .ok_or_else(|| Status::invalid_argument("a scratch disk of impossible size"))?;
     let options = ScratchOptions::new().format(DiskFormat::Vhdx).size(bytes);
-    tar2vhd::scratch::scratch_file(path, &options).map_err(|e| match e.kind() {
+    tar2vhd::scratch::create_file(path, &options).map_err(|e| match e.kind() {
         tar2vhd::ErrorKind::InvalidOptions | tar2vhd::ErrorKind::Limit => {
             Status::invalid_argument(format!("a scratch disk of {bytes} bytes: {e:#}"))
         }

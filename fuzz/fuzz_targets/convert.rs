@@ -3,6 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
+use tar2vhd::Volume;
 use tar2vhd::{Error, ErrorKind};
 use tar2vhd_fuzz::convert::{Choice, LOWER_FAILS, PREFIX};
 use tar2vhd_fuzz::{disk, tar_blocks, walk};
@@ -17,7 +18,9 @@ fuzz_target!(|data: &[u8]| {
     };
     disk::Superblock::new(&image).check(&image, &summary);
     walk::check(&image, &summary);
-    let report = tar2vhd::inspect::inspect_bytes(image.clone()).unwrap();
+    let report = Volume::from_bytes(image.clone())
+        .and_then(|disk| disk.inspect())
+        .unwrap();
     assert!(
         report.checks.hold() && report.problems.is_empty(),
         "{report:?}"

@@ -13,7 +13,7 @@ fuzz_target!(|data: &[u8]| {
             assert_eq!(Footer::from_bytes(&bytes).unwrap().to_bytes(), bytes);
         }
     }
-    if let Ok(report) = tar2vhd::inspect::inspect_bytes(data.to_vec()) {
+    if let Ok(report) = tar2vhd::Volume::from_bytes(data.to_vec()).and_then(|disk| disk.inspect()) {
         let _ = format!("{report:?}");
     }
 });

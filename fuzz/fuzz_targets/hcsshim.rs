@@ -3,8 +3,9 @@
 #![no_main]
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
+use tar2vhd::Volume;
 use tar2vhd::disk::MemoryDisk;
-use tar2vhd::verify::{FindingKind, VerifyOptions, verify_bytes};
+use tar2vhd::verify::{FindingKind, VerifyOptions};
 use tar2vhd::{Options, Profile};
 use tar2vhd_fuzz::tar_blocks;
 
@@ -37,7 +38,9 @@ fuzz_target!(|data: &[u8]| {
         let again = convert(3).unwrap();
         assert!(again == (image.clone(), summary), "the threads change it");
     }
-    let found = verify_bytes(image, &VerifyOptions::new().max_findings(64)).unwrap();
+    let found = Volume::from_bytes(image)
+        .and_then(|disk| disk.verify(&VerifyOptions::new().max_findings(64)))
+        .unwrap();
     // hcsshim leaves the padding of inode bitmaps clear. What else it gets wrong is refused,
     // unless it was asked for.
     let others = found

@@ -3,7 +3,8 @@
 #![no_main]
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
-use tar2vhd::verify::{Verdict, VerifyOptions, verify_bytes};
+use tar2vhd::Volume;
+use tar2vhd::verify::{Verdict, VerifyOptions};
 use tar2vhd_fuzz::disk::{correct_footer, correct_superblock};
 
 /// The most findings to list.
@@ -11,7 +12,7 @@ const MOST: usize = 20;
 
 fuzz_target!(|data: &[u8]| {
     let options = VerifyOptions::new().max_findings(MOST);
-    let Ok(found) = verify_bytes(data.to_vec(), &options) else {
+    let Ok(found) = Volume::from_bytes(data.to_vec()).and_then(|disk| disk.verify(&options)) else {
         return;
     };
     assert!(found.findings.len() <= MOST);
@@ -23,7 +24,9 @@ fuzz_target!(|data: &[u8]| {
         let line = finding.to_string();
         assert!(!line.contains(char::is_control), "{line:?}");
     }
-    let again = verify_bytes(data.to_vec(), &options).unwrap();
+    let again = Volume::from_bytes(data.to_vec())
+        .and_then(|disk| disk.verify(&options))
+        .unwrap();
     assert_eq!(again, found, "the threads decide what is found");
 });
 

@@ -175,7 +175,8 @@ pub fn exercise(data: &[u8]) {
     let disk = MemoryDisk::new();
     match tar2vhd::convert(above, &disk, &options) {
         Ok(_) => {
-            let found = tar2vhd::verify::verify_bytes(disk.into_vec(), &VerifyOptions::new())
+            let found = Volume::from_bytes(disk.into_vec())
+                .and_then(|disk| disk.verify(&VerifyOptions::new()))
                 .expect("a file system");
             assert_eq!(found.verdict(), Verdict::Clean, "{:?}", found.findings);
         }

@@ -7,7 +7,8 @@ pub mod metadata;
 
 use std::sync::Arc;
 
-use tar2vhd::verify::{Verdict, Verification, VerifyOptions, verify_bytes};
+use tar2vhd::Volume;
+use tar2vhd::verify::{Verdict, Verification, VerifyOptions};
 
 use metadata::{Map, Piece};
 
@@ -94,7 +95,9 @@ impl Seed {
         let is_sound = metadata == bytes_of(&self.map, &self.sound);
 
         let options = VerifyOptions::new().max_findings(MOST);
-        let found = verify_bytes(self.changed.clone(), &options).ok();
+        let found = Volume::from_bytes(self.changed.clone())
+            .and_then(|disk| disk.verify(&options))
+            .ok();
         let is_clean = |found: &Verification| found.verdict() == Verdict::Clean;
         let is_clean = found.as_ref().is_some_and(is_clean);
         let told = || {
@@ -107,7 +110,9 @@ impl Seed {
         };
         assert!(is_clean || !is_sound, "{}", told());
         if changes.len() > 1 {
-            let again = verify_bytes(self.changed.clone(), &options).ok();
+            let again = Volume::from_bytes(self.changed.clone())
+                .and_then(|disk| disk.verify(&options))
+                .ok();
             assert_eq!(again, found, "the threads decide what is found");
         }
 

@@ -39,7 +39,7 @@ use place::{Place, Placed, Rules};
 /// holds is of no use. [`convert_file`] leaves nothing behind then.
 ///
 /// # Errors
-/// See [`ErrorKind`]; every error of an entry names its path and the offset of its header in
+/// See [`ErrorKind`](crate::ErrorKind); every error of an entry names its path and the offset of its header in
 /// the uncompressed layer.
 // Counted by benches/instructions.
 #[inline(never)]

@@ -27,7 +27,7 @@ use crate::signature::{self, HEAD, Signature, TAIL, VHD_SET};
 ///
 /// let file = MemoryDisk::new();
 /// let options = DiskOptions::new().format(DiskFormat::Vhdx);
-/// tar2vhd::virtual_disk::create_disk(1 << 30, &file, &options)?;
+/// tar2vhd::virtual_disk::create(1 << 30, &file, &options)?;
 ///
 /// let volume = Volume::from_bytes(file.into_vec())?;
 /// let mut bytes = [1; 512];
@@ -46,6 +46,8 @@ pub struct Volume {
     /// Damage to the footer of a fixed VHD that could be opened without it.
     footer_damage: Option<Arc<vhd_format::Error>>,
     files: Vec<FileId>,
+    /// The path of the file, for errors.
+    path: Option<Arc<Path>>,
 }
 
 impl Volume {
@@ -79,11 +81,10 @@ impl Volume {
     /// As [`open`](Self::open).
     pub fn open_alone(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        Self::with_file(open_file(path)?, |storage| {
-            let volume = Self::from_storage(storage)?;
+        Self::with_file(path, |storage| {
+            let volume = Self::of_storage(storage)?;
             volume.check_file(path).map(|()| volume)
         })
-        .map_err(|error| error.in_file(path))
     }
 
     /// Opens a file as a raw disk, whatever it holds.
@@ -92,31 +93,23 @@ impl Volume {
     /// [`ErrorKind::Input`] if the file cannot be read, is not there or not a file or a block
     /// device.
     pub fn open_raw(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        Self::with_file(open_file(path)?, |storage| {
-            let file_size = storage.size().map_err(Error::input)?;
-            let raw = vhd_format::Raw::open(storage).map_err(|e| unreadable(&e))?;
-            Ok(Self {
-                disk: Arc::new(Disk::Raw(raw)),
-                file_size,
-                file: None,
-                holes: None,
-                footer_damage: None,
-                files: Vec::new(),
-            })
-        })
-        .map_err(|error| error.in_file(path))
+        Self::with_file(path.as_ref(), Self::raw)
     }
 
     /// The disk that `open` makes of a file.
-    fn with_file(file: File, open: impl FnOnce(AnyStorage) -> Result<Self>) -> Result<Self> {
-        let file = Arc::new(file);
-        let mut volume = open(Box::new(Arc::clone(&file)))?;
-        if matches!(volume.format(), DiskFormat::Raw | DiskFormat::Vhd) {
-            volume.holes = Some(Arc::new(Holes::new(volume.virtual_size())));
-        }
-        volume.files.push(FileId::of(&file).map_err(Error::input)?);
-        volume.file = Some(file);
+    fn with_file(path: &Path, open: impl FnOnce(AnyStorage) -> Result<Self>) -> Result<Self> {
+        let file = Arc::new(open_file(path)?);
+        let opened = || {
+            let mut volume = open(Box::new(Arc::clone(&file)))?;
+            if matches!(volume.format(), DiskFormat::Raw | DiskFormat::Vhd) {
+                volume.holes = Some(Arc::new(Holes::new(volume.virtual_size())));
+            }
+            volume.files.push(FileId::of(&file).map_err(Error::input)?);
+            Ok(volume)
+        };
+        let mut volume = opened().map_err(|error: Error| error.in_file(path))?;
+        volume.file = Some(Arc::clone(&file));
+        volume.path = Some(path.into());
         Ok(volume)
     }
 
@@ -125,10 +118,40 @@ impl Volume {
     /// # Errors
     /// As [`open`](Self::open). What a differencing disk has of its parent cannot be read.
     pub fn from_bytes(bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> Result<Self> {
-        Self::from_storage(Box::new(Bytes(bytes)))
+        Self::from_storage(Bytes(bytes))
     }
 
-    pub(crate) fn from_storage(storage: AnyStorage) -> Result<Self> {
+    /// Opens the disk that is in `storage`.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open). What a differencing disk has of its parent cannot be read.
+    pub fn from_storage(storage: impl ReadAt + Send + Sync + 'static) -> Result<Self> {
+        Self::of_storage(Box::new(storage))
+    }
+
+    /// Opens `storage` as a raw disk, whatever it holds.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`] if its size cannot be had.
+    pub fn raw_from_storage(storage: impl ReadAt + Send + Sync + 'static) -> Result<Self> {
+        Self::raw(Box::new(storage))
+    }
+
+    fn raw(storage: AnyStorage) -> Result<Self> {
+        let file_size = storage.size().map_err(Error::input)?;
+        let raw = vhd_format::Raw::open(storage).map_err(|e| unreadable(&e))?;
+        Ok(Self {
+            disk: Arc::new(Disk::Raw(raw)),
+            file_size,
+            file: None,
+            holes: None,
+            footer_damage: None,
+            files: Vec::new(),
+            path: None,
+        })
+    }
+
+    fn of_storage(storage: AnyStorage) -> Result<Self> {
         let storage = Arc::new(storage);
         let file_size = storage.size().map_err(Error::input)?;
         let mut footer_damage = None;
@@ -155,6 +178,7 @@ impl Volume {
             holes: None,
             footer_damage,
             files: Vec::new(),
+            path: None,
         })
     }
 
@@ -239,6 +263,14 @@ impl Volume {
         self.disk()
             .read_at(offset, buffer)
             .map_err(|e| self.failed(&e))
+    }
+
+    /// Names the file of the disk in an error.
+    pub(crate) fn named<T>(&self, result: Result<T>) -> Result<T> {
+        result.map_err(|error| match &self.path {
+            Some(path) => error.in_file(path),
+            None => error,
+        })
     }
 
     /// Why the disk cannot be read. A file that is cut short meanwhile looks like a damaged one.

@@ -5,9 +5,9 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use vhd_format::{AnyStorage, ReadAt};
+use vhd_format::ReadAt;
 
-use super::{VerifyOptions, verify_volume};
+use super::VerifyOptions;
 use crate::disk::DiskFormat;
 use crate::disk::{MemoryDisk, Volume};
 use crate::error::ErrorKind;
@@ -38,12 +38,12 @@ impl ReadAt for BadMedium {
 /// `inspect` looks at less, and reads the root directory with a reader that tells no kinds.
 fn assert_inspection_fails(bytes: &Arc<Vec<u8>>, start: u64) {
     let failed = Arc::new(AtomicU64::new(0));
-    let medium: AnyStorage = Box::new(BadMedium {
+    let medium = BadMedium {
         bytes: Arc::clone(bytes),
         bad: start..start + 4096,
         failed: Arc::clone(&failed),
-    });
-    let found = Volume::from_storage(medium).and_then(|v| crate::inspect::inspect_volume(&v));
+    };
+    let found = Volume::from_storage(medium).and_then(|v| v.inspect());
     match found {
         Ok(found) if failed.load(Ordering::Relaxed) > 0 => assert_ne!(found.problems, [""; 0]),
         Ok(found) => assert_eq!(found.problems, [""; 0]),
@@ -78,14 +78,14 @@ fn a_sector_that_cannot_be_read_is_no_damage_but_an_error_with_its_place() {
         let mut refused = 0;
         for start in (0..bytes.len() as u64).step_by(4096) {
             let failed = Arc::new(AtomicU64::new(0));
-            let medium: AnyStorage = Box::new(BadMedium {
+            let medium = BadMedium {
                 bytes: Arc::clone(&bytes),
                 bad: start..start + 4096,
                 failed: Arc::clone(&failed),
-            });
+            };
             let options =
                 VerifyOptions::new().root_hash(summary.verity.as_ref().unwrap().root_hash);
-            let found = Volume::from_storage(medium).and_then(|v| verify_volume(&v, &options));
+            let found = Volume::from_storage(medium).and_then(|v| v.verify(&options));
             let read = failed.load(Ordering::Relaxed) > 0;
             if read {
                 assert_inspection_fails(&bytes, start);

@@ -1,13 +1,13 @@
 //! Checking every block of a disk against its hash tree.
 
 use std::fmt;
-use std::io;
 
 use rayon::prelude::*;
 use zerocopy::FromBytes;
 
 use super::superblock::{ALGORITHM, HASH_TYPE, SIGNATURE, Superblock, VERSION};
 use super::{BLOCK_SIZE, HASH_SIZE, HASHES_PER_BLOCK, Hasher, level_sizes};
+use crate::disk::Volume;
 use crate::error::{Error, ErrorKind, Result};
 use crate::summary::Digest;
 use crate::threads;
@@ -69,23 +69,26 @@ impl fmt::Display for BlockKind {
     }
 }
 
-/// Fills a buffer from a byte of a device on.
-type ReadAt<'a> = &'a (dyn Fn(u64, &mut [u8]) -> io::Result<()> + Sync);
-
 /// Blocks of hashes that are checked at a time, each over 512 KiB of data.
 const AT_A_TIME: u64 = 64;
 
-/// Checks every block of a disk against the hash tree whose superblock is at `hash_offset` of
-/// the hash device, in parallel, and every block of the tree against the one above.
-///
-/// # Errors
-/// [`ErrorKind::InvalidDisk`] if there is no superblock that is understood, or the devices
-/// are too short, [`ErrorKind::Input`] if one of them cannot be read.
-pub fn check_verity(data: ReadAt<'_>, hashes: ReadAt<'_>, hash_offset: u64) -> Result<VerityCheck> {
-    threads::shared(|| check(data, hashes, hash_offset))
+impl Volume {
+    /// Checks every block of this disk against the hash tree whose superblock is at `hash_offset`
+    /// of `hashes`, which may be this disk, and every block of the tree against the one above; in
+    /// parallel.
+    ///
+    /// [`verify`](Self::verify) does so where the tree belongs to a file system, and holds it against
+    /// a root hash.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidDisk`] if there is no superblock that is understood, or the disks are
+    /// too short, [`ErrorKind::Input`] if one of them cannot be read.
+    pub fn verify_verity(&self, hashes: &Self, hash_offset: u64) -> Result<VerityCheck> {
+        threads::shared(|| check(self, hashes, hash_offset))
+    }
 }
 
-fn check(data: ReadAt<'_>, hashes: ReadAt<'_>, hash_offset: u64) -> Result<VerityCheck> {
+fn check(data: &Volume, hashes: &Volume, hash_offset: u64) -> Result<VerityCheck> {
     let mut block = [0; size_of::<Superblock>()];
     read(hashes, hash_offset, &mut block)?;
     let superblock = Superblock::read_from_bytes(&block)
@@ -141,10 +144,10 @@ fn check(data: ReadAt<'_>, hashes: ReadAt<'_>, hash_offset: u64) -> Result<Verit
 
 /// A level of the tree over what it hashes.
 struct Level<'a> {
-    below: ReadAt<'a>,
+    below: &'a Volume,
     below_start: u64,
     below_blocks: u64,
-    hashes: ReadAt<'a>,
+    hashes: &'a Volume,
     start: u64,
     blocks: u64,
     hasher: &'a Hasher,
@@ -230,21 +233,9 @@ fn invalid(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidDisk, message)
 }
 
-fn read(device: ReadAt<'_>, offset: u64, buffer: &mut [u8]) -> Result<()> {
-    device(offset, buffer).map_err(|error| {
-        let inner = error.get_ref().and_then(|e| e.downcast_ref::<Error>());
-        let kind = match (inner, error.kind()) {
-            (Some(inner), _) => inner.kind(),
-            (
-                None,
-                io::ErrorKind::UnexpectedEof
-                | io::ErrorKind::InvalidData
-                | io::ErrorKind::InvalidInput,
-            ) => ErrorKind::InvalidDisk,
-            _ => ErrorKind::Input,
-        };
-        let len = buffer.len();
-        Error::new(kind, format!("cannot read {len} bytes"))
+fn read(device: &Volume, offset: u64, buffer: &mut [u8]) -> Result<()> {
+    device.read_at(offset, buffer).map_err(|error| {
+        Error::new(error.kind(), format!("cannot read {} bytes", buffer.len()))
             .with_source(error)
             .at_offset(offset)
     })

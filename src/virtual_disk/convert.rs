@@ -7,25 +7,50 @@ use crate::buffer::aligned::Aligned;
 use crate::disk::{Container, DiskFile, DiskOutput, Stream, Volume, Wrapped, unreadable};
 use crate::error::Result;
 
-/// Copies a disk into one of another format, or of the same.
-///
-/// A disk whose size is none that the new format can have is filled up with zeros to a whole
-/// sector. Pages of 4 KiB that are all zero are not written, and blocks that would hold nothing
-/// else take no space in the file. The same contents and options give the same bytes, whatever
-/// the format they come from.
-///
-/// The output gets the disk in any order; after an error what it holds is of no use.
-/// [`convert_disk_file`] leaves nothing behind then.
-///
-/// # Errors
-/// [`ErrorKind::InvalidOptions`](crate::ErrorKind::InvalidOptions) if an option is out of range,
-/// [`ErrorKind::Limit`](crate::ErrorKind::Limit) if the disk is too large for the format, what
-/// [`Volume::read_at`] and the output say.
-pub fn convert_disk(
-    input: &Volume,
-    output: &dyn DiskOutput,
-    options: &DiskOptions,
-) -> Result<DiskReport> {
+impl Volume {
+    /// Copies the disk into one of another format, or of the same.
+    ///
+    /// A disk whose size is none that the new format can have is filled up with zeros to a whole
+    /// sector. Pages of 4 KiB that are all zero are not written, and blocks that would hold nothing
+    /// else take no space in the file. The same contents and options give the same bytes, whatever
+    /// the format they come from.
+    ///
+    /// The output gets the disk in any order; after an error what it holds is of no use.
+    /// [`convert_to_file`](Self::convert_to_file) leaves nothing behind then.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidOptions`](crate::ErrorKind::InvalidOptions) if an option is out of
+    /// range, [`ErrorKind::Limit`](crate::ErrorKind::Limit) if the disk is too large for the
+    /// format, what [`read_at`](Self::read_at) and the output say.
+    pub fn convert_to(&self, output: &dyn DiskOutput, options: &DiskOptions) -> Result<DiskReport> {
+        copy(self, output, options)
+    }
+
+    /// Copies the disk into a file, which appears whole or not at all.
+    ///
+    /// An existing regular file is replaced when all is done; after an error it is as it was.
+    ///
+    /// # Errors
+    /// As [`convert_to`](Self::convert_to), if the file cannot be created or published, and
+    /// [`ErrorKind::InvalidOptions`](crate::ErrorKind::InvalidOptions) if it is the one that is
+    /// copied or one of its parents.
+    pub fn convert_to_file(
+        &self,
+        path: impl AsRef<Path>,
+        options: &DiskOptions,
+    ) -> Result<DiskReport> {
+        let mut file = DiskFile::create(path)?;
+        file.keep_volume(self)?;
+        if options.fsync {
+            file.sync_early();
+        }
+        let report = self.convert_to(&file, options)?;
+        file.publish(options.fsync)?;
+        Ok(report)
+    }
+}
+
+fn copy(input: &Volume, output: &dyn DiskOutput, options: &DiskOptions) -> Result<DiskReport> {
     let size = input.virtual_size();
     // No disk is so large that this could overflow.
     let virtual_size = size.next_multiple_of(options.sector_size());
@@ -49,30 +74,6 @@ pub fn convert_disk(
             options,
         )
     })
-}
-
-/// Copies the disk in a file into another, which appears whole or not at all.
-///
-/// An existing regular file is replaced when all is done; after an error it is as it was.
-///
-/// # Errors
-/// As [`Volume::open`] and [`convert_disk`], if the file cannot be created or published, and
-/// [`ErrorKind::InvalidOptions`](crate::ErrorKind::InvalidOptions) if it is the one that is
-/// copied or one of its parents.
-pub fn convert_disk_file(
-    input: impl AsRef<Path>,
-    path: impl AsRef<Path>,
-    options: &DiskOptions,
-) -> Result<DiskReport> {
-    let input = Volume::open(input)?;
-    let mut file = DiskFile::create(path)?;
-    file.keep_volume(&input)?;
-    if options.fsync {
-        file.sync_early();
-    }
-    let report = convert_disk(&input, &file, options)?;
-    file.publish(options.fsync)?;
-    Ok(report)
 }
 
 /// The unit in which zeros are left out, and which all formats share.

@@ -13,11 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// # Errors
 /// [`ErrorKind::InvalidOptions`] if the size or another option is out of range, and what the
 /// output says.
-pub fn create_disk(
-    size: u64,
-    output: &dyn DiskOutput,
-    options: &DiskOptions,
-) -> Result<DiskReport> {
+pub fn create(size: u64, output: &dyn DiskOutput, options: &DiskOptions) -> Result<DiskReport> {
     check(size, options)?;
     let container = Container::shaped(&options.shape(size))?;
     let disk = Wrapped::new(Stream::inline(output), container, output);
@@ -37,15 +33,11 @@ pub fn create_disk(
 /// An existing regular file is replaced when all is done; after an error it is as it was.
 ///
 /// # Errors
-/// As [`create_disk`], and if the file cannot be created or published.
-pub fn create_disk_file(
-    size: u64,
-    path: impl AsRef<Path>,
-    options: &DiskOptions,
-) -> Result<DiskReport> {
+/// As [`create`], and if the file cannot be created or published.
+pub fn create_file(size: u64, path: impl AsRef<Path>, options: &DiskOptions) -> Result<DiskReport> {
     check(size, options)?;
     let file = DiskFile::create(path)?;
-    let report = create_disk(size, &file, options)?;
+    let report = create(size, &file, options)?;
     file.publish(options.fsync)?;
     Ok(report)
 }

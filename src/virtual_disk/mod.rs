@@ -5,8 +5,7 @@ mod convert;
 mod create;
 mod options;
 
-pub use convert::{convert_disk, convert_disk_file};
-pub use create::{create_disk, create_disk_file};
+pub use create::{create, create_file};
 pub use options::DiskOptions;
 
 use contents::Contents;

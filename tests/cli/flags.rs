@@ -3,12 +3,15 @@
 use std::fs;
 
 use tar2vhd::DiskFormat;
-use tar2vhd::inspect::{Inspection, inspect_bytes};
+use tar2vhd::Volume;
+use tar2vhd::inspect::Inspection;
 
 use crate::common::{Layer, Place, assert_fails, code, gzip, layer, tar2vhd};
 
 fn inspected(disk: Vec<u8>) -> Inspection {
-    let found = inspect_bytes(disk).unwrap();
+    let found = Volume::from_bytes(disk)
+        .and_then(|disk| disk.inspect())
+        .unwrap();
     assert!(found.checks.hold(), "{found:?}");
     found
 }

@@ -124,14 +124,14 @@ fn reports_on_a_disk_are_the_commands() {
                     ),
                     json(&volume.info().unwrap())
                 );
-                match tar2vhd::inspect::inspect_volume(&volume) {
+                match volume.inspect() {
                     Err(e) => assert!(damaged, "{e:?}"),
                     Ok(found) => assert_eq!(
                         printed(&place, &["inspect", "--json", "disk"], &[&["path"]]),
                         json(&found)
                     ),
                 }
-                match tar2vhd::verify::verify_volume(&volume, &VerifyOptions::new()) {
+                match volume.verify(&VerifyOptions::new()) {
                     Err(e) => assert!(damaged, "{e:?}"),
                     Ok(found) => assert_eq!(
                         printed(&place, &["verify", "--json", "disk"], &[&["path"]]),
@@ -149,12 +149,11 @@ fn disks_that_are_made_are_the_commands() {
     for format in DiskFormat::ALL {
         let name = format.as_str();
         let options = DiskOptions::new().format(*format);
-        let report =
-            tar2vhd::virtual_disk::create_disk(1 << 20, &MemoryDisk::new(), &options).unwrap();
+        let report = tar2vhd::virtual_disk::create(1 << 20, &MemoryDisk::new(), &options).unwrap();
         let create = ["disk", "create", "new", "1MiB", "-O", name, "--json"];
         assert_eq!(printed(&place, &create, &[&["path"]]), json(&report));
         let options = ScratchOptions::new().size(8 << 20).format(*format);
-        let summary = tar2vhd::scratch::scratch(&MemoryDisk::new(), &options).unwrap();
+        let summary = tar2vhd::scratch::create(&MemoryDisk::new(), &options).unwrap();
         let scratch = ["scratch", "new", "--size", "8MiB", "-O", name, "--json"];
         assert_eq!(
             printed(&place, &scratch, &[&["path"], &["format"]]),

@@ -6,7 +6,7 @@ use std::process::Output;
 use serde_json::Value;
 use tar2vhd::DiskFormat;
 use tar2vhd::disk::MemoryDisk;
-use tar2vhd::scratch::{ScratchOptions, scratch};
+use tar2vhd::scratch::{self, ScratchOptions};
 
 use crate::common::{Place, assert_fails, code, layer, stderr, stdout, tar2vhd};
 
@@ -45,7 +45,7 @@ fn the_flags_are_the_librarys_options() {
     ] {
         let arguments: Vec<_> = arguments.split_whitespace().collect();
         let disk = MemoryDisk::new();
-        scratch(&disk, &options).unwrap();
+        scratch::create(&disk, &options).unwrap();
         assert!(made(&place, &arguments) == disk.into_vec(), "{arguments:?}");
     }
 }
@@ -69,7 +69,7 @@ fn the_time_is_the_environments() {
         .unwrap();
     assert_eq!(code(&output), 0, "{output:?}");
     let disk = MemoryDisk::new();
-    scratch(
+    scratch::create(
         &disk,
         &ScratchOptions::new().size(1 << 20).time(1_000_000_000),
     )

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use tar2vhd::Volume;
 use tar2vhd::verify::{Finding, Verdict, VerifyOptions};
 
 use crate::common::oracle::run;
@@ -63,7 +64,8 @@ impl Verdicts {
         if output.status.code() == Some(127) {
             return None;
         }
-        let found = tar2vhd::verify::verify_bytes(bytes, &VerifyOptions::new().max_findings(50));
+        let found = Volume::from_bytes(bytes)
+            .and_then(|disk| disk.verify(&VerifyOptions::new().max_findings(50)));
         let (is_clean, verdict) = match &found {
             Ok(found) => (
                 found.verdict() == Verdict::Clean,
@@ -158,8 +160,9 @@ fn changed(image: &Image, count: usize, mut random: Random) -> Option<Vec<Case>>
     for piece in &map.pieces {
         structures.entry(piece.structure).or_default().push(*piece);
     }
-    let untouched =
-        tar2vhd::verify::verify_bytes(image.bytes.clone(), &VerifyOptions::new()).unwrap();
+    let untouched = Volume::from_bytes(image.bytes.clone())
+        .and_then(|disk| disk.verify(&VerifyOptions::new()))
+        .unwrap();
     assert_eq!(
         untouched.verdict(),
         Verdict::Clean,

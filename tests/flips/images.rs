@@ -74,7 +74,7 @@ fn converted(name: &'static str, options: Options) -> Image {
 
 fn scratched(name: &'static str, options: &ScratchOptions) -> Image {
     let disk = MemoryDisk::new();
-    tar2vhd::scratch::scratch(&disk, options).unwrap();
+    tar2vhd::scratch::create(&disk, options).unwrap();
     Image {
         name,
         bytes: disk.into_vec(),

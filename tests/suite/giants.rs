@@ -156,11 +156,11 @@ fn scratch_disks_of_every_size() {
                 .journal(journal)
                 .format(DiskFormat::Raw)
                 .fsync(false);
-            tar2vhd::scratch::scratch_file(&raw, &options).unwrap();
+            tar2vhd::scratch::create_file(&raw, &options).unwrap();
             fsck(&raw);
             let vhdx = directory.path().join("vhdx");
             let options = options.format(DiskFormat::Vhdx);
-            let summary = tar2vhd::scratch::scratch_file(&vhdx, &options).unwrap();
+            let summary = tar2vhd::scratch::create_file(&vhdx, &options).unwrap();
             assert!(summary.size < 1 << 30, "{summary:?}");
         }
         let Some(mount) = Mount::writable(&raw) else {
@@ -181,7 +181,7 @@ fn a_mount_writes_next_to_nothing_to_a_scratch_disk() {
             let options = ScratchOptions::new()
                 .format(DiskFormat::Raw)
                 .journal(journal);
-            tar2vhd::scratch::scratch_file(&raw, &options).unwrap();
+            tar2vhd::scratch::create_file(&raw, &options).unwrap();
             let allocated = || {
                 let file = std::fs::File::open(&raw).unwrap();
                 file.sync_all().unwrap();

@@ -2,14 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 
-use tar2vhd::inspect::{Checks, Inspection, Tally, inspect, inspect_bytes};
-use tar2vhd::{DiskFormat, ErrorKind};
+use tar2vhd::inspect::{Checks, Inspection, Tally};
+use tar2vhd::{DiskFormat, ErrorKind, Volume};
 use vhd_format::vhd::{self, Footer, Vhd};
 use vhd_format::vhdx::{self, Vhdx};
 
 use crate::common::entry::dir;
 use crate::common::{layer, oracle};
+
+fn inspect(path: impl AsRef<Path>) -> tar2vhd::Result<Inspection> {
+    Volume::open(path)?.inspect()
+}
+
+fn inspect_bytes(disk: Vec<u8>) -> tar2vhd::Result<Inspection> {
+    Volume::from_bytes(disk)?.inspect()
+}
 
 const UUID: &str = "5e1f0b2a-93c4-4d6e-8f70-123456789abc";
 

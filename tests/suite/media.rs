@@ -5,10 +5,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use tar2vhd::disk::MemoryDisk;
-use tar2vhd::inspect::inspect;
-use tar2vhd::scratch::{ScratchOptions, scratch};
-use tar2vhd::verify::{Verdict, VerifyOptions, verify, verify_volume};
-use tar2vhd::virtual_disk::{DiskOptions, convert_disk, convert_disk_file};
+use tar2vhd::scratch::{self, ScratchOptions};
+use tar2vhd::verify::{Verdict, VerifyOptions};
+use tar2vhd::virtual_disk::DiskOptions;
 use tar2vhd::{DiskFormat, ErrorKind, Volume};
 
 use crate::common::kernel::Mount;
@@ -23,7 +22,7 @@ fn file_system() -> Vec<u8> {
         .size(SIZE)
         .format(DiskFormat::Raw)
         .fsync(false);
-    scratch(&disk, &options).unwrap();
+    scratch::create(&disk, &options).unwrap();
     disk.into_vec()
 }
 
@@ -54,9 +53,17 @@ fn holes_are_read_where_there_is_no_room_to_fill_them() {
     }
     fs::write(mount.path().join("more"), [1; 4096]).unwrap_err();
 
-    let found = verify(&disk, &VerifyOptions::new()).unwrap();
+    let found = Volume::open(&disk)
+        .and_then(|disk| disk.verify(&VerifyOptions::new()))
+        .unwrap();
     assert_eq!(found.verdict(), Verdict::Clean, "{found:?}");
-    assert_eq!(inspect(&disk).unwrap().problems, [""; 0]);
+    assert_eq!(
+        Volume::open(&disk)
+            .and_then(|disk| disk.inspect())
+            .unwrap()
+            .problems,
+        [""; 0]
+    );
     let volume = Volume::open(&disk).unwrap();
     let mut read = vec![1; bytes.len()];
     volume.read_at(0, &mut read).unwrap();
@@ -97,17 +104,29 @@ fn block_devices_are_disks_like_files() {
     fs::write(at("raw"), &raw).unwrap();
     for format in [DiskFormat::Raw, DiskFormat::Vhd, DiskFormat::Vhdx] {
         let options = DiskOptions::new().format(format).fsync(false);
-        convert_disk_file(at("raw"), at("disk"), &options).unwrap();
+        Volume::open(at("raw"))
+            .and_then(|disk| disk.convert_to_file(at("disk"), &options))
+            .unwrap();
         let Some(device) = Loop::over(&at("disk")) else {
             return;
         };
         let file = fs::metadata(at("disk")).unwrap().len();
-        let found = verify(&device.0, &VerifyOptions::new()).unwrap();
+        let found = Volume::open(&device.0)
+            .and_then(|disk| disk.verify(&VerifyOptions::new()))
+            .unwrap();
         assert_eq!(found.verdict(), Verdict::Clean, "{found:?}");
         assert_eq!((found.format, found.size), (format, file));
-        assert_eq!(inspect(&device.0).unwrap().problems, [""; 0]);
+        assert_eq!(
+            Volume::open(&device.0)
+                .and_then(|disk| disk.inspect())
+                .unwrap()
+                .problems,
+            [""; 0]
+        );
         let options = DiskOptions::new().format(DiskFormat::Raw).fsync(false);
-        convert_disk_file(&device.0, at("copy"), &options).unwrap();
+        Volume::open(&device.0)
+            .and_then(|disk| disk.convert_to_file(at("copy"), &options))
+            .unwrap();
         assert!(fs::read(at("copy")).unwrap() == raw, "{format:?}");
     }
 }
@@ -123,7 +142,9 @@ fn what_is_no_disk_is_told_by_its_kind() {
         return;
     };
     assert!(made.status.success(), "{}", shown(&made));
-    let error = verify(&pipe, &VerifyOptions::new()).unwrap_err();
+    let error = Volume::open(&pipe)
+        .and_then(|disk| disk.verify(&VerifyOptions::new()))
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Input);
     assert!(error.to_string().contains("copy the disk"), "{error}");
 }
@@ -136,22 +157,26 @@ fn a_file_that_changes_its_size_while_it_is_read_is_an_error() {
     for format in [DiskFormat::Raw, DiskFormat::Vhd, DiskFormat::Vhdx] {
         fs::write(at("raw"), &raw).unwrap();
         let options = DiskOptions::new().format(format).fsync(false);
-        convert_disk_file(at("raw"), at("disk"), &options).unwrap();
+        Volume::open(at("raw"))
+            .and_then(|disk| disk.convert_to_file(at("disk"), &options))
+            .unwrap();
         let len = fs::metadata(at("disk")).unwrap().len();
         for changed in [len / 2, len - 512, len + 1, 0] {
             let volume = Volume::open(at("disk")).unwrap();
             let file = fs::OpenOptions::new().write(true).open(at("disk"));
             let file = file.unwrap();
             file.set_len(changed).unwrap();
-            let verified = verify_volume(&volume, &VerifyOptions::new()).unwrap_err();
-            let copied = convert_disk(&volume, &MemoryDisk::new(), &DiskOptions::new());
+            let verified = volume.verify(&VerifyOptions::new()).unwrap_err();
+            let copied = volume.convert_to(&MemoryDisk::new(), &DiskOptions::new());
             for error in [verified, copied.unwrap_err()] {
                 assert_eq!(error.kind(), ErrorKind::Input, "{error}");
                 assert!(error.to_string().contains("changed while"), "{error}");
             }
             // Whole again, but for what was cut off.
             fs::remove_file(at("disk")).unwrap();
-            convert_disk_file(at("raw"), at("disk"), &options).unwrap();
+            Volume::open(at("raw"))
+                .and_then(|disk| disk.convert_to_file(at("disk"), &options))
+                .unwrap();
         }
     }
 }

@@ -179,7 +179,7 @@ fn an_empty_disk_is_not_an_empty_layer() {
     ] {
         let disk = MemoryDisk::new();
         let of = tar2vhd::virtual_disk::DiskOptions::new().format(format);
-        tar2vhd::virtual_disk::create_disk(1 << 20, &disk, &of).unwrap();
+        tar2vhd::virtual_disk::create(1 << 20, &disk, &of).unwrap();
         for stream in streams(&disk.into_vec()) {
             let error = refused_tar(ErrorKind::Unsupported, &stream, &options());
             assert!(error.to_string().contains(what), "{what}: {error}");
@@ -375,8 +375,12 @@ fn other_formats_of_disks_are_refused_by_name() {
             Volume::from_bytes(bytes.clone()).unwrap_err(),
             Volume::open(&path).unwrap_err(),
             Volume::open_alone(&path).unwrap_err(),
-            tar2vhd::inspect::inspect(&path).unwrap_err(),
-            tar2vhd::verify::verify(&path, &tar2vhd::verify::VerifyOptions::new()).unwrap_err(),
+            Volume::open(&path)
+                .and_then(|disk| disk.inspect())
+                .unwrap_err(),
+            Volume::open(&path)
+                .and_then(|disk| disk.verify(&tar2vhd::verify::VerifyOptions::new()))
+                .unwrap_err(),
         ];
         for error in errors {
             assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use tar2vhd::disk::MemoryDisk;
-use tar2vhd::scratch::{ScratchOptions, scratch};
+use tar2vhd::scratch::{self, ScratchOptions};
 use tar2vhd::{DiskFormat, DiskSummary, ErrorKind};
 use vhd_format::Disk;
 
@@ -23,7 +23,7 @@ const TIB: u64 = 1 << 40;
 
 fn made(options: &ScratchOptions) -> (Vec<u8>, DiskSummary) {
     let disk = MemoryDisk::new();
-    let summary = scratch(&disk, options).unwrap_or_else(|e| panic!("{options:?}: {e}"));
+    let summary = scratch::create(&disk, options).unwrap_or_else(|e| panic!("{options:?}: {e}"));
     let bytes = disk.into_vec();
     assert_eq!(bytes.len() as u64, summary.size);
     (bytes, summary)
@@ -157,7 +157,7 @@ proptest! {
             .journal(journal)
             .compat(compat);
         let disk = MemoryDisk::new();
-        match scratch(&disk, &options) {
+        match scratch::create(&disk, &options) {
             Ok(summary) => {
                 let directory = tempfile::tempdir().unwrap();
                 let raw = directory.path().join("raw");
@@ -238,7 +238,7 @@ fn what_does_not_fit_together_is_refused() {
         (new().size(MIB).inodes(4096), "take"),
         (new().time(1 << 40), "a time"),
     ] {
-        let error = scratch(&MemoryDisk::new(), &options).unwrap_err();
+        let error = scratch::create(&MemoryDisk::new(), &options).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidOptions, "{error}");
         assert!(error.to_string().contains(message), "{message:?}: {error}");
     }

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::sync::OnceLock;
 
+use tar2vhd::Volume;
 use tar2vhd::verify::{FindingKind, Verdict, Verification, VerifyOptions};
 use tar2vhd::{DiskFormat, Options};
 
@@ -17,7 +18,9 @@ use crate::common::oracle::{self, run};
 use crate::common::tar::Tar;
 
 fn verified(image: &[u8]) -> Verification {
-    tar2vhd::verify::verify_bytes(image.to_vec(), &VerifyOptions::new()).unwrap()
+    Volume::from_bytes(image.to_vec())
+        .and_then(|disk| disk.verify(&VerifyOptions::new()))
+        .unwrap()
 }
 
 fn kinds(found: &Verification) -> BTreeSet<FindingKind> {
@@ -533,7 +536,9 @@ fn every_checksum_is_checked() {
             let Some(at) = at else { continue };
             let mut damaged = image.clone();
             damaged[block * 4096 + at] ^= 0x40;
-            if let Ok(found) = tar2vhd::verify::verify_bytes(damaged, &VerifyOptions::new()) {
+            if let Ok(found) =
+                Volume::from_bytes(damaged).and_then(|disk| disk.verify(&VerifyOptions::new()))
+            {
                 messages.extend(of(&found));
             }
         }
@@ -567,7 +572,9 @@ fn findings_past_the_limit_are_counted() {
         }
     }
     let options = VerifyOptions::new().max_findings(10);
-    let found = tar2vhd::verify::verify_bytes(damaged, &options).unwrap();
+    let found = Volume::from_bytes(damaged)
+        .and_then(|disk| disk.verify(&options))
+        .unwrap();
     assert_eq!((found.findings.len(), found.omitted), (10, 110));
     assert_eq!(found.findings[0].place.path.as_deref(), Some(&b"/d"[..]));
 }

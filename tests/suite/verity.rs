@@ -1,13 +1,14 @@
 //! Hash trees, which veritysetup judges.
 
 use std::fs;
-use std::io;
 use std::path::Path;
 use std::process::Output;
 
 use tar2vhd::disk::MemoryDisk;
-use tar2vhd::verity::{BadBlock, BlockKind, Verity, VerityCheck, check_verity};
-use tar2vhd::{DiskFormat, ErrorKind, Options, Summary, VeritySummary, convert_with_hash_device};
+use tar2vhd::verity::{BadBlock, BlockKind, Verity, VerityCheck};
+use tar2vhd::{
+    DiskFormat, ErrorKind, Options, Summary, VeritySummary, Volume, convert_with_hash_device,
+};
 
 use crate::common::entry::{Segment, dir, file, sparse};
 use crate::common::layer::{convert, options};
@@ -56,17 +57,8 @@ fn veritysetup(disk: &Path, hashes: &Path, found: &VeritySummary) -> Option<Outp
 }
 
 fn check(data: &[u8], hashes: &[u8], offset: u64) -> Result<VerityCheck, tar2vhd::Error> {
-    let read = |device: &[u8], offset: u64, buffer: &mut [u8]| {
-        let from = offset as usize;
-        let part = device.get(from..from + buffer.len());
-        buffer.copy_from_slice(part.ok_or(io::ErrorKind::UnexpectedEof)?);
-        Ok(())
-    };
-    check_verity(
-        &|offset, buffer| read(data, offset, buffer),
-        &|offset, buffer| read(hashes, offset, buffer),
-        offset,
-    )
+    let disk = |bytes: &[u8]| Volume::raw_from_storage(bytes.to_vec());
+    disk(data)?.verify_verity(&disk(hashes)?, offset)
 }
 
 #[test]

@@ -5,9 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use tar2vhd::disk::MemoryDisk;
-use tar2vhd::virtual_disk::{
-    DiskOptions, DiskReport, convert_disk, convert_disk_file, create_disk, create_disk_file,
-};
+use tar2vhd::virtual_disk::{self, DiskOptions, DiskReport};
 use tar2vhd::{CancelToken, DiskFormat, ErrorKind, Volume};
 use vhd_format::vhd::Vhd;
 use vhd_format::vhdx::Vhdx;
@@ -51,7 +49,7 @@ fn contents(len: usize, full: bool) -> Vec<u8> {
 
 fn copied(input: &Volume, options: &DiskOptions) -> (Vec<u8>, DiskReport) {
     let disk = MemoryDisk::new();
-    let report = convert_disk(input, &disk, options).unwrap();
+    let report = input.convert_to(&disk, options).unwrap();
     let bytes = disk.into_vec();
     assert_eq!(report.size, bytes.len() as u64);
     (bytes, report)
@@ -152,7 +150,9 @@ fn disks_that_end_within_a_sector_are_filled_up() {
     let nothing = open(Vec::new());
     let (bytes, _) = copied(&nothing, &DiskOptions::new().format(DiskFormat::Raw));
     assert_eq!(bytes, [0; 0]);
-    let error = convert_disk(&nothing, &MemoryDisk::new(), &DiskOptions::new()).unwrap_err();
+    let error = nothing
+        .convert_to(&MemoryDisk::new(), &DiskOptions::new())
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Limit);
 }
 
@@ -196,7 +196,9 @@ fn qemu_and_vhdiinfo_take_every_copy() {
                 if block_size > 0 {
                     options = options.block_size(block_size);
                 }
-                convert_disk_file(at("raw"), at("disk"), &options).unwrap();
+                Volume::open(at("raw"))
+                    .and_then(|disk| disk.convert_to_file(at("disk"), &options))
+                    .unwrap();
                 let (name, _) = qemu(format);
                 let info = ["info", "-f", name, "--output=json"];
                 let Some(info) = qemu_img(&info, &[&at("disk")]) else {
@@ -220,7 +222,7 @@ fn qemu_and_vhdiinfo_take_every_copy() {
                 // QEMU reads no sectors of 4,096 bytes.
                 if name == "vhdx" {
                     let options = options.logical_sector_size(4096);
-                    let report = convert_disk(&input, &fs_file(&at("disk")), &options).unwrap();
+                    let report = input.convert_to(&fs_file(&at("disk")), &options).unwrap();
                     let filled = report.virtual_size as usize;
                     assert_eq!(filled, len.next_multiple_of(4096));
                     vhdiinfo(&at("disk"), format, filled, 4096);
@@ -314,7 +316,9 @@ fn holes_are_skipped_and_kept() {
     ] {
         let path = at(to.as_str());
         let options = DiskOptions::new().format(to).fsync(false);
-        let report = convert_disk_file(&from, &path, &options).unwrap();
+        let report = Volume::open(&from)
+            .and_then(|disk| disk.convert_to_file(&path, &options))
+            .unwrap();
         assert!(report.data <= 3 * 4096, "{report:?}");
         let found = path.metadata().unwrap();
         // A fixed VHDX of 1 TiB has a table of 8 MiB.
@@ -338,7 +342,7 @@ fn new_disks_are_empty_and_the_same_each_time() {
     for format in FORMATS {
         let options = DiskOptions::new().format(format).fsync(false);
         for size in [4096, (3 << 30) + 4096] {
-            let report = create_disk_file(size, at("disk"), &options).unwrap();
+            let report = virtual_disk::create_file(size, at("disk"), &options).unwrap();
             assert_eq!((report.virtual_size, report.data), (size, 0));
             assert_eq!(at("disk").metadata().unwrap().len(), report.size);
             let volume = Volume::open(at("disk")).unwrap();
@@ -359,7 +363,7 @@ fn new_disks_are_empty_and_the_same_each_time() {
         }
         let make = |options: &DiskOptions| {
             let disk = MemoryDisk::new();
-            let report = create_disk(1 << 20, &disk, options).unwrap();
+            let report = virtual_disk::create(1 << 20, &disk, options).unwrap();
             (disk.into_vec(), report)
         };
         assert_eq!(make(&options), make(&options));
@@ -380,7 +384,7 @@ fn new_disks_are_empty_and_the_same_each_time() {
         .format(DiskFormat::Vhd)
         .time(946_684_800 + 77);
     let disk = MemoryDisk::new();
-    create_disk(512, &disk, &options).unwrap();
+    virtual_disk::create(512, &disk, &options).unwrap();
     let info = open(disk.into_vec()).info().unwrap();
     assert_eq!(info.vhd.unwrap().created, 946_684_800 + 77);
 }
@@ -395,10 +399,10 @@ fn the_largest_disks_are_made() {
         (DiskFormat::Vhd, 2040 << 30, u64::MAX),
     ] {
         let options = DiskOptions::new().format(format).fsync(false);
-        let report = create_disk_file(size, &path, &options).unwrap();
+        let report = virtual_disk::create_file(size, &path, &options).unwrap();
         assert!(report.size < most, "{report:?}");
         assert_eq!(Volume::open(&path).unwrap().virtual_size(), size);
-        let error = create_disk_file(size + 512, &path, &options).unwrap_err();
+        let error = virtual_disk::create_file(size + 512, &path, &options).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidOptions);
     }
 }
@@ -424,7 +428,7 @@ fn what_no_disk_can_be_is_refused() {
         (u64::MAX, new().format(DiskFormat::Raw)),
     ] {
         let disk = MemoryDisk::new();
-        let error = create_disk(size, &disk, &options).unwrap_err();
+        let error = virtual_disk::create(size, &disk, &options).unwrap_err();
         assert_eq!(
             error.kind(),
             ErrorKind::InvalidOptions,
@@ -441,7 +445,9 @@ fn damage_and_cancellation_leave_the_output_alone() {
     fs::write(at("copy"), "old").unwrap();
     let refused = |bytes: &[u8], options: &DiskOptions| {
         fs::write(at("disk"), bytes).unwrap();
-        let error = convert_disk_file(at("disk"), at("copy"), options).unwrap_err();
+        let error = Volume::open(at("disk"))
+            .and_then(|disk| disk.convert_to_file(at("copy"), options))
+            .unwrap_err();
         assert_eq!(fs::read(at("copy")).unwrap(), b"old");
         error.kind()
     };
@@ -462,13 +468,13 @@ fn damage_and_cancellation_leave_the_output_alone() {
     let now = std::time::Instant::now();
     let late = options.clone().cancel(CancelToken::with_deadline(now));
     let sound = open(contents(4 << 20, true));
-    let error = convert_disk(&sound, &MemoryDisk::new(), &late).unwrap_err();
+    let error = sound.convert_to(&MemoryDisk::new(), &late).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Cancelled);
     let hour = std::time::Duration::from_secs(3600);
     let early = options
         .clone()
         .cancel(CancelToken::with_deadline(now + hour));
-    convert_disk(&sound, &MemoryDisk::new(), &early).unwrap();
+    sound.convert_to(&MemoryDisk::new(), &early).unwrap();
     let cancel = CancelToken::new();
     let at_once = cancel.clone();
     let options = options.cancel(cancel).progress(move |_| at_once.cancel());
@@ -537,14 +543,18 @@ fn parents_are_found_beside_the_disk_and_where_it_says() {
     assert!(read(&found(by_path.clone()).unwrap()) == half(0xaa));
     // And so it is copied.
     let options = DiskOptions::new().format(DiskFormat::Raw);
-    convert_disk_file(at("children/child.vhd"), at("raw"), &options).unwrap();
+    Volume::open(at("children/child.vhd"))
+        .and_then(|disk| disk.convert_to_file(at("raw"), &options))
+        .unwrap();
     assert!(fs::read(at("raw")).unwrap() == half(0xaa));
     // But neither onto itself nor onto its parent, without which it is worth nothing.
     for lost in ["children/child.vhd", "base/parent.vhd"] {
         fs::hard_link(at(lost), at("link")).unwrap();
         for path in [at(lost), at("link")] {
             let before = fs::read(&path).unwrap();
-            let error = convert_disk_file(at("children/child.vhd"), &path, &options).unwrap_err();
+            let error = Volume::open(at("children/child.vhd"))
+                .and_then(|disk| disk.convert_to_file(&path, &options))
+                .unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidOptions, "{error}");
             assert!(fs::read(&path).unwrap() == before);
         }

@@ -47,7 +47,7 @@ fn create(args: Create) -> Result<(), Failure> {
     let discard = [file.discard_handle()];
     signals.supervise(&cancel, &discard, move || {
         let to = args.to.path();
-        let report = tar2vhd::virtual_disk::create_disk(args.size(), &file, &options)
+        let report = tar2vhd::virtual_disk::create(args.size(), &file, &options)
             .map_err(|error| Failure::copying(to, to, error))?;
         publish(file, &report, args.to.path(), &args.writing)
     })
@@ -82,7 +82,8 @@ fn convert(args: Convert) -> Result<(), Failure> {
     let discard = [file.discard_handle()];
     let to_clear = display.clone();
     let result = signals.supervise(&cancel, &discard, move || {
-        let report = tar2vhd::virtual_disk::convert_disk(&input, &file, &options)
+        let report = input
+            .convert_to(&file, &options)
             .map_err(|error| Failure::copying(&args.input, args.to.path(), error))?;
         if !args.writing.no_fsync {
             file.sync()?;

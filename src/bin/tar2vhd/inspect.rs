@@ -12,9 +12,8 @@ use crate::output::{self, Lines, bytes, time};
 
 pub(crate) fn run(args: &Inspect) -> Result<(), Failure> {
     let found = match args.input_format {
-        InputFormat::Auto => tar2vhd::inspect::inspect(&args.disk),
-        InputFormat::Raw => Volume::open_raw(&args.disk)
-            .and_then(|volume| tar2vhd::inspect::inspect_volume(&volume)),
+        InputFormat::Auto => Volume::open(&args.disk).and_then(|disk| disk.inspect()),
+        InputFormat::Raw => Volume::open_raw(&args.disk).and_then(|volume| volume.inspect()),
     }
     .map_err(|error| Failure::reading(&args.disk, error))?;
     let report = match args.json {

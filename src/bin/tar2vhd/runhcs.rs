@@ -271,7 +271,7 @@ fn create_scratch(flags: &Parsed, log: &Log) -> Result<(), End> {
     if let Some(seconds) = source_date_epoch()? {
         options = options.time(seconds);
     }
-    tar2vhd::scratch::scratch_file(&destination, &options)
+    tar2vhd::scratch::create_file(&destination, &options)
         .map_err(|e| format!("failed to create VHDX {to}: {e:#}"))?;
     log.write(Level::Debug, &format!("created {to} of {size} GiB"));
     if let Some(cache) = &cache {

@@ -54,7 +54,7 @@ pub(crate) fn run(args: Scratch) -> Result<(), Failure> {
     let discard = [file.discard_handle()];
     signals.supervise(&cancel, &discard, move || {
         let to = args.to.path();
-        let summary = tar2vhd::scratch::scratch(&file, &options)
+        let summary = tar2vhd::scratch::create(&file, &options)
             .map_err(|error| Failure::copying(to, to, error))?;
         // A disk is not published if its report cannot be printed.
         if !args.no_fsync {

@@ -43,8 +43,8 @@ pub(crate) fn run(args: &Verify) -> Result<(), Failure> {
 
 fn verified(args: &Verify, disk: &Path, options: &VerifyOptions) -> tar2vhd::Result<Verification> {
     match args.input_format {
-        InputFormat::Auto => tar2vhd::verify::verify(disk, options),
-        InputFormat::Raw => tar2vhd::verify::verify_volume(&Volume::open_raw(disk)?, options),
+        InputFormat::Auto => Volume::open(disk).and_then(|disk| disk.verify(options)),
+        InputFormat::Raw => Volume::open_raw(disk)?.verify(options),
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::{Mutex, PoisonError};
 
+use tar2vhd::Volume;
 use tar2vhd::verify::{Verdict, VerifyOptions};
 
 use super::skip;
@@ -42,7 +43,9 @@ pub(crate) fn shown(output: &Output) -> String {
 
 /// `e2fsck -fn` finds nothing to complain about, and neither does our own check.
 pub(crate) fn fsck(image: &Path) {
-    let found = tar2vhd::verify::verify(image, &VerifyOptions::new()).unwrap();
+    let found = Volume::open(image)
+        .and_then(|disk| disk.verify(&VerifyOptions::new()))
+        .unwrap();
     assert_eq!(found.verdict(), Verdict::Clean, "{found:#?}");
     let Some(output) = run("e2fsck", |c| c.arg("-fn").arg(image)) else {
         return;

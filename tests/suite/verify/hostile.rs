@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use tar2vhd::Volume;
 use tar2vhd::verify::{FindingKind, Verdict, Verification, VerifyOptions};
 use tar2vhd::{DiskFormat, Options};
 
@@ -85,7 +86,9 @@ fn a_table_larger_than_any_is_refused() {
     image.as_file().set_len(u64::from(blocks) << 16).unwrap();
     image.seek(SeekFrom::Start(1024)).unwrap();
     image.write_all(&superblock).unwrap();
-    let found = tar2vhd::verify::verify(image.path(), &VerifyOptions::new()).unwrap();
+    let found = Volume::open(image.path())
+        .and_then(|disk| disk.verify(&VerifyOptions::new()))
+        .unwrap();
     let messages: Vec<_> = found.findings.iter().map(|f| &f.message[..]).collect();
     let message = "the superblock gives 262144 for the inodes of a group";
     assert_eq!(messages, [message]);
@@ -124,7 +127,9 @@ fn names_that_are_there_twice_are_counted_past_the_limit() {
     }
     let of = |most| {
         let options = VerifyOptions::new().max_findings(most);
-        tar2vhd::verify::verify_bytes(damaged.clone(), &options).unwrap()
+        Volume::from_bytes(damaged.clone())
+            .and_then(|disk| disk.verify(&options))
+            .unwrap()
     };
     let (all, some) = (of(10_000), of(10));
     assert!(
@@ -166,7 +171,9 @@ fn a_directory_of_zeros_is_given_up() {
         let has = |finding: &&tar2vhd::verify::Finding| finding.message.contains(message);
         found.findings.iter().filter(has).count()
     };
-    let found = tar2vhd::verify::verify_bytes(damaged.clone(), &options).unwrap();
+    let found = Volume::from_bytes(damaged.clone())
+        .and_then(|disk| disk.verify(&options))
+        .unwrap();
     assert_eq!(with(&found, "malformed to look at more"), 1, "{found:#?}");
     assert!(with(&found, "has 0 bytes, for a name of 0") <= 101);
     assert_eq!(with(&found, "never written"), 0);
@@ -184,7 +191,9 @@ fn a_directory_of_zeros_is_given_up() {
                     .unwrap();
             }
         }
-        let found = tar2vhd::verify::verify(file.path(), &options).unwrap();
+        let found = Volume::open(file.path())
+            .and_then(|disk| disk.verify(&options))
+            .unwrap();
         assert!(with(&found, "never written") > 0, "{found:#?}");
     }
 }

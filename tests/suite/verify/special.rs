@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
+use tar2vhd::Volume;
 use tar2vhd::disk::MemoryDisk;
 use tar2vhd::scratch::ScratchOptions;
 use tar2vhd::verify::{FindingKind as F, Verdict, VerifyOptions};
@@ -25,7 +26,7 @@ fn a_journal_that_waits_for_replay_is_a_state_of_its_own() {
         .format(DiskFormat::Raw)
         .journal(true)
         .fsync(false);
-    tar2vhd::scratch::scratch(&disk, &options).unwrap();
+    tar2vhd::scratch::create(&disk, &options).unwrap();
     let directory = tempfile::tempdir().unwrap();
     let [image, crashed] = ["image", "crashed"].map(|name| directory.path().join(name));
     fs::write(&image, disk.into_vec()).unwrap();
@@ -41,7 +42,11 @@ fn a_journal_that_waits_for_replay_is_a_state_of_its_own() {
     drop(file);
     drop(mount);
 
-    let verified = |path| tar2vhd::verify::verify(path, &VerifyOptions::new()).unwrap();
+    let verified = |path| {
+        Volume::open(path)
+            .and_then(|disk| disk.verify(&VerifyOptions::new()))
+            .unwrap()
+    };
     assert_eq!(verified(&image).verdict(), Verdict::Clean);
     let found = verified(&crashed);
     assert_eq!(found.verdict(), Verdict::NeedsReplay, "{found:#?}");
