@@ -6,6 +6,14 @@
 //!
 //! It accepts what zlib accepts, and refuses what zlib refuses, byte for byte.
 //!
+//! - **Life cycle.** [`Inflater::new`] allocates the tables, [`Inflater::inflate`] decodes until the
+//!   input is used up, the output is full or the stream ends, and [`Inflater::reset`] begins another
+//!   stream with the same tables.
+//! - **I/O.** It does none, starts no thread and allocates nothing per call.
+//! - **Errors.** An [`Error`] says what is wrong with the stream; every call fails from then on,
+//!   until a reset. No stream makes it panic.
+//! - **Unsafe code** is in one loop, `fast.rs`, which says what it relies on.
+//!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! use std::io::Read;

@@ -1,5 +1,9 @@
-//! Blocks to a file: positioned writes, and a file that appears whole or not at all. And back:
-//! a file's blocks, whatever its format.
+//! Where disks go, and what they are.
+//!
+//! A conversion writes blocks to a [`DiskOutput`] at their offsets: a [`DiskFile`], which appears
+//! whole or not at all, a [`MemoryDisk`], a [`SeekDisk`] over anything that seeks, or one of the
+//! caller's. [`Volume::info`](crate::Volume::info) describes a disk as a [`DiskInfo`], and a
+//! [`FileId`] tells whether two paths lead to the same file.
 
 #[cfg(unix)]
 mod attributes;

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use tar2vhd::inspect::{Checks, Inspection, Tally};
+use tar2vhd::verify::VerifyOptions;
 use tar2vhd::{DiskFormat, ErrorKind, Volume};
 use vhd_format::vhd::{self, Footer, Vhd};
 use vhd_format::vhdx::{self, Vhdx};
@@ -503,6 +504,25 @@ fn superblock(blocks: u64, per_group: u32, inodes_per_group: u32) -> [u8; 1024] 
 }
 
 /// A disk can say that it is much larger than its file.
+#[test]
+fn an_error_names_the_file_that_the_disk_was_opened_from() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("disk");
+    std::fs::write(&path, [0; 1 << 20]).unwrap();
+    for volume in [Volume::open(&path), Volume::open_raw(&path)] {
+        let volume = volume.unwrap();
+        let errors = [
+            volume.inspect().unwrap_err(),
+            volume.verify(&VerifyOptions::new()).unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!(error.file(), Some(&*path), "{error}");
+        }
+    }
+    let error = inspect_bytes(vec![0; 1 << 20]).unwrap_err();
+    assert_eq!(error.file(), None, "{error}");
+}
+
 #[test]
 fn claims_of_a_small_file_do_not_keep_it_busy() {
     let disk = |size: u64, pieces: &[(u64, Vec<u8>)]| {

@@ -31,6 +31,13 @@
 //! # }
 //! ```
 //!
+//! # Life cycle, I/O and errors
+//! A disk is opened or created over a storage that it owns, and given back by
+//! [`close`](Disk::close), which flushes. A disk that is only read needs a [`ReadAt`]; one that is
+//! written to a [`Storage`]. Every call does its I/O before it returns, on the caller's thread, and
+//! reads take `&self`, so that threads may share a disk. An [`Error`] has a [kind](Error::kind),
+//! and the [offset](Error::offset) in the file where that is known.
+//!
 //! # What it promises
 //! - **Crashes.** What was [flushed](Disk::flush) stays. Cut off at any point, a VHDX or a
 //!   dynamic VHD opens again, and each byte that was written to since has its old or a new
