@@ -105,6 +105,20 @@ const fn multiply(one: u32, other: u32) -> u32 {
     product
 }
 
+/// CRC-16 (polynomial 0x8005, reflected), as gdt_csum has it.
+pub(crate) fn crc16(mut sum: u16, bytes: &[u8]) -> u16 {
+    for byte in bytes {
+        sum ^= u16::from(*byte);
+        for _ in 0..8 {
+            sum = match sum & 1 {
+                1 => sum >> 1 ^ 0xA001,
+                _ => sum >> 1,
+            };
+        }
+    }
+    sum
+}
+
 /// Of a superblock, without its last four bytes.
 pub(crate) fn superblock(bytes: &[u8; 1024]) -> u32 {
     crc32c(!0, &bytes[..1020])
@@ -147,6 +161,13 @@ mod tests {
         // RFC 3720, B.4: 32 bytes of zeros give 8a9136aa with inversion at both ends.
         assert_eq!(!crc32c(!0, &[0; 32]), 0x8a91_36aa);
         assert_eq!(crc32c(crc32c(7, b"ab"), b"cd"), crc32c(7, b"abcd"));
+    }
+
+    #[test]
+    fn crc16_of_the_usual_text() {
+        // CRC-16/ARC starts with 0, CRC-16/MODBUS with all ones.
+        assert_eq!(crc16(0, b"123456789"), 0xBB3D);
+        assert_eq!(crc16(0xFFFF, b"123456789"), 0x4B37);
     }
 
     #[test]

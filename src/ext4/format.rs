@@ -39,30 +39,47 @@ pub(crate) const HASH_HALF_MD4: u8 = 1;
 /// s_default_mount_opts: user_xattr, acl.
 pub(crate) const DEFAULT_MOUNT_OPTS: u32 = 0x4 | 0x8;
 
+/// s_flags: directory hashes take bytes as unsigned.
+pub(crate) const FLAGS_UNSIGNED_HASH: u32 = 0x2;
+
+pub(crate) const COMPAT_DIR_PREALLOC: u32 = 0x1;
 pub(crate) const COMPAT_HAS_JOURNAL: u32 = 0x4;
 pub(crate) const COMPAT_EXT_ATTR: u32 = 0x8;
+pub(crate) const COMPAT_RESIZE_INODE: u32 = 0x10;
 pub(crate) const COMPAT_DIR_INDEX: u32 = 0x20;
 pub(crate) const COMPAT_SPARSE_SUPER2: u32 = 0x200;
+pub(crate) const COMPAT_FAST_COMMIT: u32 = 0x400;
+pub(crate) const COMPAT_STABLE_INODES: u32 = 0x800;
+pub(crate) const COMPAT_ORPHAN_FILE: u32 = 0x1000;
 
 pub(crate) const INCOMPAT_FILETYPE: u32 = 0x2;
 pub(crate) const INCOMPAT_RECOVER: u32 = 0x4;
 pub(crate) const INCOMPAT_META_BG: u32 = 0x10;
 pub(crate) const INCOMPAT_EXTENTS: u32 = 0x40;
 pub(crate) const INCOMPAT_64BIT: u32 = 0x80;
+pub(crate) const INCOMPAT_MMP: u32 = 0x100;
 pub(crate) const INCOMPAT_FLEX_BG: u32 = 0x200;
 pub(crate) const INCOMPAT_EA_INODE: u32 = 0x400;
 pub(crate) const INCOMPAT_CSUM_SEED: u32 = 0x2000;
 pub(crate) const INCOMPAT_LARGEDIR: u32 = 0x4000;
 pub(crate) const INCOMPAT_INLINE_DATA: u32 = 0x8000;
+pub(crate) const INCOMPAT_ENCRYPT: u32 = 0x1_0000;
+pub(crate) const INCOMPAT_CASEFOLD: u32 = 0x2_0000;
 
 pub(crate) const RO_COMPAT_SPARSE_SUPER: u32 = 0x1;
 pub(crate) const RO_COMPAT_LARGE_FILE: u32 = 0x2;
 pub(crate) const RO_COMPAT_HUGE_FILE: u32 = 0x8;
+/// uninit_bg: descriptors have checksums.
+pub(crate) const RO_COMPAT_GDT_CSUM: u32 = 0x10;
 pub(crate) const RO_COMPAT_DIR_NLINK: u32 = 0x20;
 pub(crate) const RO_COMPAT_EXTRA_ISIZE: u32 = 0x40;
+pub(crate) const RO_COMPAT_QUOTA: u32 = 0x100;
 pub(crate) const RO_COMPAT_BIGALLOC: u32 = 0x200;
 pub(crate) const RO_COMPAT_METADATA_CSUM: u32 = 0x400;
 pub(crate) const RO_COMPAT_READONLY: u32 = 0x1000;
+pub(crate) const RO_COMPAT_PROJECT: u32 = 0x2000;
+pub(crate) const RO_COMPAT_VERITY: u32 = 0x8000;
+pub(crate) const RO_COMPAT_ORPHAN_PRESENT: u32 = 0x1_0000;
 
 /// bg_flags: no inode of the group is in use, and its bitmap is not there.
 pub(crate) const BG_INODE_UNINIT: u16 = 0x1;
@@ -93,6 +110,7 @@ pub(crate) const S_IFDIR: u16 = 0o040_000;
 pub(crate) const S_IFBLK: u16 = 0o060_000;
 pub(crate) const S_IFREG: u16 = 0o100_000;
 pub(crate) const S_IFLNK: u16 = 0o120_000;
+pub(crate) const S_IFSOCK: u16 = 0o140_000;
 pub(crate) const S_IFMT: u16 = 0o170_000;
 
 /// "The Super Block".

@@ -37,30 +37,9 @@ pub(super) fn inode_seed(seed: u32, ino: u32, generation: u32) -> u32 {
     crc32c(crc32c(seed, &ino.to_le_bytes()), &generation.to_le_bytes())
 }
 
-/// CRC-16 (polynomial 0x8005, reflected), as gdt_csum has it.
-pub(super) fn crc16(mut sum: u16, bytes: &[u8]) -> u16 {
-    for byte in bytes {
-        sum ^= u16::from(*byte);
-        for _ in 0..8 {
-            sum = match sum & 1 {
-                1 => sum >> 1 ^ 0xA001,
-                _ => sum >> 1,
-            };
-        }
-    }
-    sum
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn crc16_of_the_usual_text() {
-        // CRC-16/ARC starts with 0, CRC-16/MODBUS with all ones.
-        assert_eq!(crc16(0, b"123456789"), 0xBB3D);
-        assert_eq!(crc16(0xFFFF, b"123456789"), 0x4B37);
-    }
 
     #[test]
     fn a_hole_counts_as_zeros() {

@@ -8,15 +8,15 @@ use zerocopy::FromBytes;
 use zerocopy::little_endian::{U16, U32};
 
 use super::blocks::{Blocks, u32_at};
-use super::checksum::{Checksums, crc16, with_hole};
+use super::checksum::{Checksums, with_hole};
 use super::claims::{Claims, Owner};
 use super::findings::{FindingKind, Findings, Place};
-use super::layout::{self, INCOMPAT_MMP, Layout};
+use super::layout::{self, Layout};
 use crate::error::Result;
-use crate::ext4::checksum::crc32c;
+use crate::ext4::checksum::{crc16, crc32c};
 use crate::ext4::format::{
     BG_BLOCK_UNINIT, BG_INODE_UNINIT, GroupDescriptor, GroupDescriptorHigh, INCOMPAT_FLEX_BG,
-    SUPER_MAGIC, Superblock,
+    INCOMPAT_MMP, SUPER_MAGIC, Superblock,
 };
 
 /// mmp_magic of the block of multiple mount protection.

@@ -9,10 +9,8 @@ use zerocopy::FromBytes;
 use super::checksum::{inode_seed, with_hole};
 use crate::ext4::checksum::crc32c;
 use crate::ext4::format::{
-    INODE_SIZE, Inode, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG,
+    INODE_SIZE, Inode, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK,
 };
-
-pub(super) const S_IFSOCK: u16 = 0o140_000;
 
 /// file_type of a directory.
 pub(super) const DIR: u8 = 2;

@@ -14,20 +14,19 @@ use super::claims::Claims;
 use super::directories::Directory;
 use super::findings::{FindingKind, Findings, Place, display_time};
 use super::groups::Group;
-use super::inode::{Raw, S_IFSOCK};
-use super::layout::{
-    COMPAT_ORPHAN_FILE, COMPAT_RESIZE_INODE, INCOMPAT_CASEFOLD, Layout, RO_COMPAT_QUOTA,
-};
+use super::inode::Raw;
+use super::layout::Layout;
 use super::quota::{QuotaFile, Usages};
 use super::record::{Record, Use};
 use super::special;
 use crate::error::Result;
 use crate::ext4::checksum::crc32c;
 use crate::ext4::format::{
-    COMPAT_DIR_INDEX, COMPAT_HAS_JOURNAL, I_BLOCK_SIZE, INCOMPAT_64BIT, INCOMPAT_EXTENTS,
-    INCOMPAT_INLINE_DATA, INCOMPAT_LARGEDIR, INODE_CASEFOLD, INODE_EA_INODE, INODE_ENCRYPT,
-    INODE_EXTENTS, INODE_HUGE_FILE, INODE_INDEX, INODE_INLINE_DATA, JOURNAL_INO,
-    RO_COMPAT_HUGE_FILE, ROOT_INO, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG,
+    COMPAT_DIR_INDEX, COMPAT_HAS_JOURNAL, COMPAT_ORPHAN_FILE, COMPAT_RESIZE_INODE, I_BLOCK_SIZE,
+    INCOMPAT_64BIT, INCOMPAT_CASEFOLD, INCOMPAT_EXTENTS, INCOMPAT_INLINE_DATA, INCOMPAT_LARGEDIR,
+    INODE_CASEFOLD, INODE_EA_INODE, INODE_ENCRYPT, INODE_EXTENTS, INODE_HUGE_FILE, INODE_INDEX,
+    INODE_INLINE_DATA, JOURNAL_INO, RO_COMPAT_HUGE_FILE, RO_COMPAT_QUOTA, ROOT_INO, S_IFBLK,
+    S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK,
 };
 
 // i_flags that are read but never written here.

@@ -10,28 +10,16 @@ use super::checksum::Checksums;
 use super::findings::{FindingKind, Findings, Place};
 use crate::ext4::checksum::crc32c;
 use crate::ext4::format::{
-    CHECKSUM_CRC32C, COMPAT_DIR_INDEX, COMPAT_EXT_ATTR, COMPAT_HAS_JOURNAL, COMPAT_SPARSE_SUPER2,
-    DESCRIPTOR_SIZE, INCOMPAT_64BIT, INCOMPAT_CSUM_SEED, INCOMPAT_EA_INODE, INCOMPAT_EXTENTS,
-    INCOMPAT_FILETYPE, INCOMPAT_FLEX_BG, INCOMPAT_INLINE_DATA, INCOMPAT_LARGEDIR, INCOMPAT_META_BG,
-    INCOMPAT_RECOVER, RO_COMPAT_DIR_NLINK, RO_COMPAT_EXTRA_ISIZE, RO_COMPAT_HUGE_FILE,
-    RO_COMPAT_LARGE_FILE, RO_COMPAT_METADATA_CSUM, RO_COMPAT_READONLY, RO_COMPAT_SPARSE_SUPER,
-    SUPER_MAGIC, SUPERBLOCK_OFFSET, Superblock,
+    CHECKSUM_CRC32C, COMPAT_DIR_INDEX, COMPAT_DIR_PREALLOC, COMPAT_EXT_ATTR, COMPAT_FAST_COMMIT,
+    COMPAT_HAS_JOURNAL, COMPAT_ORPHAN_FILE, COMPAT_RESIZE_INODE, COMPAT_SPARSE_SUPER2,
+    COMPAT_STABLE_INODES, DESCRIPTOR_SIZE, FLAGS_UNSIGNED_HASH, INCOMPAT_64BIT, INCOMPAT_CASEFOLD,
+    INCOMPAT_CSUM_SEED, INCOMPAT_EA_INODE, INCOMPAT_ENCRYPT, INCOMPAT_EXTENTS, INCOMPAT_FILETYPE,
+    INCOMPAT_FLEX_BG, INCOMPAT_INLINE_DATA, INCOMPAT_LARGEDIR, INCOMPAT_META_BG, INCOMPAT_MMP,
+    INCOMPAT_RECOVER, RO_COMPAT_DIR_NLINK, RO_COMPAT_EXTRA_ISIZE, RO_COMPAT_GDT_CSUM,
+    RO_COMPAT_HUGE_FILE, RO_COMPAT_LARGE_FILE, RO_COMPAT_METADATA_CSUM, RO_COMPAT_ORPHAN_PRESENT,
+    RO_COMPAT_PROJECT, RO_COMPAT_QUOTA, RO_COMPAT_READONLY, RO_COMPAT_SPARSE_SUPER,
+    RO_COMPAT_VERITY, SUPER_MAGIC, SUPERBLOCK_OFFSET, Superblock,
 };
-
-// Features that are read here and, most of them, never written.
-pub(super) const COMPAT_DIR_PREALLOC: u32 = 0x1;
-pub(super) const COMPAT_RESIZE_INODE: u32 = 0x10;
-pub(super) const COMPAT_FAST_COMMIT: u32 = 0x400;
-pub(super) const COMPAT_STABLE_INODES: u32 = 0x800;
-pub(super) const COMPAT_ORPHAN_FILE: u32 = 0x1000;
-pub(super) const INCOMPAT_MMP: u32 = 0x100;
-pub(super) const INCOMPAT_ENCRYPT: u32 = 0x1_0000;
-pub(super) const INCOMPAT_CASEFOLD: u32 = 0x2_0000;
-pub(super) const RO_COMPAT_GDT_CSUM: u32 = 0x10;
-pub(super) const RO_COMPAT_QUOTA: u32 = 0x100;
-pub(super) const RO_COMPAT_PROJECT: u32 = 0x2000;
-pub(super) const RO_COMPAT_VERITY: u32 = 0x8000;
-pub(super) const RO_COMPAT_ORPHAN_PRESENT: u32 = 0x1_0000;
 
 /// The features whose meaning is known here: compatible, incompatible, read-only compatible.
 const UNDERSTOOD: [u32; 3] = [
@@ -75,8 +63,6 @@ const UNDERSTOOD: [u32; 3] = [
 const STATE_ERRORS: u16 = 0x2;
 /// s_encoding: UTF-8 of Unicode 12.1, the only one that the kernel mounts.
 const ENCODING_UTF8_12_1: u16 = 1;
-/// s_flags: directory hashes take bytes as unsigned.
-const FLAGS_UNSIGNED_HASH: u32 = 0x2;
 
 /// The sizes and places that follow from a superblock. They are true of the disk: all blocks
 /// are there, and they are enough for the tables of all groups.

@@ -10,9 +10,9 @@ use super::blocks::{Blocks, u32_at};
 use super::budget::Budget;
 use super::findings::{FindingKind, Findings, Place};
 use super::inode::Raw;
-use super::layout::{Layout, RO_COMPAT_PROJECT, RO_COMPAT_QUOTA};
+use super::layout::Layout;
 use crate::error::Result;
-use crate::ext4::format::{INODE_EA_INODE, Inode};
+use crate::ext4::format::{INODE_EA_INODE, Inode, RO_COMPAT_PROJECT, RO_COMPAT_QUOTA};
 
 /// The magic of the files of users, groups and projects.
 const MAGICS: [u32; 3] = [0xD9C0_1F11, 0xD9C0_1927, 0xD9C0_3F14];
