@@ -91,6 +91,7 @@ mod layer;
 pub mod lower;
 mod names;
 mod options;
+mod reader;
 pub mod scratch;
 #[cfg(feature = "serde")]
 mod serialize;
@@ -118,6 +119,16 @@ pub use summary::{
 
 /// The formats of disks, for what [`Volume::disk`] shows.
 pub use vhd_format;
+
+/// The reader of file systems, for the fuzzer alone.
+///
+/// # Errors
+/// If there is no file system that can be read.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub fn exercise_reader(volume: Volume) -> Result<(usize, Vec<Error>)> {
+    reader::exercise(volume)
+}
 
 /// The README's example is a test.
 #[cfg(doctest)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{FileSystem, FileType, Inode, LastLink, Piece};
 use crate::disk::Volume;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The most bytes of contents to read, and of entries to look at: small disks may have large
 /// holes, and repeat their blocks.
@@ -19,7 +19,7 @@ const ENTRIES_MAX: usize = 1 << 16;
 ///
 /// # Panics
 /// If two ways to read the same thing disagree. Disks that change are none.
-pub fn exercise(volume: Volume) -> Result<(usize, Vec<Error>)> {
+pub(crate) fn exercise(volume: Volume) -> Result<(usize, Vec<Error>)> {
     let system = FileSystem::open(volume)?;
     let (mut errors, mut files, mut left) = (Vec::new(), Vec::new(), BYTES_MAX);
     let mut walk = system.walk()?;
@@ -52,7 +52,9 @@ pub fn exercise(volume: Volume) -> Result<(usize, Vec<Error>)> {
         // Looking up costs as much as the directories on the way are large.
         if count < 256 {
             for last in [LastLink::Kept, LastLink::Followed] {
-                errors.extend(system.lookup(walk.path(), last).err());
+                let failed = system.lookup(walk.path(), last).err();
+                // Links in a circle are no damage.
+                errors.extend(failed.filter(|e| e.kind() != ErrorKind::Limit));
             }
         }
     }

@@ -78,7 +78,7 @@ fn by_hash(
     let no_node = || wrong("a node of the directory's hash tree is malformed");
     // Blocks yet to be looked into, the next one last, and the levels below them.
     let mut pending = Vec::new();
-    let mut push = |pending: &mut Vec<_>, node: Node<'_>, levels: u8| {
+    let push = |pending: &mut Vec<_>, node: Node<'_>, levels: u8| {
         pending.extend(node.children(hash).rev().map(|child| (child, levels)));
     };
     push(
