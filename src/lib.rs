@@ -111,7 +111,7 @@ pub use disk::volume::Volume;
 pub use error::{Error, ErrorKind, Result};
 pub use layer::Inflater;
 pub use names::UnknownName;
-pub use options::{Options, Profile, Progress};
+pub use options::{Options, Profile, Progress, Writable};
 pub use summary::{
     Blob, Compression, Digest, DiskSummary, EntryCounts, ParseDigestError, Summary, VeritySummary,
     Warning, WarningKind, display_file, escape_file,

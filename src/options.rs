@@ -6,7 +6,7 @@ use crate::disk::DiskFormat;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ext4::capacity::{Capacity, FreeSpace};
 use crate::ext4::format::{BLOCK_SIZE, MAX_BLOCKS};
-use crate::ext4::writable::{SIZE_MAX, Writable};
+use crate::ext4::writable::{self, SIZE_MAX};
 use crate::layer::{Inflater, Reading};
 use crate::lower::LowerLayers;
 use crate::names::names;
@@ -209,42 +209,20 @@ impl Options {
         self
     }
 
-    /// Makes a file system to be written to, such as the root of a microVM, on a disk of so
-    /// many bytes: a multiple of 4,096 from 1 MiB to 64 TiB, or 2,040 GiB as VHD.
+    /// Makes a file system to be written to, such as the root of a microVM.
     ///
-    /// It has free blocks and inodes, `lost+found`, and copies of its superblock. What
-    /// [`max_size`](Self::max_size) says is of no meaning then.
-    pub fn writable(mut self, bytes: u64) -> Self {
-        self.writable = Some(bytes);
-        self
-    }
-
-    /// Makes a file system to be written to as [`writable`](Self::writable) does, as large as its
-    /// contents need and so many bytes more, rounded up to whole blocks.
-    ///
-    /// So many are free at least, as `statfs` counts them for root (`f_bfree`), what tables and
-    /// journal take not among them. Of all blocks of the file system 5 of 100 are for root alone
-    /// and 2 of 100 (16 MiB at most) for the kernel, so that `f_bavail` is less. Free inodes are as
-    /// many at least as mke2fs would make for so many bytes, and if a group of 128 MiB more is
-    /// needed for them, it is there. [`max_size`](Self::max_size) bounds the disk,
-    /// [`align`](Self::align) rounds it up.
-    pub fn free(mut self, bytes: u64) -> Self {
-        self.free = Some(bytes);
-        self
-    }
-
-    /// Whether a [writable](Self::writable) file system has a journal, as large as mke2fs makes
-    /// it; default no. It needs 8 MiB at least.
-    pub fn journal(mut self, journal: bool) -> Self {
-        self.journal = journal;
-        self
-    }
-
-    /// The least number of inodes of a [writable](Self::writable) file system; 0, the default,
-    /// for as many as mke2fs makes: one for every 4 KiB of a disk of less than 512 MiB (8 KiB
-    /// below 3 MiB), 16 KiB of a larger one, 32 KiB above 4 TiB, 64 KiB above 16 TiB.
-    pub fn inodes(mut self, inodes: u64) -> Self {
-        self.inodes = inodes;
+    /// It has free blocks and inodes, `lost+found`, and copies of its superblock.
+    pub fn writable(mut self, writable: Writable) -> Self {
+        let Writable {
+            room,
+            inodes,
+            journal,
+        } = writable;
+        (self.writable, self.free) = match room {
+            Room::Size(bytes) => (Some(bytes), None),
+            Room::Free(bytes) => (None, Some(bytes)),
+        };
+        (self.inodes, self.journal) = (inodes, journal);
         self
     }
 
@@ -393,9 +371,6 @@ impl Options {
                 "an alignment of {align} bytes, not a multiple of {BLOCK}"
             ));
         }
-        if !self.is_writable() && (self.journal || self.inodes > 0) {
-            return wrong("a journal or inodes for a file system that is not writable".into());
-        }
         if self.writable.is_some() && (self.align > 0 || self.verity.is_some()) {
             return wrong("a writable file system has its size, and no hash tree".into());
         }
@@ -411,11 +386,6 @@ impl Options {
         let Some(free) = self.free else {
             return Ok(());
         };
-        if self.writable.is_some() {
-            return wrong(
-                "a writable file system has its size, or room beside its contents".into(),
-            );
-        }
         if self.verity.is_some() {
             return wrong("a writable file system has no hash tree".into());
         }
@@ -440,7 +410,7 @@ impl Options {
     /// How large a writable file system is to be.
     pub(crate) fn capacity(&self) -> Result<Option<Capacity>> {
         if let Some(size) = self.writable {
-            let writable = Writable::new(size, self.inodes, self.journal, "")?;
+            let writable = writable::Writable::new(size, self.inodes, self.journal, "")?;
             return Ok(Some(Capacity::Fixed(writable)));
         }
         const BLOCK: u64 = BLOCK_SIZE as u64;
@@ -452,6 +422,75 @@ impl Options {
                 align: self.align / BLOCK,
             })
         }))
+    }
+}
+
+/// How a file system to be written to is made: as large as is said, or as its contents need.
+///
+/// ```
+/// use tar2vhd::{Options, Writable};
+///
+/// let root = Writable::with_free(512 << 20).journal(true);
+/// let options = Options::new().writable(root);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Writable {
+    room: Room,
+    inodes: u64,
+    journal: bool,
+}
+
+/// How large a file system is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    /// Bytes of the disk.
+    Size(u64),
+    /// Bytes beside the contents.
+    Free(u64),
+}
+
+impl Writable {
+    fn new(room: Room) -> Self {
+        Self {
+            room,
+            inodes: 0,
+            journal: false,
+        }
+    }
+
+    /// On a disk of so many bytes: a multiple of 4,096 from 1 MiB to 64 TiB, or 2,040 GiB as VHD.
+    ///
+    /// What [`Options::max_size`] says is of no meaning then.
+    pub fn of_size(bytes: u64) -> Self {
+        Self::new(Room::Size(bytes))
+    }
+
+    /// As large as the contents need and so many bytes more, rounded up to whole blocks.
+    ///
+    /// So many are free at least, as `statfs` counts them for root (`f_bfree`), what tables and
+    /// journal take not among them. Of all blocks of the file system 5 of 100 are for root alone
+    /// and 2 of 100 (16 MiB at most) for the kernel, so that `f_bavail` is less. Free inodes are as
+    /// many at least as mke2fs would make for so many bytes, and if a group of 128 MiB more is
+    /// needed for them, it is there. [`Options::max_size`] bounds the disk, [`Options::align`]
+    /// rounds it up.
+    pub fn with_free(bytes: u64) -> Self {
+        Self::new(Room::Free(bytes))
+    }
+
+    /// Whether there is a journal, as large as mke2fs makes it; default no. It needs 8 MiB at
+    /// least.
+    pub fn journal(mut self, journal: bool) -> Self {
+        self.journal = journal;
+        self
+    }
+
+    /// The least number of inodes; 0, the default, for as many as mke2fs makes: one for every 4 KiB
+    /// of a disk of less than 512 MiB (8 KiB below 3 MiB), 16 KiB of a larger one, 32 KiB above
+    /// 4 TiB, 64 KiB above 16 TiB.
+    pub fn inodes(mut self, inodes: u64) -> Self {
+        self.inodes = inodes;
+        self
     }
 }
 
@@ -619,13 +658,70 @@ const MIN_SIZE: u64 = 8 * BLOCK_SIZE as u64;
 /// The superblock's times have 40 bits.
 const MAX_TIME: u64 = (1 << 40) - 1;
 
+/// All fields; of callbacks and layers below whether there are any.
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            format,
+            profile,
+            faithful,
+            whiteouts,
+            max_size,
+            max_entries,
+            max_window,
+            compression,
+            inflater,
+            bottom_layer,
+            allow_empty,
+            align,
+            writable,
+            free,
+            journal,
+            inodes,
+            inline_data,
+            keep_zeros,
+            verity,
+            expect_diff_id,
+            expect_digest,
+            expect_size,
+            time,
+            threads,
+            fsync,
+            progress,
+            cancel,
+            timings,
+            lower,
+        } = self;
         f.debug_struct("Options")
-            .field("format", &self.format)
-            .field("whiteouts", &self.whiteouts)
-            .field("max_size", &self.max_size)
-            .field("threads", &self.threads)
-            .finish_non_exhaustive()
+            .field("format", format)
+            .field("profile", profile)
+            .field("faithful", faithful)
+            .field("whiteouts", whiteouts)
+            .field("max_size", max_size)
+            .field("max_entries", max_entries)
+            .field("max_window", max_window)
+            .field("compression", compression)
+            .field("inflater", inflater)
+            .field("bottom_layer", bottom_layer)
+            .field("allow_empty", allow_empty)
+            .field("align", align)
+            .field("writable", writable)
+            .field("free", free)
+            .field("journal", journal)
+            .field("inodes", inodes)
+            .field("inline_data", inline_data)
+            .field("keep_zeros", keep_zeros)
+            .field("verity", verity)
+            .field("expect_diff_id", expect_diff_id)
+            .field("expect_digest", expect_digest)
+            .field("expect_size", expect_size)
+            .field("time", time)
+            .field("threads", threads)
+            .field("fsync", fsync)
+            .field("progress", &progress.is_some())
+            .field("cancel", cancel)
+            .field("timings", timings)
+            .field("lower", &lower.is_some())
+            .finish()
     }
 }

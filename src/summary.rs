@@ -221,6 +221,7 @@ names!(WarningKind, "kind of warning", {
 
 /// Something of the layer that is not in the image as the tar has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Warning {
     /// The entry's path as the tar spells it; empty for the layer as a whole.
     pub path: Vec<u8>,

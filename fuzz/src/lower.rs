@@ -19,7 +19,7 @@ static GOOD: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     [
         raw(),
         raw().inline_data(true),
-        raw().writable(4 << 20),
+        raw().writable(tar2vhd::Writable::of_size(4 << 20)),
         Options::new().format(DiskFormat::Vhd),
         Options::new().format(DiskFormat::Vhdx),
     ]

@@ -203,12 +203,30 @@ impl DiskOptions {
     }
 }
 
+/// All fields; of the callback whether there is one.
 impl fmt::Debug for DiskOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            format,
+            block_size,
+            logical_sector_size,
+            physical_sector_size,
+            id,
+            time,
+            fsync,
+            progress,
+            cancel,
+        } = self;
         f.debug_struct("DiskOptions")
-            .field("format", &self.format)
-            .field("block_size", &self.block_size)
-            .field("logical_sector_size", &self.logical_sector_size)
-            .finish_non_exhaustive()
+            .field("format", format)
+            .field("block_size", block_size)
+            .field("logical_sector_size", logical_sector_size)
+            .field("physical_sector_size", physical_sector_size)
+            .field("id", id)
+            .field("time", time)
+            .field("fsync", fsync)
+            .field("progress", &progress.is_some())
+            .field("cancel", cancel)
+            .finish()
     }
 }

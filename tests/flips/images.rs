@@ -5,7 +5,7 @@ use std::path::Path;
 
 use tar2vhd::disk::MemoryDisk;
 use tar2vhd::scratch::ScratchOptions;
-use tar2vhd::{DiskFormat, Options, Profile};
+use tar2vhd::{DiskFormat, Options, Profile, Writable};
 
 use crate::common::entry::{Segment, char_device, dir, fifo, file, link, sparse, symlink};
 use crate::common::oracle::run;
@@ -109,14 +109,19 @@ pub(crate) fn ours() -> Vec<Image> {
         converted("ours", small()),
         converted("ours, inline data", small().inline_data(true)),
         converted("ours, aligned", small().align(1 << 20)),
-        converted("ours, writable", Options::new().writable(16 << 20)),
+        converted(
+            "ours, writable",
+            Options::new().writable(Writable::of_size(16 << 20)),
+        ),
         converted(
             "ours, writable, inline data",
-            Options::new().writable(16 << 20).inline_data(true),
+            Options::new()
+                .writable(Writable::of_size(16 << 20))
+                .inline_data(true),
         ),
         converted(
             "ours, writable, journal",
-            Options::new().writable(32 << 20).journal(true),
+            Options::new().writable(Writable::of_size(32 << 20).journal(true)),
         ),
         scratched("scratch", &scratch()),
         scratched("scratch, compat", &scratch().compat(true)),

@@ -97,7 +97,10 @@ fn libarchive_has_each_attribute_once() {
 fn names_of_attributes_survive_the_tools() {
     use crate::common::kernel::Mount;
 
-    let empty = crate::common::layer::layer_with(&[], &options().writable(16 << 20));
+    let empty = crate::common::layer::layer_with(
+        &[],
+        &options().writable(tar2vhd::Writable::of_size(16 << 20)),
+    );
     let Some(mount) = Mount::writable(empty.path()) else {
         return;
     };

@@ -10,7 +10,7 @@ use tar2vhd::disk::{Discard, DiskFile, FileId};
 use tar2vhd::lower::LowerDisks;
 use tar2vhd::timings::Timings;
 use tar2vhd::verity::Verity;
-use tar2vhd::{CancelToken, DiskFormat, Options, Profile};
+use tar2vhd::{CancelToken, DiskFormat, Options, Profile, Writable};
 
 use crate::args::{Convert, MediaType, Salt, When};
 use crate::failure::Failure;
@@ -142,15 +142,11 @@ fn options(args: &Convert) -> Result<Options, Failure> {
         .align(args.align.unwrap_or(0))
         .inline_data(args.inline_data)
         .keep_zeros(args.keep_zeros)
-        .journal(args.journal)
-        .inodes(args.inodes.unwrap_or(0))
         .threads(args.threads)
         .fsync(!args.no_fsync);
-    if let Some(size) = args.size {
-        options = options.writable(size);
-    }
-    if let Some(bytes) = args.free {
-        options = options.free(bytes);
+    if let Some(writable) = writable(args.size, args.free) {
+        let inodes = args.inodes.unwrap_or(0);
+        options = options.writable(writable.journal(args.journal).inodes(inodes));
     }
     if !args.lower.is_empty() {
         if args.profile == Profile::Hcsshim {
@@ -186,6 +182,12 @@ fn options(args: &Convert) -> Result<Options, Failure> {
         options = options.time(seconds);
     }
     Ok(options)
+}
+
+/// The file system to be written to that --size or --free asks for, of which there is one.
+pub(crate) fn writable(size: Option<u64>, free: Option<u64>) -> Option<Writable> {
+    let sized = size.map(Writable::of_size);
+    sized.or_else(|| free.map(Writable::with_free))
 }
 
 /// The time that <https://reproducible-builds.org/specs/source-date-epoch/> sets.

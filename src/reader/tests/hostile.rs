@@ -26,7 +26,10 @@ fn no_byte_makes_a_panic() {
     for (name, options) in [
         ("default", options()),
         ("inline data", options().inline_data(true)),
-        ("writable", options().writable(16 << 20)),
+        (
+            "writable",
+            options().writable(crate::Writable::of_size(16 << 20)),
+        ),
         ("hcsshim", options().profile(Profile::Hcsshim)),
     ] {
         let mut bytes = own(&options, name != "hcsshim");

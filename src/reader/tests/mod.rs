@@ -130,8 +130,14 @@ fn layers_of_our_own_are_read() {
     for (name, options) in [
         ("default", options()),
         ("inline data", options().inline_data(true)),
-        ("writable", options().writable(64 << 20)),
-        ("with a journal", options().writable(64 << 20).journal(true)),
+        (
+            "writable",
+            options().writable(crate::Writable::of_size(64 << 20)),
+        ),
+        (
+            "with a journal",
+            options().writable(crate::Writable::of_size(64 << 20).journal(true)),
+        ),
         ("hcsshim", options().profile(Profile::Hcsshim)),
     ] {
         let with_all = name != "hcsshim";

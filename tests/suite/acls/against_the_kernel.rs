@@ -21,7 +21,7 @@ const OWNING_GROUP: u32 = 8;
 
 /// To be written to, so that permission to write can be seen.
 fn writable() -> Options {
-    options().writable(64 << 20)
+    options().writable(tar2vhd::Writable::of_size(64 << 20))
 }
 
 /// Files, directories, FIFOs and devices with every shape of ACL, and hard links to files.

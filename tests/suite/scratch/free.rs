@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use tar2vhd::{DiskFormat, ErrorKind, Options, Summary};
+use tar2vhd::{DiskFormat, ErrorKind, Options, Summary, Writable};
 
 use super::{MIB, unwrap};
 use crate::common::entry::{Entry, dir, file};
@@ -12,7 +12,11 @@ use crate::common::oracle::{fsck, run, shown};
 use crate::common::tar::Tar;
 
 fn with_free(bytes: u64) -> Options {
-    options().free(bytes).bottom_layer(true)
+    of(Writable::with_free(bytes))
+}
+
+fn of(writable: Writable) -> Options {
+    options().writable(writable).bottom_layer(true)
 }
 
 /// A layer's file system, of which e2fsck has nothing to say, as a sparse file.
@@ -73,7 +77,8 @@ fn it_has_the_room_that_is_asked_for_and_little_more() {
         (&larger, 20 * MIB, true),
     ] {
         let what = format!("{} entries, {free} free, journal {journal}", entries.len());
-        let (_directory, path, summary) = written(entries, &with_free(free).journal(journal));
+        let (_directory, path, summary) =
+            written(entries, &of(Writable::with_free(free).journal(journal)));
         let size = fs::metadata(&path).unwrap().len();
         assert_eq!(size, summary.disk.virtual_size, "{what}");
         let Some(output) = run("dumpe2fs", |c| c.arg("-h").arg(&path)) else {
@@ -97,7 +102,7 @@ fn it_has_the_room_that_is_asked_for_and_little_more() {
         assert!(inodes >= free / ratio, "{what}: {inodes}");
         assert_eq!(text.contains("has_journal"), journal);
         if journal {
-            let fixed = options().writable(size).journal(true);
+            let fixed = options().writable(Writable::of_size(size).journal(true));
             let (_directory, fixed, _) = written(&small, &fixed);
             let fixed = run("dumpe2fs", |c| c.arg("-h").arg(&fixed)).unwrap().stdout;
             let fixed = String::from_utf8(fixed).unwrap();
@@ -112,7 +117,8 @@ fn inodes_are_there_for_the_contents_and_for_what_comes() {
     let mut entries: Vec<_> = (0..40_000).map(|i| file(format!("d/{i}"), "")).collect();
     entries.insert(0, dir("d"));
     for (inodes, least_free) in [(0, 8 * MIB / 4096), (10, 0), (80_000, 39_900)] {
-        let (_directory, path, _) = written(&entries, &with_free(8 * MIB).inodes(inodes));
+        let (_directory, path, _) =
+            written(&entries, &of(Writable::with_free(8 * MIB).inodes(inodes)));
         let Some(output) = run("dumpe2fs", |c| c.arg("-h").arg(&path)) else {
             return;
         };
@@ -132,7 +138,8 @@ fn threads_change_nothing() {
         file("d/c", noise(100_000)),
     ];
     let tar = Tar::of(&entries);
-    let options = with_free(30 * MIB).journal(true);
+    let writable = Writable::with_free(30 * MIB).journal(true);
+    let options = of(writable);
     let [first, others @ ..] =
         [1, 2, 3, 8].map(|threads| convert(&tar, &options.clone().threads(threads)).unwrap().0);
     assert!(others.iter().all(|other| *other == first));
@@ -141,9 +148,9 @@ fn threads_change_nothing() {
     let mut uuids = [
         options.clone(),
         options.clone().align(MIB),
-        options.clone().journal(false),
-        options.clone().inodes(20_000),
-        options.clone().free(31 * MIB),
+        of(writable.journal(false)),
+        of(writable.inodes(20_000)),
+        of(Writable::with_free(31 * MIB).journal(true)),
     ]
     .map(|options| uuid(&options))
     .to_vec();
@@ -165,11 +172,9 @@ fn the_disk_can_be_aligned() {
 fn what_cannot_be_is_refused() {
     let tar = Tar::of(&[file("a", noise(1_000_000))]);
     let kind = |options: &Options| convert(&tar, options).unwrap_err().kind();
-    let both = with_free(MIB).writable(64 * MIB);
-    assert_eq!(kind(&both), ErrorKind::InvalidOptions);
     let too_much = with_free(MIB * 2).max_size(MIB);
     assert_eq!(kind(&too_much), ErrorKind::InvalidOptions);
-    let inodes = with_free(MIB).inodes(1 << 32);
+    let inodes = of(Writable::with_free(MIB).inodes(1 << 32));
     assert_eq!(kind(&inodes), ErrorKind::InvalidOptions);
     let verity = with_free(MIB).verity(tar2vhd::verity::Verity::new());
     assert_eq!(kind(&verity), ErrorKind::InvalidOptions);
@@ -191,7 +196,8 @@ fn a_guest_can_fill_the_room() {
     let entries = [dir("bin"), file("bin/init", noise(140_000_000))];
     let free = 50 * MIB;
     for journal in [false, true] {
-        let (_directory, path, _) = written(&entries, &with_free(free).journal(journal));
+        let (_directory, path, _) =
+            written(&entries, &of(Writable::with_free(free).journal(journal)));
         let Some(mount) = Mount::writable(&path) else {
             return;
         };

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::statvfs;
 use tar2vhd::scratch::ScratchOptions;
-use tar2vhd::{DiskFormat, ErrorKind};
+use tar2vhd::{DiskFormat, ErrorKind, Writable};
 
 use super::{MIB, made, unwrap};
 use crate::common::entry::{dir, file, marker};
@@ -190,8 +190,7 @@ fn a_layer_becomes_a_root_that_can_grow() {
     ];
     for journal in [false, true] {
         let options = options()
-            .writable(64 * MIB)
-            .journal(journal)
+            .writable(Writable::of_size(64 * MIB).journal(journal))
             .bottom_layer(true);
         let image = layer_with(&entries, &options);
         assert_eq!(image.bytes.len() as u64, 64 * MIB);
@@ -232,7 +231,9 @@ fn contents_step_over_the_copies() {
         dir("many"),
     ];
     entries.extend(many);
-    let options = options().writable(300 * MIB).format(DiskFormat::Raw);
+    let options = options()
+        .writable(Writable::of_size(300 * MIB))
+        .format(DiskFormat::Raw);
     let tar = Tar::of(&entries);
     let (bytes, summary) = convert(&tar, &options).unwrap();
     let directory = tempfile::tempdir().unwrap();
@@ -250,6 +251,6 @@ fn contents_step_over_the_copies() {
     );
     drop(mount);
     // And when it is too small, that is said.
-    let error = convert(&tar, &options.writable(260 * MIB)).unwrap_err();
+    let error = convert(&tar, &options.writable(Writable::of_size(260 * MIB))).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Limit, "{error}");
 }

@@ -9,7 +9,7 @@ use tar2vhd::{CancelToken, DiskFormat, Options};
 
 use super::source::{Opened, check, image_json, open, options, total};
 use crate::args::image::FlattenImage;
-use crate::convert::report;
+use crate::convert::{report, writable};
 use crate::failure::Failure;
 use crate::output;
 use crate::progress::Display;
@@ -20,15 +20,10 @@ pub(crate) fn run(args: FlattenImage) -> Result<(), Failure> {
     check(&args.disk)?;
     let format =
         output::choose_format(args.disk.format, &args.to, DiskFormat::Vhd, args.disk.quiet);
-    let mut options = options(&args.disk)?
-        .format(format)
-        .journal(args.journal)
-        .inodes(args.inodes.unwrap_or(0));
-    if let Some(size) = args.size {
-        options = options.writable(size);
-    }
-    if let Some(bytes) = args.free {
-        options = options.free(bytes);
+    let mut options = options(&args.disk)?.format(format);
+    if let Some(writable) = writable(args.size, args.free) {
+        let inodes = args.inodes.unwrap_or(0);
+        options = options.writable(writable.journal(args.journal).inodes(inodes));
     }
     let signals = Signals::catch()?;
     let mut file = match args.no_clobber {
