@@ -6,18 +6,17 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::disk::{Disk, Kind};
-use crate::error::{Error, Result};
-use crate::ext4::format::{Inode, ROOT_INO};
+use crate::error::Result;
+use crate::reader::Inode;
 
-/// The inode shown at a path: its disk, its number, and itself.
+/// The inode shown at a path, and the number of its disk.
 pub(super) struct Shown {
     pub number: usize,
-    pub ino: u32,
-    pub inode: Arc<Inode>,
+    pub inode: Inode,
 }
 
 /// A directory: the disks that have it, nearest first, as far as one shows through.
-type Directory = Arc<[(usize, u32, Arc<Inode>)]>;
+type Directory = Arc<[(usize, Inode)]>;
 
 pub(super) struct Merged {
     disks: Vec<Disk>,
@@ -42,14 +41,11 @@ impl Known {
 
 impl Merged {
     pub(super) fn new(disks: Vec<Disk>) -> Result<Self> {
-        let root = |(number, disk): (usize, &Disk)| {
-            Ok((number, ROOT_INO, Arc::new(disk.inode(ROOT_INO)?)))
-        };
-        let roots: io::Result<Vec<_>> = disks.iter().enumerate().map(root).collect();
-        let root = roots.map_err(Error::input)?.into();
+        let root = |(number, disk): (usize, &Disk)| Ok((number, disk.root()?));
+        let roots: Result<Vec<_>> = disks.iter().enumerate().map(root).collect();
         Ok(Self {
+            root: roots?.into(),
             disks,
-            root,
             known: Mutex::default(),
         })
     }
@@ -94,27 +90,25 @@ impl Merged {
             }
         }
         let nearest = directory.first();
-        Ok(nearest.map(|(number, ino, inode)| Shown {
+        Ok(nearest.map(|(number, inode)| Shown {
             number: *number,
-            ino: *ino,
-            inode: Arc::clone(inode),
+            inode: inode.clone(),
         }))
     }
 
     /// Finds the inode that a directory shows under a name.
-    fn step(&self, directory: &[(usize, u32, Arc<Inode>)], name: &[u8]) -> io::Result<Step> {
+    fn step(&self, directory: &[(usize, Inode)], name: &[u8]) -> io::Result<Step> {
         let mut merged = Vec::new();
-        for (number, _, dir) in directory {
+        for (number, dir) in directory {
             let disk = &self.disks[*number];
-            let Some(ino) = disk.find(dir, name)? else {
+            let Some(inode) = disk.find(dir, name)? else {
                 continue;
             };
-            let inode = Arc::new(disk.inode(ino)?);
-            match disk.kind(&inode) {
+            match Disk::kind(&inode) {
                 Kind::Whiteout => break,
                 Kind::Directory => {
                     let opaque = disk.is_opaque(&inode)?;
-                    merged.push((*number, ino, inode));
+                    merged.push((*number, inode));
                     if opaque {
                         break;
                     }
@@ -124,7 +118,6 @@ impl Merged {
                 _ => {
                     return Ok(Step::Other(Shown {
                         number: *number,
-                        ino,
                         inode,
                     }));
                 }

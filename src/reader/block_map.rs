@@ -14,7 +14,7 @@ use crate::error::Result;
 /// for in order.
 pub(super) struct BlockMap<'a> {
     blocks: &'a Blocks,
-    inode: &'a Inode,
+    inode: Inode,
     leaf: Leaf,
     /// The nodes that were read, and the logical block that each starts with. No node stands for
     /// two parts of a file: without that rule a few blocks could tell of a map without end.
@@ -22,7 +22,7 @@ pub(super) struct BlockMap<'a> {
 }
 
 impl<'a> BlockMap<'a> {
-    pub(super) fn new(blocks: &'a Blocks, inode: &'a Inode) -> Self {
+    pub(super) fn new(blocks: &'a Blocks, inode: Inode) -> Self {
         Self {
             blocks,
             inode,
@@ -34,7 +34,7 @@ impl<'a> BlockMap<'a> {
     /// The blocks from a logical one on.
     pub(super) fn run(&mut self, logical: u64) -> Result<Run> {
         if !self.leaf.range.contains(&logical) {
-            let (blocks, inode) = (self.blocks, self.inode);
+            let (blocks, inode) = (self.blocks, &self.inode);
             let mut node = |number: u64, start: u64| {
                 let wrong = |what: &str| {
                     damaged_inode(

@@ -32,7 +32,7 @@ pub(super) struct Segment {
 /// The contents of an inode of any type that has some.
 pub(super) struct Contents<'a> {
     blocks: &'a Blocks,
-    inode: &'a Inode,
+    inode: Inode,
     source: Source<'a>,
 }
 
@@ -43,15 +43,15 @@ enum Source<'a> {
 }
 
 impl<'a> Contents<'a> {
-    pub(super) fn new(blocks: &'a Blocks, inode: &'a Inode) -> Result<Self> {
+    pub(super) fn new(blocks: &'a Blocks, inode: &Inode) -> Result<Self> {
         inode.refuse_encrypted()?;
         let source = match inode.has_inline_data() {
             true => Source::Inline(inline(inode)?),
-            false => Source::Mapped(BlockMap::new(blocks, inode)),
+            false => Source::Mapped(BlockMap::new(blocks, inode.clone())),
         };
         Ok(Self {
             blocks,
-            inode,
+            inode: inode.clone(),
             source,
         })
     }
@@ -183,7 +183,7 @@ pub(crate) struct Pieces<'a> {
 }
 
 impl<'a> Pieces<'a> {
-    pub(super) fn new(blocks: &'a Blocks, inode: &'a Inode) -> Result<Self> {
+    pub(super) fn new(blocks: &'a Blocks, inode: &Inode) -> Result<Self> {
         check_regular(inode)?;
         Ok(Self {
             contents: Contents::new(blocks, inode)?,

@@ -32,16 +32,16 @@ pub(crate) struct DirEntry {
 /// The blocks of a directory.
 pub(super) struct DirBlocks<'a> {
     blocks: &'a Blocks,
-    inode: &'a Inode,
+    inode: Inode,
     map: BlockMap<'a>,
 }
 
 impl<'a> DirBlocks<'a> {
-    pub(super) fn new(blocks: &'a Blocks, inode: &'a Inode) -> Self {
+    pub(super) fn new(blocks: &'a Blocks, inode: &Inode) -> Self {
         Self {
             blocks,
-            inode,
-            map: BlockMap::new(blocks, inode),
+            inode: inode.clone(),
+            map: BlockMap::new(blocks, inode.clone()),
         }
     }
 
@@ -116,7 +116,7 @@ impl<'a> DirBlocks<'a> {
 
     /// The entries of a block.
     pub(super) fn entries(&self, block: &DirBlock, found: impl FnMut(u32, &[u8])) -> Result<()> {
-        entries(self.inode, &block.bytes, self.blocks.size(), found)
+        entries(&self.inode, &block.bytes, self.blocks.size(), found)
             .map_err(|e| e.at_offset(block.place))
     }
 }
@@ -190,22 +190,22 @@ pub(crate) struct ReadDir<'a> {
 }
 
 enum Source<'a> {
-    Inline(&'a Inode),
+    Inline(Inode),
     Blocks(DirBlocks<'a>, u64),
     End,
 }
 
 impl<'a> ReadDir<'a> {
-    pub(super) fn new(blocks: &'a Blocks, inode: &'a Inode) -> Result<Self> {
+    pub(super) fn new(blocks: &'a Blocks, inode: &Inode) -> Result<Self> {
         Self::after(blocks, inode, HashSet::new())
     }
 
     /// The entries of a directory that has none of the blocks that were seen.
-    pub(super) fn after(blocks: &'a Blocks, inode: &'a Inode, seen: HashSet<u64>) -> Result<Self> {
+    pub(super) fn after(blocks: &'a Blocks, inode: &Inode, seen: HashSet<u64>) -> Result<Self> {
         check_directory(inode)?;
         Ok(Self {
             source: match inode.has_inline_data() {
-                true => Source::Inline(inode),
+                true => Source::Inline(inode.clone()),
                 false => Source::Blocks(DirBlocks::new(blocks, inode), 0),
             },
             found: VecDeque::new(),
@@ -224,13 +224,13 @@ impl<'a> ReadDir<'a> {
             match &mut self.source {
                 Source::End => return Ok(()),
                 Source::Inline(inode) => {
-                    let inode = *inode;
+                    let inode = inode.clone();
                     self.source = Source::End;
-                    let rest = inline_data(inode)?;
+                    let rest = inline_data(&inode)?;
                     let start = &inode.i_block()[INLINE_START..];
                     for part in [start, &rest[..]] {
                         // No entry is longer than the inode.
-                        entries(inode, part, 0, |ino, name| {
+                        entries(&inode, part, 0, |ino, name| {
                             let name = name.into();
                             self.found.push_back(DirEntry { ino, name });
                         })?;

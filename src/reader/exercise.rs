@@ -1,7 +1,5 @@
 //! Everything that a disk has to say, read in every way, for tests and the fuzzer.
 
-use std::sync::Arc;
-
 use super::{FileSystem, FileType, Inode, LastLink, Piece};
 use crate::disk::Volume;
 use crate::error::{Error, ErrorKind, Result};
@@ -41,7 +39,7 @@ pub(crate) fn exercise(volume: Volume) -> Result<(usize, Vec<Error>)> {
             .and_then(|_| system.xattrs(&entry.inode).map(|_| ()))
             .and_then(|()| match entry.inode.file_type() {
                 FileType::Regular => {
-                    files.push(Arc::clone(&entry.inode));
+                    files.push(entry.inode.clone());
                     contents(&system, &entry.inode, &mut left)
                 }
                 FileType::Symlink => system.target(&entry.inode).map(|_| ()),

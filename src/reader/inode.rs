@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::mem::offset_of;
+use std::sync::Arc;
 
 use zerocopy::FromBytes;
 use zerocopy::little_endian::U32;
@@ -62,8 +63,11 @@ pub(crate) struct Metadata {
     pub device: Option<(u32, u32)>,
 }
 
-/// An inode in use.
-pub(crate) struct Inode {
+/// An inode in use. Clones are one.
+#[derive(Clone)]
+pub(crate) struct Inode(Arc<Data>);
+
+struct Data {
     number: u32,
     fields: Fields,
     /// Bytes of the extra fields that there are.
@@ -138,7 +142,7 @@ impl Inode {
             true => fields.i_file_acl_high.get(),
             false => 0,
         };
-        Ok(Self {
+        Ok(Self(Arc::new(Data {
             number,
             extra,
             attributes: attributes.into(),
@@ -148,30 +152,30 @@ impl Inode {
             seed: checksums
                 .map(|seed| checksum::inode_seed(seed, number, fields.i_generation.get())),
             fields,
-        })
+        })))
     }
 
     /// Its number.
     pub(crate) fn number(&self) -> u32 {
-        self.number
+        self.0.number
     }
 
     pub(crate) fn file_type(&self) -> FileType {
-        self.file_type
+        self.0.file_type
     }
 
     /// Bytes of its contents.
     pub(crate) fn size(&self) -> u64 {
-        self.size
+        self.0.size
     }
 
     /// The number of its names.
     pub(crate) fn links(&self) -> u16 {
-        self.fields.i_links_count.get()
+        self.0.fields.i_links_count.get()
     }
 
     fn has(&self, flag: u32) -> bool {
-        self.fields.i_flags.get() & flag != 0
+        self.0.fields.i_flags.get() & flag != 0
     }
 
     pub(super) fn has_extents(&self) -> bool {
@@ -200,50 +204,50 @@ impl Inode {
             false => Ok(()),
             true => Err(Error::unsupported(format!(
                 "inode {} is encrypted (encrypt)",
-                self.number
+                self.0.number
             ))),
         }
     }
 
     pub(super) fn i_block(&self) -> &[u8; I_BLOCK_SIZE] {
-        &self.fields.i_block
+        &self.0.fields.i_block
     }
 
     pub(super) fn seed(&self) -> Option<u32> {
-        self.seed
+        self.0.seed
     }
 
     /// Its part for attributes, behind the extra fields.
     pub(super) fn attributes(&self) -> &[u8] {
-        &self.attributes
+        &self.0.attributes
     }
 
     /// The block of its attributes; 0 if it has none.
     pub(super) fn attribute_block(&self) -> u64 {
-        self.attribute_block
+        self.0.attribute_block
     }
 
     /// Of an inode that holds a value: the hash of that, and the inode whose value it is, with the
     /// generation of that, where Lustre made it.
     pub(super) fn value_fields(&self) -> (u32, (u32, u32)) {
-        let fields = &self.fields;
+        let fields = &self.0.fields;
         let parent = (fields.i_mtime.get(), fields.i_generation.get());
         (fields.i_atime.get(), parent)
     }
 
     pub(super) fn generation(&self) -> u32 {
-        self.fields.i_generation.get()
+        self.0.fields.i_generation.get()
     }
 
     pub(crate) fn metadata(&self) -> Result<Metadata> {
-        let fields = &self.fields;
+        let fields = &self.0.fields;
         let whole = |low: u16, high: u16| u32::from(high) << 16 | u32::from(low);
         Ok(Metadata {
-            file_type: self.file_type,
+            file_type: self.0.file_type,
             mode: fields.i_mode.get() & 0o7777,
             uid: whole(fields.i_uid.get(), fields.i_uid_high.get()),
             gid: whole(fields.i_gid.get(), fields.i_gid_high.get()),
-            size: self.size,
+            size: self.0.size,
             links: self.links(),
             accessed: self.time(fields.i_atime, self.extra_field(ACCESSED))?,
             changed: self.time(fields.i_ctime, self.extra_field(CHANGED))?,
@@ -257,16 +261,19 @@ impl Inode {
     }
 
     pub(crate) fn modified(&self) -> Result<Time> {
-        self.time(self.fields.i_mtime, self.extra_field(MODIFIED))
+        self.time(self.0.fields.i_mtime, self.extra_field(MODIFIED))
     }
 
     /// Major and minor number of a device.
     pub(crate) fn device(&self) -> Option<(u32, u32)> {
-        if !matches!(self.file_type, FileType::CharDevice | FileType::BlockDevice) {
+        if !matches!(
+            self.0.file_type,
+            FileType::CharDevice | FileType::BlockDevice
+        ) {
             return None;
         }
         let word = |at: usize| {
-            let bytes = self.fields.i_block[at..].first_chunk();
+            let bytes = self.0.fields.i_block[at..].first_chunk();
             bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes))
         };
         // The old form is of 8 bits each, where it reaches.
@@ -281,15 +288,15 @@ impl Inode {
 
     /// Whether the inode has the extra field that starts at that byte.
     fn has_field(&self, at: usize) -> bool {
-        at + 4 <= OLD_SIZE + self.extra
+        at + 4 <= OLD_SIZE + self.0.extra
     }
 
     fn extra_field(&self, at: usize) -> u32 {
         let field = match at {
-            CHANGED => self.fields.i_ctime_extra,
-            MODIFIED => self.fields.i_mtime_extra,
-            ACCESSED => self.fields.i_atime_extra,
-            _ => self.fields.i_crtime_extra,
+            CHANGED => self.0.fields.i_ctime_extra,
+            MODIFIED => self.0.fields.i_mtime_extra,
+            ACCESSED => self.0.fields.i_atime_extra,
+            _ => self.0.fields.i_crtime_extra,
         };
         if self.has_field(at) { field.get() } else { 0 }
     }
@@ -298,7 +305,7 @@ impl Inode {
         let nanos = extra >> 2;
         if nanos >= 1_000_000_000 {
             return Err(damaged_inode(
-                self.number,
+                self.0.number,
                 format!("a time has {nanos} nanoseconds"),
             ));
         }
@@ -311,9 +318,9 @@ impl Inode {
 impl fmt::Debug for Inode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Inode")
-            .field("number", &self.number)
-            .field("file_type", &self.file_type)
-            .field("size", &self.size)
+            .field("number", &self.0.number)
+            .field("file_type", &self.0.file_type)
+            .field("size", &self.0.size)
             .finish_non_exhaustive()
     }
 }

@@ -33,8 +33,6 @@ mod xattr;
 #[cfg(target_os = "linux")]
 mod tests;
 
-use std::sync::Arc;
-
 use crate::disk::Volume;
 use crate::error::Result;
 use blocks::Blocks;
@@ -93,7 +91,7 @@ impl FileSystem {
     }
 
     /// The entries of a directory in the order in which they stand there.
-    pub(crate) fn read_dir<'a>(&'a self, directory: &'a Inode) -> Result<ReadDir<'a>> {
+    pub(crate) fn read_dir(&self, directory: &Inode) -> Result<ReadDir<'_>> {
         ReadDir::new(&self.0, directory)
     }
 
@@ -103,7 +101,7 @@ impl FileSystem {
     }
 
     /// Puts regular files into the order of their data on the disk.
-    pub(crate) fn sort_by_data(&self, files: &mut [Arc<Inode>]) -> Result<()> {
+    pub(crate) fn sort_by_data(&self, files: &mut [Inode]) -> Result<()> {
         walk::sort_by_data(&self.0, files)
     }
 
@@ -115,7 +113,7 @@ impl FileSystem {
     }
 
     /// The contents of a regular file from start to end.
-    pub(crate) fn pieces<'a>(&'a self, file: &'a Inode) -> Result<Pieces<'a>> {
+    pub(crate) fn pieces(&self, file: &Inode) -> Result<Pieces<'_>> {
         Pieces::new(&self.0, file)
     }
 

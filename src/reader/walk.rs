@@ -1,7 +1,6 @@
 //! All of a tree, and all of the inodes.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use super::blocks::Blocks;
 use super::contents::Contents;
@@ -17,7 +16,7 @@ pub(crate) struct Entry {
     /// The directory that has it.
     pub parent: u32,
     pub name: Box<[u8]>,
-    pub inode: Arc<Inode>,
+    pub inode: Inode,
 }
 
 /// All names below the root, a directory before what is in it.
@@ -26,7 +25,7 @@ pub(crate) struct Walk<'a> {
     /// Directories whose entries are yet to come, the next one last.
     open: Vec<Open>,
     /// The directory of the last entry, whose own entries come next.
-    next: Option<Arc<Inode>>,
+    next: Option<Inode>,
     /// Each directory has one name.
     seen: HashSet<u32>,
     /// The path of the last entry.
@@ -51,7 +50,7 @@ impl<'a> Walk<'a> {
             blocks,
             open: Vec::new(),
             seen: HashSet::from([root.number()]),
-            next: Some(Arc::new(root)),
+            next: Some(root),
             path: Vec::new(),
             blocks_seen: HashSet::new(),
         })
@@ -91,12 +90,12 @@ impl<'a> Walk<'a> {
             }
             self.path.extend_from_slice(&name);
             let parent = open.ino;
-            let inode = Arc::new(Inode::read(self.blocks, ino)?);
+            let inode = Inode::read(self.blocks, ino)?;
             if inode.file_type() == FileType::Directory {
                 if !self.seen.insert(ino) {
                     return Err(damaged_inode(ino, "a directory with two names"));
                 }
-                self.next = Some(Arc::clone(&inode));
+                self.next = Some(inode.clone());
             }
             return Ok(Some(Entry {
                 parent,
@@ -124,7 +123,7 @@ impl Iterator for Walk<'_> {
 
 /// Puts files into the order in which their contents begin on the disk; those without blocks
 /// come first. So all are read in one sweep.
-pub(super) fn sort_by_data(blocks: &Blocks, files: &mut [Arc<Inode>]) -> Result<()> {
+pub(super) fn sort_by_data(blocks: &Blocks, files: &mut [Inode]) -> Result<()> {
     let mut failed = None;
     files.sort_by_cached_key(|inode| {
         let start = Contents::new(blocks, inode).and_then(|mut contents| contents.start());

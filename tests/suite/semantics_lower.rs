@@ -8,6 +8,7 @@ use crate::common::entry::{
 };
 use crate::common::kernel::Mount;
 use crate::common::layer::{Image, image, layer, layer_with, options, refused_with};
+use crate::common::oracle::{run, shown};
 use crate::common::tar::{Sparse, Tar};
 use crate::common::tree::NodeKind;
 
@@ -222,6 +223,43 @@ fn the_kernel_shows_the_layers_stacked() {
         let of = |path: &str| std::fs::metadata(mount.path().join(path)).unwrap().ino();
         assert_eq!(of("l"), of("private/file"));
     }
+}
+
+/// File systems of mke2fs with blocks of other sizes, block maps and inline data.
+#[test]
+fn layers_that_others_made_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(folder.path().join("dir/below")).unwrap();
+    std::fs::write(folder.path().join("dir/below/file"), [7; 20_000]).unwrap();
+    std::fs::write(folder.path().join("dir/small"), "small").unwrap();
+    for options in [
+        &["-t", "ext2", "-b", "1024"][..],
+        &["-t", "ext4", "-b", "2048", "-O", "inline_data"],
+        &["-t", "ext4", "-b", "65536"],
+    ] {
+        let disk = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+        let made = run("mke2fs", |c| {
+            let c = c.args(["-q", "-F", "-d"]).arg(folder.path());
+            c.args(options).arg(&disk).arg("32M")
+        });
+        let Some(made) = made else { return };
+        assert!(made.status.success(), "{}", shown(&made));
+        let lower = LowerDisks::open([&disk]).unwrap();
+        let links = [link("l", "dir/below/file"), link("s", "dir/small")];
+        let top = layer_with(&links, &self::options().lower_layers(lower));
+        top.assert_file("l", [7; 20_000]);
+        top.assert_file("s", "small");
+        top.assert_linked("l", "dir/below/file");
+    }
+}
+
+#[test]
+fn a_disk_that_is_no_layer_is_refused_by_name() {
+    let disk = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+    std::fs::write(&disk, [0; 8192]).unwrap();
+    let error = LowerDisks::open([&disk]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidDisk);
+    assert_eq!(error.file(), Some(&*disk));
 }
 
 #[test]

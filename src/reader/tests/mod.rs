@@ -6,7 +6,6 @@ mod kernel;
 mod tree;
 
 use std::path::Path;
-use std::sync::Arc;
 
 use super::exercise::exercise;
 use super::{FileSystem, LastLink};
@@ -221,7 +220,7 @@ fn files_come_in_the_order_of_their_data() {
         let entry = entry.unwrap();
         if entry.parent == 2 && entry.name.starts_with(b"ordered-") {
             names.push((entry.inode.number(), entry.name));
-            files.push(Arc::clone(&entry.inode));
+            files.push(entry.inode.clone());
         }
     }
     system.sort_by_data(&mut files).unwrap();
