@@ -3,25 +3,19 @@
 //! Source: Linux, Documentation/filesystems/ext4, "Checksums", "Block Group Descriptors".
 
 use std::cell::Cell;
-use std::mem::offset_of;
 
-use zerocopy::little_endian::{U16, U32};
-use zerocopy::{FromBytes, transmute_ref};
+use zerocopy::transmute_ref;
 
-use super::report::{Checks, FileSystem, Findings, Tally};
+use super::report::{Checks, Findings, Tally};
 use crate::disk::Volume;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ext4::checksum::{self, crc32c};
 use crate::ext4::format::{
-    BG_BLOCK_UNINIT, BG_INODE_UNINIT, CHECKSUM_CRC32C, DESCRIPTOR_SIZE, GroupDescriptor,
-    GroupDescriptorHigh, INCOMPAT_64BIT, INCOMPAT_CSUM_SEED, INCOMPAT_META_BG, INCOMPAT_RECOVER,
-    Inode, RO_COMPAT_BIGALLOC, RO_COMPAT_METADATA_CSUM, SUPERBLOCK_OFFSET, Superblock,
+    BG_BLOCK_UNINIT, BG_INODE_UNINIT, CHECKSUM_CRC32C, DESCRIPTOR_SIZE, INCOMPAT_META_BG,
+    INCOMPAT_RECOVER, RO_COMPAT_METADATA_CSUM, Superblock,
 };
+use crate::reader::{Geometry, Group, inode_is_sound, joined};
 use crate::verify;
-
-pub(super) fn is_64bit(superblock: &Superblock) -> bool {
-    superblock.s_feature_incompat.get() & INCOMPAT_64BIT != 0
-}
 
 /// Whether the journal holds what belongs elsewhere: until it is replayed, nothing has to
 /// agree with anything.
@@ -29,45 +23,27 @@ fn needs_recovery(superblock: &Superblock) -> bool {
     superblock.s_feature_incompat.get() & INCOMPAT_RECOVER != 0
 }
 
-/// Bytes of a group descriptor, as the superblock says.
-pub(super) fn descriptor_size(superblock: &Superblock) -> u16 {
-    match is_64bit(superblock) {
-        true => superblock.s_desc_size.get(),
-        false => DESCRIPTOR_SIZE as u16,
-    }
-}
-
-/// Blocks for each bit of a block bitmap; none if the superblock's word for it makes no sense.
-pub(super) fn blocks_per_cluster(superblock: &Superblock) -> Option<u32> {
-    if superblock.s_feature_ro_compat.get() & RO_COMPAT_BIGALLOC == 0 {
-        return Some(1);
-    }
-    let log = superblock
-        .s_log_cluster_size
-        .get()
-        .checked_sub(superblock.s_log_block_size.get())?;
-    1_u32.checked_shl(log)
-}
-
-/// Verifies all of `volume`, about which [`describe`](super::describe) has said what
-/// `file_system` holds.
+/// Verifies all of a volume whose superblock says where everything is.
 pub(super) fn check(
     volume: &Volume,
     superblock: &Superblock,
-    file_system: &FileSystem,
+    geometry: &Geometry,
     findings: &mut Findings,
 ) -> Result<()> {
-    let seed = check_superblock(superblock, findings);
+    let seed = check_superblock(superblock, geometry, findings);
     // There the descriptors are spread over the groups; it takes a resized or a huge file
     // system to have that.
     let descriptors_are_together = superblock.s_feature_incompat.get() & INCOMPAT_META_BG == 0;
     if !needs_recovery(superblock) && descriptors_are_together {
         let checker = Checker {
             volume,
-            file_system,
-            first_block: superblock.s_first_data_block.get().into(),
-            blocks_per_cluster: blocks_per_cluster(superblock).unwrap_or(1),
-            descriptor_size: descriptor_size(superblock).into(),
+            geometry,
+            free_blocks: joined(
+                superblock,
+                superblock.s_free_blocks_count_lo.get(),
+                superblock.s_free_blocks_count_hi.get(),
+            ),
+            free_inodes: superblock.s_free_inodes_count.get(),
             seed,
             budget: Cell::new(2 * volume.file_size() + Checker::LEAST_BUDGET),
             unread: Cell::new(None),
@@ -81,7 +57,11 @@ pub(super) fn check(
 }
 
 /// The seed of the other checksums, if there are any.
-fn check_superblock(superblock: &Superblock, findings: &mut Findings) -> Option<u32> {
+fn check_superblock(
+    superblock: &Superblock,
+    geometry: &Geometry,
+    findings: &mut Findings,
+) -> Option<u32> {
     if superblock.s_feature_ro_compat.get() & RO_COMPAT_METADATA_CSUM == 0 {
         return None;
     }
@@ -97,11 +77,7 @@ fn check_superblock(superblock: &Superblock, findings: &mut Findings) -> Option<
     findings.check(superblocks, computed == stored, || {
         "the superblock's checksum is wrong".into()
     });
-    if superblock.s_feature_incompat.get() & INCOMPAT_CSUM_SEED != 0 {
-        Some(superblock.s_checksum_seed.get())
-    } else {
-        Some(crc32c(!0, &superblock.s_uuid))
-    }
+    geometry.checksums.seed()
 }
 
 // Which number a check belongs to.
@@ -127,25 +103,11 @@ fn root_directory(checks: &mut Checks) -> &mut Tally {
     &mut checks.root_directory
 }
 
-/// A group descriptor, its halves joined.
-struct Group {
-    block_bitmap: u64,
-    inode_bitmap: u64,
-    inode_table: u64,
-    free_clusters: u32,
-    free_inodes: u32,
-    unused_inodes: u32,
-    flags: u16,
-    block_bitmap_checksum: u32,
-    inode_bitmap_checksum: u32,
-}
-
 struct Checker<'a> {
     volume: &'a Volume,
-    file_system: &'a FileSystem,
-    first_block: u64,
-    blocks_per_cluster: u32,
-    descriptor_size: usize,
+    geometry: &'a Geometry,
+    free_blocks: u64,
+    free_inodes: u32,
     seed: Option<u32>,
     /// Bytes that may still be looked at. A sound file system has each of its bytes looked at
     /// once, and has them all in the file.
@@ -161,7 +123,7 @@ impl Checker<'_> {
 
     fn check_groups(&self, findings: &mut Findings) {
         let (mut free_clusters, mut free_inodes) = (0_u64, 0_u64);
-        for index in 0..self.file_system.groups {
+        for index in 0..self.geometry.groups {
             if findings.checks.group_descriptors.failed >= Self::MAX_WRONG_GROUPS {
                 findings.note(|| format!("the groups from {index} on were not looked at"));
                 return;
@@ -178,12 +140,8 @@ impl Checker<'_> {
         if findings.checks.group_descriptors.failed > 0 {
             return;
         }
-        let free_blocks = free_clusters * u64::from(self.blocks_per_cluster);
-        let FileSystem {
-            free_blocks: blocks,
-            free_inodes: inodes,
-            ..
-        } = *self.file_system;
+        let free_blocks = free_clusters * u64::from(self.geometry.blocks_per_cluster);
+        let (blocks, inodes) = (self.free_blocks, self.free_inodes);
         findings.check(free_counts, free_blocks == blocks, || {
             format!("the superblock counts {blocks} free blocks, its groups {free_blocks}")
         });
@@ -196,14 +154,14 @@ impl Checker<'_> {
     /// holds the superblock or what comes before it, and is what a field of zeros points to.
     fn is_inside(&self, first: u64, bytes: usize) -> bool {
         let end = first
-            .checked_mul(self.file_system.block_size.into())
+            .checked_mul(self.geometry.block_size.into())
             .and_then(|start| start.checked_add(bytes as u64));
         first > 0 && end.is_some_and(|end| end <= self.volume.virtual_size())
     }
 
     /// Bytes from the start of a block on, of which there have to be as many.
     fn read(&self, first: u64, bytes: usize) -> Result<Vec<u8>> {
-        self.read_at(first * u64::from(self.file_system.block_size), bytes)
+        self.read_at(first * u64::from(self.geometry.block_size), bytes)
     }
 
     fn read_at(&self, offset: u64, bytes: usize) -> Result<Vec<u8>> {
@@ -229,11 +187,9 @@ impl Checker<'_> {
     }
 
     fn group(&self, index: u32, findings: &mut Findings) -> Option<Group> {
-        let block_size = self.file_system.block_size as usize;
-        // The descriptors follow the block with the superblock.
-        let table = (SUPERBLOCK_OFFSET / block_size + 1) * block_size;
-        let start = table as u64 + u64::from(index) * self.descriptor_size as u64;
-        let bytes = match self.read_at(start, self.descriptor_size) {
+        let block_size = self.geometry.block_size as usize;
+        let start = self.geometry.descriptor_place(index);
+        let bytes = match self.read_at(start, self.geometry.descriptor_size.into()) {
             Ok(bytes) => bytes,
             Err(e) => {
                 findings.check(group_descriptors, false, || {
@@ -242,41 +198,9 @@ impl Checker<'_> {
                 return None;
             }
         };
-        let bytes = &bytes[..];
-        let (low, rest) = GroupDescriptor::ref_from_prefix(bytes).ok()?;
-        let high = GroupDescriptorHigh::ref_from_prefix(rest)
-            .ok()
-            .map(|(high, _)| high);
-        let high16 = |field: fn(&GroupDescriptorHigh) -> U16| {
-            high.map_or(0, |high| u32::from(field(high).get()) << 16)
-        };
-        let high32 = |field: fn(&GroupDescriptorHigh) -> U32| {
-            high.map_or(0, |high| u64::from(field(high).get()) << 32)
-        };
-        let low16 = |field: U16| u32::from(field.get());
-        let low32 = |field: U32| u64::from(field.get());
-        let group = Group {
-            block_bitmap: low32(low.bg_block_bitmap_lo) | high32(|high| high.bg_block_bitmap_hi),
-            inode_bitmap: low32(low.bg_inode_bitmap_lo) | high32(|high| high.bg_inode_bitmap_hi),
-            inode_table: low32(low.bg_inode_table_lo) | high32(|high| high.bg_inode_table_hi),
-            free_clusters: low16(low.bg_free_blocks_count_lo)
-                | high16(|high| high.bg_free_blocks_count_hi),
-            free_inodes: low16(low.bg_free_inodes_count_lo)
-                | high16(|high| high.bg_free_inodes_count_hi),
-            unused_inodes: low16(low.bg_itable_unused_lo) | high16(|high| high.bg_itable_unused_hi),
-            flags: low.bg_flags.get(),
-            block_bitmap_checksum: low16(low.bg_block_bitmap_csum_lo)
-                | high16(|high| high.bg_block_bitmap_csum_hi),
-            inode_bitmap_checksum: low16(low.bg_inode_bitmap_csum_lo)
-                | high16(|high| high.bg_inode_bitmap_csum_hi),
-        };
-
-        let sound = self.seed.is_none_or(|seed| {
-            let field = offset_of!(GroupDescriptor, bg_checksum);
-            let start = crc32c(crc32c(seed, &index.to_le_bytes()), &bytes[..field]);
-            let computed = crc32c(crc32c(start, &[0; 2]), &bytes[field + 2..]);
-            computed & 0xFFFF == low16(low.bg_checksum)
-        });
+        let group = Group::parse(&bytes)?;
+        let checksums = self.geometry.checksums;
+        let sound = self.seed.is_none() || checksums.hold_for_descriptor(index, &bytes);
         let inside = self.is_inside(group.block_bitmap, block_size)
             && self.is_inside(group.inode_bitmap, block_size)
             && self.is_inside(group.inode_table, self.inode_table_size());
@@ -291,19 +215,19 @@ impl Checker<'_> {
     }
 
     fn inode_table_size(&self) -> usize {
-        self.file_system.inodes_per_group as usize * usize::from(self.file_system.inode_size)
+        self.geometry.inodes_per_group as usize * usize::from(self.geometry.inode_size)
     }
 
     fn check_blocks(&self, index: u32, group: &Group, findings: &mut Findings) {
         if group.flags & BG_BLOCK_UNINIT != 0 {
             return;
         }
-        let per_group = u64::from(self.file_system.blocks_per_group);
-        let start = self.first_block + u64::from(index) * per_group;
-        let blocks = per_group.min(self.file_system.blocks - start);
-        let clusters = blocks.div_ceil(self.blocks_per_cluster.into()) as usize;
+        let per_group = u64::from(self.geometry.blocks_per_group);
+        let start = self.geometry.first_block + u64::from(index) * per_group;
+        let blocks = per_group.min(self.geometry.blocks - start);
+        let clusters = blocks.div_ceil(self.geometry.blocks_per_cluster.into()) as usize;
         let clusters_per_group =
-            (self.file_system.blocks_per_group / self.blocks_per_cluster) as usize;
+            (self.geometry.blocks_per_group / self.geometry.blocks_per_cluster) as usize;
         let bitmap = match self.read(group.block_bitmap, clusters_per_group.div_ceil(8)) {
             Ok(bitmap) => bitmap,
             Err(e) => {
@@ -325,7 +249,7 @@ impl Checker<'_> {
     }
 
     fn check_inodes(&self, index: u32, group: &Group, findings: &mut Findings) {
-        let per_group = self.file_system.inodes_per_group as usize;
+        let per_group = self.geometry.inodes_per_group as usize;
         if group.flags & BG_INODE_UNINIT != 0 {
             return;
         }
@@ -367,10 +291,10 @@ impl Checker<'_> {
         findings: &mut Findings,
     ) -> Result<()> {
         const PIECE: usize = 64 << 10;
-        let inode_size = usize::from(self.file_system.inode_size);
+        let inode_size = usize::from(self.geometry.inode_size);
         // Both are powers of two, and no inode is larger than a block.
         let per_piece = PIECE / inode_size;
-        let table = group.inode_table * u64::from(self.file_system.block_size);
+        let table = group.inode_table * u64::from(self.geometry.block_size);
         let in_use = |i: usize| bitmap[i / 8] >> (i % 8) & 1 == 1;
         for first in (0..initialised).step_by(per_piece) {
             let end = initialised.min(first + per_piece);
@@ -383,7 +307,7 @@ impl Checker<'_> {
                 // Reserved inodes are in use, but most were never written.
                 if in_use(i) && inode.iter().any(|&byte| byte != 0) {
                     // The number of inodes was found to fit 32 bits.
-                    let ino = index * self.file_system.inodes_per_group + i as u32 + 1;
+                    let ino = index * self.geometry.inodes_per_group + i as u32 + 1;
                     findings.check(inodes, inode_is_sound(seed, ino, inode), || {
                         format!("the checksum of inode {ino} is wrong")
                     });
@@ -396,31 +320,10 @@ impl Checker<'_> {
     /// As much of the checksum as a descriptor of this size has room for.
     fn bitmap_checksum(&self, seed: u32, bitmap: &[u8], bits: usize) -> u32 {
         let sum = crc32c(seed, &bitmap[..bits / 8]);
-        match self.descriptor_size {
+        match usize::from(self.geometry.descriptor_size) {
             DESCRIPTOR_SIZE => sum & 0xFFFF,
             _ => sum,
         }
-    }
-}
-
-/// Whether an inode of any size has its checksum.
-fn inode_is_sound(seed: u32, ino: u32, bytes: &[u8]) -> bool {
-    const LOW: usize = offset_of!(Inode, i_checksum_lo);
-    const HIGH: usize = offset_of!(Inode, i_checksum_hi);
-    const GENERATION: usize = offset_of!(Inode, i_generation);
-    const EXTRA_ISIZE: usize = offset_of!(Inode, i_extra_isize);
-    let field = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
-
-    let sum = crc32c(seed, &ino.to_le_bytes());
-    let sum = crc32c(sum, &bytes[GENERATION..GENERATION + 4]);
-    let sum = crc32c(crc32c(sum, &bytes[..LOW]), &[0; 2]);
-    let has_high = bytes.len() > 128 && usize::from(field(EXTRA_ISIZE)) >= HIGH + 2 - 128;
-    if has_high {
-        let sum = crc32c(crc32c(sum, &bytes[LOW + 2..HIGH]), &[0; 2]);
-        let sum = crc32c(sum, &bytes[HIGH + 2..]);
-        sum == u32::from(field(HIGH)) << 16 | u32::from(field(LOW))
-    } else {
-        crc32c(sum, &bytes[LOW + 2..]) & 0xFFFF == u32::from(field(LOW))
     }
 }
 

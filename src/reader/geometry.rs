@@ -281,7 +281,7 @@ impl Geometry {
     }
 
     /// Where the descriptor of a group stands on the disk.
-    pub(super) fn descriptor_place(&self, group: u32) -> u64 {
+    pub(crate) fn descriptor_place(&self, group: u32) -> u64 {
         let (block_size, size) = (self.block_size, u32::from(self.descriptor_size));
         let per_block = block_size / size;
         let number = group / per_block;
