@@ -75,10 +75,20 @@ impl Seeds {
         let seed = usize::from(*choice) % self.0.len();
         self.0[seed].exercise(corrects & 1 == 1, changes);
     }
+
+    /// Shows an image that is changed as the input says, and whether it is as before.
+    pub fn show(&mut self, data: &[u8], look: impl FnOnce(Volume, bool)) {
+        let Some(([choice, corrects], changes)) = data.split_first_chunk::<PREFIX>() else {
+            return;
+        };
+        let seed = usize::from(*choice) % self.0.len();
+        self.0[seed].show(corrects & 1 == 1, changes, look);
+    }
 }
 
 impl Seed {
-    fn exercise(&mut self, corrects: bool, changes: &[u8]) {
+    /// Makes the changes, and the checksums right again if asked for.
+    fn apply(&mut self, corrects: bool, changes: &[u8]) -> Vec<Change> {
         let changes: Vec<_> = changes
             .chunks_exact(CHANGE)
             .take(CHANGES_MAX)
@@ -91,6 +101,30 @@ impl Seed {
         if corrects {
             self.map.correct(bytes);
         }
+        changes
+    }
+
+    /// Takes the changes back: all that was changed and corrected is metadata.
+    fn restore(&mut self) {
+        let bytes = Arc::make_mut(&mut self.changed.0);
+        for Piece { start, len, .. } in &self.map.pieces {
+            let range = *start..*start + *len;
+            bytes[range.clone()].copy_from_slice(&self.sound[range]);
+        }
+    }
+
+    fn show(&mut self, corrects: bool, changes: &[u8], look: impl FnOnce(Volume, bool)) {
+        self.apply(corrects, changes);
+        let is_sound = bytes_of(&self.map, &self.changed.0) == bytes_of(&self.map, &self.sound);
+        if let Ok(volume) = Volume::from_bytes(self.changed.clone()) {
+            look(volume, is_sound);
+        }
+        self.restore();
+    }
+
+    fn exercise(&mut self, corrects: bool, changes: &[u8]) {
+        let changes = self.apply(corrects, changes);
+        let bytes = Arc::make_mut(&mut self.changed.0);
         let metadata = bytes_of(&self.map, bytes);
         let is_sound = metadata == bytes_of(&self.map, &self.sound);
 
@@ -120,11 +154,7 @@ impl Seed {
         self.map.correct(bytes);
         let was_correct = bytes_of(&self.map, bytes) == metadata;
         assert!(!is_clean || was_correct, "{}", told());
-        // All that was changed and corrected is metadata.
-        for Piece { start, len, .. } in &self.map.pieces {
-            let range = *start..*start + *len;
-            bytes[range.clone()].copy_from_slice(&self.sound[range]);
-        }
+        self.restore();
     }
 
     /// Reads a change: which piece, which of its bytes, and which bits.

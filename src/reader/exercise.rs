@@ -8,6 +8,8 @@ use crate::error::{Error, ErrorKind, Result};
 /// holes, and repeat their blocks.
 const BYTES_MAX: u64 = 64 << 20;
 const ENTRIES_MAX: usize = 1 << 16;
+/// The number of names to look up.
+const LOOKUPS_MAX: usize = 24;
 
 /// Reads what can be read of a disk, and goes on past damage to single files. Gives the number of
 /// those that could be read, and the errors that were met.
@@ -48,7 +50,7 @@ pub(crate) fn exercise(volume: Volume) -> Result<(usize, Vec<Error>)> {
         count += usize::from(read.is_ok());
         errors.extend(read.err());
         // Looking up costs as much as the directories on the way are large.
-        if count < 256 {
+        if count < LOOKUPS_MAX {
             for last in [LastLink::Kept, LastLink::Followed] {
                 let failed = system.lookup(walk.path(), last).err();
                 // Links in a circle are no damage.

@@ -22,9 +22,9 @@ use tar2vhd_fuzz::virtual_disk::{Sparse, join_chain};
 use uuid::Uuid;
 use vhd_format::vhdx::Identity;
 
-const TARGETS: [&str; 13] = [
-    "chain", "convert", "footer", "hcsshim", "image", "inflate", "lower", "sparse", "verdict",
-    "verify", "verity", "vhd", "vhdx",
+const TARGETS: [&str; 14] = [
+    "chain", "convert", "footer", "hcsshim", "image", "inflate", "lower", "reader", "sparse",
+    "verdict", "verify", "verity", "vhd", "vhdx",
 ];
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -107,7 +107,9 @@ fn main() -> Result<()> {
             let mut seed = vec![image, corrects];
             seed.extend((0..changes * CHANGE).map(|i| 1 << (i % 8)));
             let file = format!("{image}-{changes}-{corrects}");
-            fs::write(folder.join("verdict").join(file), seed)?;
+            for target in ["reader", "verdict"] {
+                fs::write(folder.join(target).join(&file), &seed)?;
+            }
         }
     }
     write_streams(&folder.join("inflate"), tree)?;
