@@ -54,7 +54,9 @@ impl Signature {
             Class::Compressed(tool) => format!("decompress it first ({tool})").into(),
             Class::Archive("") => "extract it and make a tar of its files".into(),
             Class::Archive(advice) | Class::Json(advice) | Class::Document(advice) => advice.into(),
-            Class::VirtualDisk | Class::RawDisk => "it is a disk already".into(),
+            Class::VirtualDisk | Class::RawDisk => {
+                "it is a disk already; `tar2vhd disk convert` copies one to another format".into()
+            }
             Class::DiskImage(advice) => format!("it is a disk already, and {advice}").into(),
             Class::Program => "a layer holds programs as files of a tar".into(),
         };

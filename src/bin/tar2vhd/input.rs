@@ -45,8 +45,8 @@ pub(crate) fn directory(path: &Path) -> String {
     let has = |file: &str| path.join(file).is_file();
     match has("index.json") || has("manifest.json") {
         true => format!(
-            "cannot read {name}: it is a directory with an image in it, not a layer: convert the \
-            blobs that its manifest names as layers, one by one; `tar2vhd roothash` takes the whole image"
+            "cannot read {name}: it is a directory with an image in it, not a layer: `tar2vhd \
+            image convert` makes a disk of each layer, `tar2vhd image flatten` one of all"
         ),
         false => format!(
             "cannot read {name}: it is a directory, not a layer: make a tar of it, such as with \

@@ -86,13 +86,13 @@ impl<S: ChunkSource> Entries<S> {
         let what = match shape {
             Shape::DockerArchive => {
                 "this is an archive of images as `docker save` writes it, not a layer: the disk has \
-                the archive's own files. Extract it and convert the layers that its \
-                manifest.json names; `tar2vhd roothash` takes the whole archive"
+                the archive's own files. `tar2vhd image convert` makes a disk of each layer, `tar2vhd \
+                image flatten` one of all"
             }
             Shape::ImageLayout => {
                 "this is an image in a tar (an OCI layout), not a layer: the disk has the archive's \
-                own files. Extract it and convert the blobs that its manifests name as \
-                layers; `tar2vhd roothash` takes the whole layout"
+                own files. `tar2vhd image convert` makes a disk of each layer, `tar2vhd image flatten` \
+                one of all"
             }
             Shape::WindowsLayer if self.accept_all => WINDOWS,
             Shape::WindowsLayer => return Err(Error::unsupported(WINDOWS)),
