@@ -78,7 +78,7 @@ impl Disk {
     }
 
     pub(super) fn metadata(&self, inode: &Inode) -> io::Result<LowerMetadata> {
-        let metadata = inode.metadata().map_err(failed)?;
+        let metadata = inode.metadata();
         Ok(LowerMetadata {
             mode: metadata.mode,
             uid: metadata.uid,

@@ -35,11 +35,10 @@ pub(crate) fn exercise(volume: Volume) -> Result<(usize, Vec<Error>)> {
         if count == ENTRIES_MAX {
             break;
         }
-        let read = entry
-            .inode
-            .metadata()
-            .and_then(|_| system.xattrs(&entry.inode).map(|_| ()))
-            .and_then(|()| match entry.inode.file_type() {
+        entry.inode.metadata();
+        let read = system
+            .xattrs(&entry.inode)
+            .and_then(|_| match entry.inode.file_type() {
                 FileType::Regular => {
                     files.push(entry.inode.clone());
                     contents(&system, &entry.inode, &mut left)

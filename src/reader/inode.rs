@@ -239,29 +239,25 @@ impl Inode {
         self.0.fields.i_generation.get()
     }
 
-    pub(crate) fn metadata(&self) -> Result<Metadata> {
+    pub(crate) fn metadata(&self) -> Metadata {
         let fields = &self.0.fields;
         let whole = |low: u16, high: u16| u32::from(high) << 16 | u32::from(low);
-        Ok(Metadata {
+        Metadata {
             file_type: self.0.file_type,
             mode: fields.i_mode.get() & 0o7777,
             uid: whole(fields.i_uid.get(), fields.i_uid_high.get()),
             gid: whole(fields.i_gid.get(), fields.i_gid_high.get()),
             size: self.0.size,
             links: self.links(),
-            accessed: self.time(fields.i_atime, self.extra_field(ACCESSED))?,
-            changed: self.time(fields.i_ctime, self.extra_field(CHANGED))?,
-            modified: self.modified()?,
+            accessed: time(fields.i_atime, self.extra_field(ACCESSED)),
+            changed: time(fields.i_ctime, self.extra_field(CHANGED)),
+            modified: time(fields.i_mtime, self.extra_field(MODIFIED)),
             created: match self.has_field(CREATED) {
-                true => Some(self.time(fields.i_crtime, self.extra_field(CREATED_EXTRA))?),
+                true => Some(time(fields.i_crtime, self.extra_field(CREATED_EXTRA))),
                 false => None,
             },
             device: self.device(),
-        })
-    }
-
-    pub(crate) fn modified(&self) -> Result<Time> {
-        self.time(self.0.fields.i_mtime, self.extra_field(MODIFIED))
+        }
     }
 
     /// Major and minor number of a device.
@@ -300,19 +296,15 @@ impl Inode {
         };
         if self.has_field(at) { field.get() } else { 0 }
     }
+}
 
-    fn time(&self, low: U32, extra: u32) -> Result<Time> {
-        let nanos = extra >> 2;
-        if nanos >= 1_000_000_000 {
-            return Err(damaged_inode(
-                self.0.number,
-                format!("a time has {nanos} nanoseconds"),
-            ));
-        }
-        // Two bits of the extra field carry the seconds on.
-        let seconds = i64::from(low.get() as i32) + (i64::from(extra & 3) << 32);
-        Ok(Time { seconds, nanos })
-    }
+/// A time of two fields.
+fn time(low: U32, extra: u32) -> Time {
+    // Two bits of the extra field carry the seconds on.
+    let seconds = i64::from(low.get() as i32) + (i64::from(extra & 3) << 32);
+    // The other bits can tell of more than a second, which neither the kernel nor e2fsck minds.
+    let nanos = (extra >> 2).min(999_999_999);
+    Time { seconds, nanos }
 }
 
 impl fmt::Debug for Inode {

@@ -163,6 +163,19 @@ fn claims_that_contradict_each_other_are_refused() {
     }
 }
 
+/// A time may have more nanoseconds than a second has, to the kernel and e2fsck too.
+#[test]
+fn nanoseconds_stay_below_a_second() {
+    let Some(filled) = filled_by_kernel(&["-t", "ext4", "-O", "^metadata_csum"]) else {
+        return;
+    };
+    let image = filled.image.path();
+    debugfs(image, "sif d/other mtime_extra 0xffffffff");
+    let system = FileSystem::open(Volume::open(image).unwrap()).unwrap();
+    let file = system.lookup(b"d/other", LastLink::Kept).unwrap().unwrap();
+    assert_eq!(file.metadata().modified.nanos, 999_999_999);
+}
+
 /// A few blocks that tell of a map without end are read once.
 #[test]
 fn maps_of_blocks_that_are_there_twice_are_refused() {

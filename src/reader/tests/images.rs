@@ -140,6 +140,7 @@ fn fill(root: &Path, has_large_values: bool) {
     }
     symlink("d", at("to-d")).unwrap();
     symlink("/d", at("absolute")).unwrap();
+    symlink("/d", at("deep/deeper/absolute")).unwrap();
     symlink("to-d/file", at("to-file")).unwrap();
     symlink("nowhere", at("dangling")).unwrap();
     symlink("circle", at("circle")).unwrap();

@@ -46,7 +46,7 @@ const MOUNTED: [(&str, &[&str]); 9] = [
             "-t",
             "ext4",
             "-O",
-            "meta_bg,^resize_inode,^flex_bg",
+            "meta_bg,^resize_inode,^flex_bg,^sparse_super",
             "-b",
             "1024",
             "-g",
@@ -176,6 +176,7 @@ fn paths_are_resolved_inside() {
         "to-d/file",
         "absolute/file",
         "to-d/../d/file",
+        "deep/deeper/absolute/../d/file",
         "to-file",
         "chain-40",
     ] {

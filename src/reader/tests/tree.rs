@@ -174,7 +174,7 @@ pub(super) fn by_reader(volume: Volume) -> Tree {
 }
 
 fn node_of_reader(system: &FileSystem, inode: &Inode) -> Node {
-    let metadata = inode.metadata().unwrap();
+    let metadata = inode.metadata();
     let time = |time: crate::reader::Time| (time.seconds, time.nanos);
     Node {
         file_type: metadata.file_type,
