@@ -1,5 +1,7 @@
 //! Layers to convert, and what the command does with them.
 
+pub(crate) mod image;
+
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -11,6 +11,8 @@ mod errors;
 #[cfg(test)]
 mod flags;
 #[cfg(test)]
+mod image;
+#[cfg(test)]
 mod json;
 #[cfg(test)]
 mod lower;

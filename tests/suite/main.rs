@@ -10,6 +10,8 @@ mod common;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod flatten;
+#[cfg(test)]
 mod formats;
 #[cfg(all(test, target_os = "linux"))]
 mod giants;

@@ -3,7 +3,6 @@
 //!
 //! The model is that tree itself: two random trees, and between them a layer with what one
 //! has and the other has not, in one of the many spellings that builders use.
-#![cfg(target_os = "linux")]
 
 use std::collections::BTreeMap;
 
@@ -21,7 +20,7 @@ use crate::common::tree::Tree;
 use crate::properties::LowerTree;
 
 /// Entries by path, each below directories that are there too.
-type Things = BTreeMap<Vec<u8>, Entry>;
+pub(crate) type Things = BTreeMap<Vec<u8>, Entry>;
 
 fn parent(path: &[u8]) -> Option<&[u8]> {
     let slash = path.iter().rposition(|b| *b == b'/')?;
@@ -29,7 +28,7 @@ fn parent(path: &[u8]) -> Option<&[u8]> {
 }
 
 /// A tree without hard links, which a second layer would break.
-fn things() -> impl Strategy<Value = Things> {
+pub(crate) fn things() -> impl Strategy<Value = Things> {
     btree_map(plain_path(), node(), 0..12).prop_map(|things| {
         let mut whole: Things = BTreeMap::new();
         for (path, mut entry) in things {
@@ -69,13 +68,13 @@ fn things() -> impl Strategy<Value = Things> {
 
 /// How a builder writes a layer.
 #[derive(Clone, Debug)]
-struct Spelling {
+pub(crate) struct Spelling {
     /// Draws for choices, used in turn.
     draws: Vec<u8>,
     markers_first: bool,
 }
 
-fn spelling() -> impl Strategy<Value = Spelling> {
+pub(crate) fn spelling() -> impl Strategy<Value = Spelling> {
     (vec(any::<u8>(), 1..40), any::<bool>()).prop_map(|(draws, markers_first)| Spelling {
         draws,
         markers_first,
@@ -83,7 +82,7 @@ fn spelling() -> impl Strategy<Value = Spelling> {
 }
 
 /// The layer that makes `new` of `old`.
-fn difference(old: &Things, new: &Things, spelling: &Spelling) -> Vec<Entry> {
+pub(crate) fn difference(old: &Things, new: &Things, spelling: &Spelling) -> Vec<Entry> {
     let mut turn = 0;
     let mut draw = |of: u8| {
         turn += 1;
@@ -171,7 +170,7 @@ fn stacked(lower: &Image, upper: &Image) -> Option<Tree> {
 }
 
 /// The things as a tree, without what tells of links across layers.
-fn tree_of(things: &Things) -> Tree {
+pub(crate) fn tree_of(things: &Things) -> Tree {
     let entries: Vec<_> = things.values().cloned().collect();
     let settings = Settings {
         bottom: true,
@@ -182,7 +181,7 @@ fn tree_of(things: &Things) -> Tree {
     tree
 }
 
-fn forget_links(tree: &mut Tree) {
+pub(crate) fn forget_links(tree: &mut Tree) {
     for node in tree.0.values_mut() {
         node.same_as = None;
     }
