@@ -289,7 +289,7 @@ fn the_hcsshim_profile_never_looks_below() {
 fn a_layer_at_the_bottom_and_above_others_is_two_disks() {
     let place = Place::new();
     let [first, second, _] = layers();
-    layout(&place.path("alone"), &[second.clone()]);
+    layout(&place.path("alone"), std::slice::from_ref(&second));
     layout(&place.path("above"), &[first, second.clone()]);
     for order in [["alone", "above"], ["above", "alone"]] {
         let mut disks = Vec::new();
