@@ -70,7 +70,7 @@ fn every_checksum_is_looked_at() {
         ("a descriptor", 4096 + 12),
         ("an inode", root + 0x8),
         ("an extra field of an inode", root + 0x90),
-        ("an extent node", block(node) + 12 + 4),
+        ("an extent node", block(node) + 8),
         ("the root of a hash tree", block(tree) + 40),
         ("a directory", block(pointer(b"", 20)) + 4090),
         ("a block of attributes", block(attributes) + 4000),
