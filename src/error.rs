@@ -103,9 +103,11 @@ impl Error {
         Self::new(ErrorKind::Cancelled, "cancelled")
     }
 
-    /// Reading the input failed.
+    /// Reading the input failed. A reader of this crate's knows more about its error.
     pub(crate) fn input(source: io::Error) -> Self {
-        Self::new(ErrorKind::Input, "cannot read the input").with_source(source)
+        source.downcast::<Self>().unwrap_or_else(|source| {
+            Self::new(ErrorKind::Input, "cannot read the input").with_source(source)
+        })
     }
 
     /// Writing the output failed; a full device gets its own kind.
