@@ -18,6 +18,10 @@ test *ARGS:
 containerd:
     .ci/containerd
 
+# Fetch a registry for the tests of registries; Debian.
+registry:
+    .ci/registry
+
 # The tests with large images; minutes and some gigabytes of disk.
 giants:
     TAR2VHD_GIANTS=1 cargo test --test suite giants

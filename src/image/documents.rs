@@ -1,6 +1,6 @@
 //! The JSON documents of a store: those with a name, and those with a digest.
 
-use std::io::{ErrorKind, Read};
+use std::io::{self, ErrorKind, Read};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -14,6 +14,8 @@ use crate::summary::Digest;
 pub(super) struct Documents {
     pub(super) store: Arc<dyn Store>,
     pub(super) form: Form,
+    /// Reading a document takes a request.
+    pub(super) is_remote: bool,
 }
 
 /// How the files of images are arranged.
@@ -50,10 +52,7 @@ impl Documents {
     pub(super) fn document(&self, name: &str) -> Result<Vec<u8>> {
         let mut text = Vec::new();
         let mut file = open(&*self.store, name)?.take(JSON_MAX + 1);
-        file.read_to_end(&mut text).map_err(|e| {
-            let name = name.escape_debug();
-            Error::new(Kind::Input, format!("cannot read {name}")).with_source(e)
-        })?;
+        file.read_to_end(&mut text).map_err(|e| failed(name, e))?;
         if text.len() as u64 > JSON_MAX {
             let name = name.escape_debug();
             return Err(Error::limit(format!(
@@ -109,9 +108,19 @@ impl Documents {
 }
 
 pub(super) fn open(store: &dyn Store, name: &str) -> Result<Box<dyn Read + Send>> {
-    let shown = name.escape_debug();
     store.open(name).map_err(|e| match e.kind() {
-        ErrorKind::NotFound => Error::new(Kind::Input, format!("there is no {shown}")),
-        _ => Error::new(Kind::Input, format!("cannot read {shown}")).with_source(e),
+        ErrorKind::NotFound => {
+            let name = name.escape_debug();
+            Error::new(Kind::Input, format!("there is no {name}"))
+        }
+        _ => failed(name, e),
+    })
+}
+
+/// The error of reading a file, which may know more about itself.
+fn failed(name: &str, error: io::Error) -> Error {
+    error.downcast::<Error>().unwrap_or_else(|error| {
+        let name = name.escape_debug();
+        Error::new(Kind::Input, format!("cannot read {name}")).with_source(error)
     })
 }

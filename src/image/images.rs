@@ -145,9 +145,8 @@ impl Images {
         };
         match (expected, transport) {
             (true, Some(Transport::DockerArchive)) => {
-                let store = images.0.store;
                 let form = Form::DockerArchive;
-                Ok(Self(Documents { store, form }))
+                Ok(Self(Documents { form, ..images.0 }))
             }
             (true, _) => Ok(images),
             (false, _) => Err(refused(format!(
@@ -172,6 +171,7 @@ impl Images {
         let mut images = Documents {
             store: Arc::new(store),
             form: Form::Layout,
+            is_remote: false,
         };
         if images.store.has(INDEX) {
             // Docker 25 leaves the index empty where images are not kept as blobs of OCI.
@@ -197,6 +197,16 @@ impl Images {
             }
         };
         Ok(Some(Self(images)))
+    }
+
+    /// The images of an OCI image layout of which each file takes a request to read.
+    #[cfg(feature = "registry")]
+    pub(super) fn remote(store: impl Store + 'static) -> Self {
+        Self(Documents {
+            store: Arc::new(store),
+            form: Form::Layout,
+            is_remote: true,
+        })
     }
 
     /// The image that is meant by a name and a platform, or the only one.
@@ -236,7 +246,11 @@ impl Images {
             (Manifest::Here(manifest), Form::DockerArchive) => self.docker_image(manifest)?,
             (Manifest::Here(manifest), _) => self.image(manifest)?,
             (Manifest::Blob(descriptor), _) => {
-                let mut image = self.image(&self.0.blob_json(descriptor)?)?;
+                let manifest = self.0.blob_json(descriptor)?;
+                if let Some(kind) = artifact(&manifest) {
+                    return Err(not_an_image(kind));
+                }
+                let mut image = self.image(&manifest)?;
                 image.manifest = Some(digest(descriptor)?);
                 image
             }

@@ -19,6 +19,8 @@ mod media_type;
 mod platform;
 mod record;
 mod reference;
+#[cfg(feature = "registry")]
+pub mod registry;
 mod search;
 mod store;
 

@@ -119,6 +119,15 @@ impl Search<'_> {
             found.platform = platform.clone();
             return Ok(self.push(digest, found));
         }
+        // Registries count requests: only the manifest that is chosen is read.
+        if self.documents.is_remote
+            && let Some(platform) = &platform
+            && is_manifest(descriptor)
+        {
+            found.platform = platform.clone();
+            found.manifest = Some(Manifest::Blob(descriptor.clone()));
+            return Ok(self.push(digest, found));
+        }
         let manifest = self.documents.blob_json(descriptor)?;
         if manifest["manifests"].is_array() {
             let reached = self.follow(&manifest, names, depth + 1)?;
@@ -167,6 +176,18 @@ impl Search<'_> {
         }
     }
 }
+
+/// Whether a descriptor is one of an image's manifest by its media type, and not of an index.
+fn is_manifest(descriptor: &Value) -> bool {
+    const MANIFESTS: [&str; 2] = [
+        "application/vnd.oci.image.manifest.v1+json",
+        "application/vnd.docker.distribution.manifest.v2+json",
+    ];
+    let is_image = |kind| MANIFESTS.contains(&kind);
+    text(descriptor, "mediaType").is_some_and(is_image)
+        && text(descriptor, "artifactType").is_none_or(str::is_empty)
+}
+
 /// The names that a descriptor gives, or else those of the index that it stands in.
 fn own_names(descriptor: &Value, outer: &[String]) -> Vec<String> {
     // containerd's has the repository as well.
