@@ -14,6 +14,7 @@ use tar2vhd::{ErrorKind, Options};
 
 use crate::image::{Content, layer, noise, options};
 use crate::proxy::Proxy;
+use crate::server::{Answer, Server};
 use crate::tools::{DockerRegistry, PASSWORD, USER, run};
 
 fn several() -> Content {
@@ -168,6 +169,38 @@ fn a_locked_registry_is_read_with_its_authority_and_a_password() {
     credentials_are_found_where_others_keep_them(&registry);
 }
 
+#[test]
+fn secrets_and_layers_do_not_go_where_tls_is_not() {
+    let elsewhere = Server::start(|_| Answer::ok(*br#"{"token":"x"}"#));
+    let url = format!("http://{}", elsewhere.address);
+    let Some(registry) = DockerRegistry::with_tokens(&format!("{url}/token")) else {
+        return;
+    };
+    let verified = |registry: &DockerRegistry| {
+        let options = options().tls_verify(true).ca_file(registry.path("ca.pem"));
+        images(registry.address, options.credentials(USER, PASSWORD))
+    };
+    let error = verified(&registry).err().unwrap();
+    let text = error.to_string();
+    assert!(text.contains("does not speak TLS"), "{text}");
+    assert!(text.contains(&elsewhere.address.to_string()), "{text}");
+
+    let redirect = format!(
+        "middleware:\n  storage:\n    - name: redirect\n      options:\n        baseurl: {url}/\n"
+    );
+    let directory = tempfile::tempdir().unwrap();
+    let Some(registry) = DockerRegistry::with_tls(directory, &redirect) else {
+        return;
+    };
+    let Some(_) = fill(&registry, &several(), false) else {
+        return;
+    };
+    let error = verified(&registry).unwrap().choose(None, None);
+    let text = format!("{:#}", error.err().unwrap());
+    assert!(text.contains("it leads from TLS to plain HTTP"), "{text}");
+    assert_eq!(elsewhere.requests().len(), 0);
+}
+
 /// The variables that say where credentials and authorities are are those of a process: another
 /// one reads the image, as `the_environment_of_another_process` does.
 fn credentials_are_found_where_others_keep_them(registry: &DockerRegistry) {
@@ -227,6 +260,8 @@ fn credentials_are_found_where_others_keep_them(registry: &DockerRegistry) {
             .env("HOME", place.path())
             .env("SSL_CERT_FILE", registry.path("ca.pem"))
             .env("TAR2VHD_TEST_REGISTRY", &host)
+            // Nothing listens there, nor should it be asked.
+            .env("HTTPS_PROXY", "http://127.0.0.1:1")
             .env(variable, path(value))
             .output()
             .unwrap();

@@ -48,17 +48,35 @@ impl DockerRegistry {
     /// With TLS and a password. The authority of its certificate is in `ca.pem`.
     pub(crate) fn locked() -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path();
-        certificate(path)?;
+        let path = directory.path().join("htpasswd");
         let mut htpasswd = Command::new("htpasswd");
         let users = run(htpasswd.args(["-nbB", "-C", "4", USER, PASSWORD]))?;
-        fs::write(path.join("htpasswd"), users).unwrap();
-        let shown = path.display();
-        let more = format!(
-            "  tls:\n    certificate: {shown}/server.pem\n    key: {shown}/server.key\n\
-             auth:\n  htpasswd:\n    realm: tests\n    path: {shown}/htpasswd\n"
+        fs::write(&path, users).unwrap();
+        let path = path.display();
+        let auth = format!("auth:\n  htpasswd:\n    realm: tests\n    path: {path}\n");
+        Self::with_tls(directory, &auth)
+    }
+
+    /// With TLS, and tokens of a server at this URL.
+    pub(crate) fn with_tokens(realm: &str) -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().display();
+        let auth = format!(
+            "auth:\n  token:\n    realm: {realm}\n    service: s\n    issuer: i\n    \
+             rootcertbundle: {path}/ca.pem\n"
         );
-        Self::start(directory, &more)
+        Self::with_tls(directory, &auth)
+    }
+
+    /// With TLS and other settings. The authority of its certificate is in `ca.pem`.
+    pub(crate) fn with_tls(directory: TempDir, more: &str) -> Option<Self> {
+        let path = directory.path();
+        certificate(path)?;
+        let path = path.display();
+        let tls = format!(
+            "  tls:\n    certificate: {path}/server.pem\n    key: {path}/server.key\n{more}"
+        );
+        Self::start(directory, &tls)
     }
 
     fn start(directory: TempDir, more: &str) -> Option<Self> {

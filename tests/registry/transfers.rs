@@ -167,9 +167,27 @@ fn another_size_than_the_manifest_says_is_an_error() {
         let error = error.downcast::<tar2vhd::Error>().unwrap();
         assert_eq!(error.kind(), ErrorKind::Mismatch, "{number}: {error}");
         let text = error.to_string();
-        assert!(text.contains(&format!("{size} bytes")), "{number}: {text}");
+        let words = match most == size || number == 1 {
+            true => format!("has {size} bytes, and {} sends more", server.address),
+            false => format!("has {size} bytes, and {} sends ", server.address),
+        };
+        assert!(text.contains(&words), "{number}: {text}");
         assert!(read.len() <= most, "{number}: {}", read.len());
     }
+}
+
+#[test]
+fn a_range_behind_the_end_shows_that_the_layer_is_too_short() {
+    let content = one_layer(1 << 20);
+    let size = content.lowest().len();
+    let server = with_layers(&content, |request, blob, _| match request.from() {
+        0 => Answer::ok(&blob[..9000]).length(None),
+        _ => Answer::status(416),
+    });
+    let error = read_lowest(&image(&server)).unwrap_err();
+    let words = format!("has {size} bytes, and {} sends 9000", server.address);
+    assert!(error.to_string().contains(&words), "{error}");
+    assert_eq!(server.count(&content.layers[0]), 2);
 }
 
 #[test]
@@ -229,6 +247,39 @@ fn an_endless_document_is_not_read_to_its_end() {
     let error = choose(&server, options()).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Limit, "{error}");
     assert!(server.sent() < 32 << 20, "{}", server.sent());
+}
+
+#[test]
+fn documents_that_name_blobs_without_end_are_not_remembered() {
+    let descriptors: Vec<_> = (0..70_000_u32)
+        .map(|n| format!("{{\"digest\":\"sha256:{n:064x}\"}}"))
+        .collect();
+    let layers = |part: &[String]| format!("{{\"layers\":[{}]}}", part.join(","));
+    let manifests = [
+        layers(&descriptors[..35_000]),
+        layers(&descriptors[35_000..]),
+    ];
+    let digests = manifests
+        .clone()
+        .map(|manifest| digest(manifest.as_bytes()));
+    let named = digests
+        .clone()
+        .map(|digest| format!("{{\"digest\":\"{digest}\"}}"));
+    let index = format!("{{\"manifests\":[{}]}}", named.join(","));
+    let server = Server::start(move |request| {
+        let found = digests
+            .iter()
+            .position(|digest| request.path.ends_with(digest));
+        Answer::ok(
+            found
+                .map_or(&index, |number| &manifests[number])
+                .clone()
+                .into_bytes(),
+        )
+    });
+    let error = choose(&server, options()).err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Limit, "{error}");
+    assert!(error.to_string().contains("65536 blobs"), "{error}");
 }
 
 #[test]

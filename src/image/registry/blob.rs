@@ -165,10 +165,11 @@ impl Transfer {
 
     /// Fetches what is missing, as far as one connection carries.
     async fn attempt(&mut self) -> Result<(), Failure> {
-        let mut response = match self.repository.get(&self.part, self.done).await {
-            Ok(response) => response,
-            Err(failure) => return Err(failure),
-        };
+        let mut response = self.repository.get(&self.part, self.done).await?;
+        // Nothing is behind what came before.
+        if response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
+            return Err(self.wrong_size(self.done).into());
+        }
         let start = self.start(&response)?;
         if let (Some(size), Some(length)) = (self.size, response.content_length())
             && start.checked_add(length) != Some(size)
@@ -238,11 +239,13 @@ impl Transfer {
     fn wrong_size(&self, found: u64) -> Error {
         let (name, digest) = (&self.repository.name, self.digest);
         let (registry, size) = (name.registry(), self.size.unwrap_or(self.done));
+        let sends = match found > size {
+            true => "more".to_owned(),
+            false => found.to_string(),
+        };
         Error::new(
             ErrorKind::Mismatch,
-            format!(
-                "cannot read {name}: {digest} has {size} bytes, and {registry} sends {found} or more"
-            ),
+            format!("cannot read {name}: {digest} has {size} bytes, and {registry} sends {sends}"),
         )
     }
 }

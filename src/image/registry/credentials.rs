@@ -69,11 +69,11 @@ fn files(variable: &dyn Fn(&str) -> Option<PathBuf>) -> Vec<PathBuf> {
     const CONTAINERS: &str = "containers/auth.json";
     let home = variable("HOME").or_else(env::home_dir);
     let in_home = |name: &str| home.as_ref().map(|home| home.join(name));
-    let runtime = variable("XDG_RUNTIME_DIR").or_else(runtime_of_user);
+    let runtime = variable("XDG_RUNTIME_DIR").map(|directory| directory.join(CONTAINERS));
     let configuration = variable("XDG_CONFIG_HOME").or_else(|| in_home(".config"));
     let docker = variable("DOCKER_CONFIG").or_else(|| in_home(".docker"));
     [
-        runtime.map(|directory| directory.join(CONTAINERS)),
+        runtime.or_else(file_of_user),
         configuration.map(|directory| directory.join(CONTAINERS)),
         docker.map(|directory| directory.join("config.json")),
     ]
@@ -82,18 +82,16 @@ fn files(variable: &dyn Fn(&str) -> Option<PathBuf>) -> Vec<PathBuf> {
     .collect()
 }
 
-/// The directory in which podman and skopeo keep credentials where the session has none.
+/// The file in which podman and skopeo keep credentials where the session has no directory.
 #[cfg(target_os = "linux")]
-fn runtime_of_user() -> Option<PathBuf> {
+fn file_of_user() -> Option<PathBuf> {
     use std::os::unix::fs::MetadataExt as _;
     let user = fs::metadata("/proc/self").ok()?.uid();
-    // There it is /run/containers/UID/auth.json.
-    let directory = PathBuf::from(format!("/run/containers/{user}"));
-    directory.is_dir().then_some(directory)
+    Some(format!("/run/containers/{user}/auth.json").into())
 }
 
 #[cfg(not(target_os = "linux"))]
-fn runtime_of_user() -> Option<PathBuf> {
+fn file_of_user() -> Option<PathBuf> {
     None
 }
 
@@ -350,5 +348,16 @@ mod tests {
             "/d/config.json",
         ];
         assert_eq!(paths, expected.map(PathBuf::from));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn without_a_directory_of_the_session_there_is_one_of_the_user() {
+        use std::os::unix::fs::MetadataExt as _;
+        let place = tempfile::NamedTempFile::new().unwrap();
+        let user = place.as_file().metadata().unwrap().uid();
+        let paths = files(&|name| (name == "HOME").then(|| "/h".into()));
+        let expected = format!("/run/containers/{user}/auth.json");
+        assert_eq!(paths[0], Path::new(&expected));
     }
 }

@@ -142,7 +142,7 @@ impl Repository {
         }
     }
 
-    /// Asks for a part of an image, from a byte on.
+    /// Asks for a part of an image, from a byte on, of which there may be none.
     pub(super) async fn get(
         &self,
         part: &Part,
@@ -152,7 +152,12 @@ impl Repository {
         loop {
             let response = self.send(part, from).await?;
             let status = response.status();
-            if matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
+            let is_answer = match status {
+                StatusCode::OK | StatusCode::PARTIAL_CONTENT => true,
+                StatusCode::RANGE_NOT_SATISFIABLE => from > 0,
+                _ => false,
+            };
+            if is_answer {
                 return Ok(response);
             }
             // A token that has run out is refused like none. What another host asks for is not given.

@@ -53,6 +53,8 @@ const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 const BLOBS: &str = "blobs/sha256/";
 /// Bytes of documents that are kept at most, so that one is not read twice.
 const KEPT_MAX: usize = 16 << 20;
+/// Blobs that are remembered at most.
+const BLOBS_MAX: usize = 1 << 16;
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
@@ -100,7 +102,7 @@ impl RegistryStore {
                 bytes: None,
             },
         );
-        known.learn(&value);
+        known.learn(&value, &store.repository)?;
         known.keep(found, &document.bytes.into());
         drop(known);
         Ok(store)
@@ -132,7 +134,7 @@ impl RegistryStore {
         let bytes: Arc<[u8]> = document.bytes.into();
         let mut known = self.known();
         if kind == BlobKind::Manifest {
-            known.learn(&parse(digest, &bytes)?);
+            known.learn(&parse(digest, &bytes)?, &self.repository)?;
         }
         known.keep(digest, &bytes);
         Ok(bytes)
@@ -177,7 +179,7 @@ fn media_type(document: &Value, response: Option<&str>) -> String {
 
 impl Known {
     /// Notes the blobs that a manifest or an index names.
-    fn learn(&mut self, document: &Value) {
+    fn learn(&mut self, document: &Value, repository: &Repository) -> Result<()> {
         let configuration = std::slice::from_ref(&document["config"]);
         for (descriptors, kind) in [
             (list_of(document, Some("manifests")), BlobKind::Manifest),
@@ -189,6 +191,12 @@ impl Known {
                 let Ok(digest) = digest(descriptor) else {
                     continue;
                 };
+                if self.blobs.len() == BLOBS_MAX {
+                    let name = &repository.name;
+                    return Err(Error::limit(format!(
+                        "cannot read {name}: its documents name more than {BLOBS_MAX} blobs"
+                    )));
+                }
                 self.blobs.entry(digest).or_insert_with(|| Blob {
                     kind,
                     size: descriptor["size"].as_u64(),
@@ -196,6 +204,7 @@ impl Known {
                 });
             }
         }
+        Ok(())
     }
 
     fn keep(&mut self, digest: Digest, bytes: &Arc<[u8]>) {
