@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Subcommand, ValueHint};
+use clap::{ArgAction, Subcommand, ValueHint};
 use tar2vhd::image::Platform;
 use tar2vhd::{DiskFormat, Inflater, Profile};
 
@@ -14,10 +14,11 @@ use super::values::{Salt, To, When, salt, uuid};
 /// Convert whole images: each layer to a disk, or all layers to one.
 ///
 /// IMAGE is named as skopeo names it: oci:DIR[:TAG], oci-archive:FILE[:TAG],
-/// docker-archive:FILE[:TAG] or dir:DIR; or it is a path, and what is there tells. Behind a prefix
-/// the path ends at its first colon, except for that of a Windows drive. Archives may be compressed
-/// by gzip or zstd, and '-' is one on standard input: these are kept in a temporary file while they
-/// are read.
+/// docker-archive:FILE[:TAG], dir:DIR or docker://HOST[:PORT]/NAME[:TAG|@DIGEST]; or it is a path,
+/// and what is there tells. Behind a prefix the path ends at its first colon, except for that of a
+/// Windows drive. Archives may be compressed by gzip or zstd, and '-' is one on standard input: these
+/// are kept in a temporary file while they are read. Layers of a registry are converted while they
+/// come in.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Image {
     #[command(subcommand)]
@@ -117,6 +118,19 @@ pub(crate) struct Source {
     /// by default Linux on this machine's processor, else linux/amd64.
     #[arg(long, value_name = "PLATFORM")]
     pub platform: Option<Platform>,
+
+    /// Whether a registry has to prove who it is; false also allows plain HTTP.
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
+    pub tls_verify: bool,
+
+    /// Certificates to trust for a registry beside those of the system, in PEM.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub ca_file: Option<PathBuf>,
+
+    /// Credentials for a registry, in the form of docker's config.json; by default those of podman,
+    /// skopeo and docker are found.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub authfile: Option<PathBuf>,
 }
 
 /// How a disk is written, and what is told of it.

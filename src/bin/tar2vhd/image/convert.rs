@@ -25,11 +25,12 @@ pub(crate) fn run(args: ConvertImage) -> Result<(), Failure> {
     let signals = Signals::catch()?;
     let cancel = CancelToken::new();
     let options = options.cancel(cancel.clone());
-    signals.supervise(&cancel, &[], move || work(&options, &args))
+    let token = cancel.clone();
+    signals.supervise(&cancel, &[], move || work(&options, &args, &token))
 }
 
-fn work(options: &Options, args: &ConvertImage) -> Result<(), Failure> {
-    let opened = open(&args.source)?;
+fn work(options: &Options, args: &ConvertImage, cancel: &CancelToken) -> Result<(), Failure> {
+    let opened = open(&args.source, cancel)?;
     let image = &opened.image;
     let display = LayersDisplay::new(args.disk.progress, args.disk.quiet, &labels(image));
     // What cannot be printed is told in the end.

@@ -46,8 +46,9 @@ pub(crate) fn run(args: FlattenImage) -> Result<(), Failure> {
             shown.show_entries(progress);
             shown.show_bytes(progress.input_bytes);
         });
+        let token = cancel.clone();
         signals.supervise(&cancel, &discard, move || {
-            work(file, &options, &args, format, &display)
+            work(file, &options, &args, format, &display, &token)
         })
     };
     display.clear();
@@ -60,8 +61,9 @@ fn work(
     args: &FlattenImage,
     format: DiskFormat,
     display: &Display,
+    cancel: &CancelToken,
 ) -> Result<(), Failure> {
-    let opened = open(&args.source)?;
+    let opened = open(&args.source, cancel)?;
     if let Some(id) = opened.file {
         file.keep(id, "the image")?;
     }

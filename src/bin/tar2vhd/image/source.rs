@@ -4,8 +4,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use tar2vhd::CancelToken;
 use tar2vhd::Options;
 use tar2vhd::disk::FileId;
+use tar2vhd::image::registry::{ImageName, Registry, RegistryOptions};
 use tar2vhd::image::{Image, Images, Reference};
 use tar2vhd::verity::Verity;
 
@@ -22,7 +24,7 @@ pub(super) struct Opened {
     pub(super) file: Option<FileId>,
 }
 
-pub(super) fn open(source: &Source) -> Result<Opened, Failure> {
+pub(super) fn open(source: &Source, cancel: &CancelToken) -> Result<Opened, Failure> {
     if source.image == "-" {
         let path = PathBuf::from("standard input");
         let failed = |error| Failure::reading(&path, error);
@@ -44,19 +46,46 @@ pub(super) fn open(source: &Source) -> Result<Opened, Failure> {
         }
         (tag, name) => tag.or(name),
     };
-    let path = match &reference {
-        Reference::Local { path, .. } => path.clone(),
-        Reference::Registry(_) => PathBuf::from(&source.image),
-    };
-    let file = Some(&path).filter(|path| path.is_file());
-    let file = file.and_then(|path| FileId::at(path).ok());
-    let images = Images::at(&reference)?;
-    let image = images.choose(tag, source.platform.as_ref());
-    Ok(Opened {
-        image: image.map_err(|error| Failure::reading(&path, error))?,
-        path,
-        file,
-    })
+    let platform = source.platform.as_ref();
+    match &reference {
+        Reference::Local { path, .. } => {
+            let image = Images::at(&reference)?.choose(tag, platform);
+            let file = Some(path).filter(|path| path.is_file());
+            Ok(Opened {
+                image: image.map_err(|error| Failure::reading(path, error))?,
+                path: path.clone(),
+                file: file.and_then(|path| FileId::at(path).ok()),
+            })
+        }
+        Reference::Registry(name) => {
+            if source.tag.is_some() {
+                return Err(Failure::usage(
+                    "--tag is for files: a registry's is part of IMAGE",
+                ));
+            }
+            let path = PathBuf::from(&source.image);
+            let failed = |error| Failure::reading(&path, error);
+            let name: ImageName = name
+                .parse()
+                .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+            let mut options = RegistryOptions::new()
+                .tls_verify(source.tls_verify)
+                .cancel(cancel.clone());
+            if let Some(file) = &source.ca_file {
+                options = options.ca_file(file);
+            }
+            if let Some(file) = &source.authfile {
+                options = options.auth_file(file);
+            }
+            let registry = Registry::new(options).map_err(failed)?;
+            let images = registry.images(&name).map_err(failed)?;
+            Ok(Opened {
+                image: images.choose(None, platform).map_err(failed)?,
+                path,
+                file: None,
+            })
+        }
+    }
 }
 
 pub(super) fn check(disk: &Disk) -> Result<(), Failure> {
