@@ -293,15 +293,16 @@ fn what_is_not_read_yet_takes_little_memory() {
     blob.read_exact(&mut first).unwrap();
     // As soon as nothing more is taken, the window and what the system has between are full.
     let mut sent = 0;
+    let started = Instant::now();
     loop {
         thread::sleep(Duration::from_millis(150));
         let now = server.sent() - before;
-        if now == sent {
+        if now == sent && now > 4 << 20 {
             break;
         }
         sent = now;
+        assert!(started.elapsed() < Duration::from_secs(30), "{sent}");
     }
-    assert!(sent > 4 << 20, "{sent}");
     assert!(sent < 32 << 20, "{sent}");
     let mut rest = Vec::new();
     blob.read_to_end(&mut rest).unwrap();
@@ -444,7 +445,7 @@ fn a_server_that_says_nothing_more_is_not_waited_for_for_ever() {
         0 => ranged(request, blob).stall(1000),
         _ => ranged(request, blob),
     });
-    let image = choose(&server, options().timeout(Duration::from_millis(300))).unwrap();
+    let image = choose(&server, options().timeout(Duration::from_secs(1))).unwrap();
     assert_eq!(read_lowest(&image).unwrap(), *whole);
     assert_eq!(server.count(&content.layers[0]), 2);
 }
