@@ -211,11 +211,14 @@ fn read_record(path: &Path) -> Result<Option<Value>> {
         let path = display_file(path);
         Error::new(ErrorKind::Input, format!("cannot read the record {path}")).with_source(e)
     };
-    let file = match fs::File::open(path) {
-        Ok(file) => file,
+    // To open a pipe would wait for somebody to write to it.
+    match fs::metadata(path) {
+        Ok(found) if found.is_file() => {}
+        Ok(_) => return Err(failed(io::Error::other("it is no regular file"))),
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(failed(e)),
-    };
+    }
+    let file = fs::File::open(path).map_err(failed)?;
     let mut text = Vec::new();
     file.take(MAX).read_to_end(&mut text).map_err(failed)?;
     serde_json::from_slice(&text).map(Some).map_err(|e| {

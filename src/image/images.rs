@@ -103,7 +103,11 @@ impl Images {
     /// If it cannot be read or decompressed, if the temporary file cannot be written, or if the
     /// documents in it contradict their specification.
     pub fn from_stream(input: impl Read) -> Result<Option<Self>> {
-        let failed = |e| Error::new(Kind::Input, "cannot read the archive").with_source(e);
+        // The tar crate's messages can have bytes of the input in them.
+        let failed = |e: io::Error| {
+            let cause = e.to_string().escape_debug().to_string();
+            Error::new(Kind::Input, "cannot read the archive").with_source(cause)
+        };
         Self::from_store(Archive::spool(input).map_err(failed)?)
     }
 

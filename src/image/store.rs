@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use flate2::read::MultiGzDecoder;
 
+use crate::summary::display_file;
+
 /// The files of an image by their names, which are relative, have slashes between their parts
 /// and lead nowhere else.
 pub trait Store: Send + Sync {
@@ -92,7 +94,11 @@ impl Archive {
             (_, true) => Box::new(zstd::stream::read::Decoder::new(input)?),
             _ => Box::new(input),
         };
-        let mut file = tempfile::tempfile()?;
+        let mut file = tempfile::tempfile().map_err(|e| {
+            let directory = std::env::temp_dir();
+            let directory = display_file(&directory);
+            io::Error::new(e.kind(), format!("no temporary file in {directory}: {e}"))
+        })?;
         io::copy(&mut input, &mut file)?;
         file.rewind()?;
         let files = list(&mut file)?;
@@ -149,7 +155,9 @@ fn list(file: &mut File) -> io::Result<HashMap<Vec<u8>, Stretch>> {
     for entry in archive.entries_with_seek()? {
         let entry = entry?;
         if files.len() + links.len() == FILES_MAX {
-            return Ok(HashMap::new());
+            return Err(io::Error::other(format!(
+                "there are more than {FILES_MAX} files in it"
+            )));
         }
         let name = clean(&entry.path_bytes());
         let kind = entry.header().entry_type();

@@ -246,6 +246,22 @@ fn a_disk_of_other_options_is_neither_used_nor_replaced() {
         &["convert", "layout", "-o", "disks", "-f", "vhdx", "-q"],
     );
     assert_eq!(code(&output), 0, "{output:?}");
+    #[cfg(unix)]
+    {
+        let record = before.iter().find(|name| name.ends_with(".json")).unwrap();
+        let pipe = place.path("disks/sha256").join(record);
+        let record = fs::read(&pipe).unwrap();
+        fs::remove_file(&pipe).unwrap();
+        let made = std::process::Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap();
+        assert!(made.success());
+        let output = image(&place, &["convert", "layout", "-o", "disks"]);
+        assert_fails(&output, 1, "it is no regular file");
+        fs::remove_file(&pipe).unwrap();
+        fs::write(&pipe, record).unwrap();
+    }
     let damaged = place
         .path("disks/sha256")
         .join(before.iter().find(|n| n.ends_with(".json")).unwrap());
@@ -363,6 +379,26 @@ fn broken_images_are_refused_and_leave_nothing() {
         assert!(!left.contains(&bad), "{message}: {left:?}");
         let _ = fs::remove_dir_all(place.path("disks"));
     }
+}
+
+#[test]
+fn no_file_of_the_image_is_replaced() {
+    let place = Place::new();
+    layout(&place.path("layout"), &layers());
+    let blob = format!("layout/blobs/sha256/{}", sha256(&gzip(&layers()[0])));
+    for output in ["layout/index.json", "layout/oci-layout", &blob] {
+        let before = fs::read(place.path(output)).unwrap();
+        let result = image(&place, &["flatten", "layout", "-o", output, "-O", "raw"]);
+        assert_fails(&result, 2, "the image");
+        assert!(fs::read(place.path(output)).unwrap() == before, "{output}");
+    }
+    let mut tar = b"\x1b[31m text that is no tar".repeat(100);
+    tar[148..156].copy_from_slice(b"\x1b\xff\n12345");
+    place.write("text", &tar);
+    let output = image(&place, &["flatten", "text", "-o", "disk.vhd"]);
+    assert_fails(&output, 1, "text: ");
+    let lines = stderr(&output).trim_end();
+    assert!(!lines.contains(char::is_control), "{lines:?}");
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Runs the work of a command until it ends or a signal asks the process to end.
 
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
+use std::time::Duration;
 
 use tar2vhd::CancelToken;
 use tar2vhd::disk::Discard;
@@ -15,6 +16,9 @@ enum Event {
     Signal(Caught),
     Finished(Result<(), Failure>),
 }
+
+/// The time that work has to end by itself after a signal.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The signals are caught from now on.
 pub(crate) struct Signals {
@@ -60,15 +64,19 @@ impl Signals {
             .map_err(|e| Failure::error(format!("cannot start a thread: {e}")))?;
         let mut interrupted = None;
         loop {
-            match received.recv() {
+            let event = match interrupted {
+                None => received.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(_) => received.recv_timeout(PATIENCE),
+            };
+            match event {
                 Ok(Event::Finished(result)) => {
                     return match interrupted {
                         Some(caught) if result.is_err() => Err(Failure::interrupted(caught)),
                         _ => result,
                     };
                 }
-                // The work has files that are not known here, and ends by itself; by a second
-                // signal it ends at once.
+                // The work has files that are not known here, and ends by itself, unless it waits
+                // for input; by a second signal it ends at once.
                 Ok(Event::Signal(caught)) if discard.is_empty() => {
                     cancel.cancel();
                     if interrupted.replace(caught).is_some() {
@@ -83,7 +91,14 @@ impl Signals {
                         return Err(Failure::interrupted(caught));
                     }
                 }
-                Err(_) => return Err(Failure::error("the work ended without a result")),
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Some(caught) = interrupted {
+                        return Err(Failure::interrupted(caught));
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Failure::error("the work ended without a result"));
+                }
             }
         }
     }
@@ -129,6 +144,28 @@ mod tests {
         assert_eq!((failure.code, failure.signal), (1, None));
         assert!(failure.message.contains("internal error"));
         assert_eq!(names, [""; 0]);
+    }
+
+    #[test]
+    fn work_without_files_here_has_time_to_end_and_no_more() {
+        let (events, received) = mpsc::channel();
+        let signal = events.clone();
+        let signals = Signals { events, received };
+        let result = signals.supervise(&CancelToken::new(), &[], move || {
+            signal.send(Event::Signal(CAUGHT)).unwrap();
+            Err(Failure::error("cancelled"))
+        });
+        assert_eq!(result.unwrap_err().signal, Some(CAUGHT));
+        let (events, received) = mpsc::channel();
+        let signal = events.clone();
+        let signals = Signals { events, received };
+        let result = signals.supervise(&CancelToken::new(), &[], move || {
+            signal.send(Event::Signal(CAUGHT)).unwrap();
+            loop {
+                thread::park();
+            }
+        });
+        assert_eq!(result.unwrap_err().signal, Some(CAUGHT));
     }
 
     #[test]

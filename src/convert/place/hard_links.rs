@@ -296,11 +296,11 @@ impl<S: BlockSink> Place<'_, S> {
         };
         let path = self.links.path(target);
         let path = display_path(&path);
-        let error = match self.rules.lower {
-            Some(_) => Error::entry(format!(
+        let error = match self.rules.lower.is_some() || self.merge.is_some() {
+            true => Error::entry(format!(
                 "a hard link to {path}, which is neither in the layer nor in those below"
             )),
-            None => Error::entry(format!("a hard link to {path}, which is not in the layer"))
+            false => Error::entry(format!("a hard link to {path}, which is not in the layer"))
                 .allowed_by("lower"),
         };
         Err(self.at_link(error, waiting))

@@ -64,8 +64,8 @@ fn work(
     cancel: &CancelToken,
 ) -> Result<(), Failure> {
     let opened = open(&args.source, cancel)?;
-    if let Some(id) = opened.file {
-        file.keep(id, "the image")?;
+    for id in &opened.files {
+        file.keep(*id, "the image")?;
     }
     if let Some(total) = total(&opened.image) {
         display.set_total(total);

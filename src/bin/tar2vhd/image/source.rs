@@ -16,12 +16,12 @@ use crate::args::{Salt, When};
 use crate::convert::source_date_epoch;
 use crate::failure::Failure;
 
-/// The image that is named, and the file that it comes from.
+/// The image that is named, and the files that it comes from.
 pub(super) struct Opened {
     pub(super) image: Image,
     /// For messages.
     pub(super) path: PathBuf,
-    pub(super) file: Option<FileId>,
+    pub(super) files: Vec<FileId>,
 }
 
 pub(super) fn open(source: &Source, cancel: &CancelToken) -> Result<Opened, Failure> {
@@ -35,7 +35,7 @@ pub(super) fn open(source: &Source, cancel: &CancelToken) -> Result<Opened, Fail
         let image = images.choose(source.tag.as_deref(), source.platform.as_ref());
         return Ok(Opened {
             image: image.map_err(failed)?,
-            file: crate::standard::input(),
+            files: crate::standard::input().into_iter().collect(),
             path,
         });
     }
@@ -50,11 +50,10 @@ pub(super) fn open(source: &Source, cancel: &CancelToken) -> Result<Opened, Fail
     match &reference {
         Reference::Local { path, .. } => {
             let image = Images::at(&reference)?.choose(tag, platform);
-            let file = Some(path).filter(|path| path.is_file());
             Ok(Opened {
                 image: image.map_err(|error| Failure::reading(path, error))?,
                 path: path.clone(),
-                file: file.and_then(|path| FileId::at(path).ok()),
+                files: files_of(path),
             })
         }
         Reference::Registry(name) => {
@@ -82,10 +81,24 @@ pub(super) fn open(source: &Source, cancel: &CancelToken) -> Result<Opened, Fail
             Ok(Opened {
                 image: images.choose(None, platform).map_err(failed)?,
                 path,
-                file: None,
+                files: Vec::new(),
             })
         }
     }
+}
+
+/// The files of an image, none of which an output may replace.
+fn files_of(image: &Path) -> Vec<FileId> {
+    if !image.is_dir() {
+        return FileId::at(image).into_iter().collect();
+    }
+    let blobs = image.join("blobs").join("sha256");
+    let found = [image, &blobs]
+        .into_iter()
+        .filter_map(|dir| dir.read_dir().ok());
+    let paths = found.flatten().flatten().map(|entry| entry.path());
+    let files = paths.filter(|path| path.is_file());
+    files.filter_map(|path| FileId::at(path).ok()).collect()
 }
 
 pub(super) fn check(disk: &Disk) -> Result<(), Failure> {
