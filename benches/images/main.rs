@@ -39,7 +39,7 @@ struct Args {
     #[arg(long, value_name = "DIRECTORY")]
     work: Option<PathBuf>,
 
-    /// What cargo adds.
+    /// An argument that cargo adds.
     #[arg(long, hide = true)]
     bench: bool,
 }

@@ -7,12 +7,13 @@ use super::metadata;
 use super::place::{Placed, Placing, TARGET_MAX, check_name, count};
 use super::walk::{clean_with_warning, split_last};
 use crate::error::{Error, Result};
+use crate::ext4::area::BlockSink;
 use crate::ext4::extent::ExtentRoot;
 use crate::ext4::format::{BLOCK_SIZE, EXTENT_MAX_LEN, EXTENT_NODE_MAX, I_BLOCK_SIZE, LINK_MAX};
 use crate::ext4::hcsshim::{Pairs, Which, inherited, timestamp};
 use crate::ext4::inode::{Attributes, Body, FAST_SYMLINK_MAX, Node, Timestamp};
 use crate::ext4::tree::Ino;
-use crate::ext4::writer::{BlockSink, Writer};
+use crate::ext4::writer::Writer;
 use crate::ext4::xattr::{
     INDEX_ACL_ACCESS, INDEX_ACL_DEFAULT, INDEX_TRUSTED, INDEX_USER, split_name,
 };

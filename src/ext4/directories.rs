@@ -1,5 +1,6 @@
 //! The directories of a tree to blocks on disk.
 
+use super::area::{Area, BlockSink};
 use super::checksum;
 use super::dir::{self, Directory};
 use super::extent::{Extent, ExtentRoot, ExtentTree};
@@ -10,7 +11,7 @@ use super::identity::Identity;
 use super::inode::Body;
 use super::parts::{self, Crew, PART_BLOCKS};
 use super::tree::{Ino, Tree};
-use super::writer::{Area, BlockSink, Writer};
+use super::writer::Writer;
 use crate::error::{Error, Result};
 
 /// The blocks of a directory.

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use zerocopy::{FromZeros, IntoBytes};
 
+use super::area::{Area, BlockSink};
 use super::capacity::{Capacity, FreeSpace, Placed, Settled};
 use super::checksum;
 use super::directories::DirBlocks;
@@ -24,7 +25,7 @@ use super::parts::{self, Crew, PART_BLOCKS};
 use super::sets::{Sets, Stored};
 use super::tree::{Ino, Tree};
 use super::writable::Writable;
-use super::writer::{Area, BlockSink, Writer};
+use super::writer::Writer;
 use super::xattr::{self, Attribute, OPAQUE_SIZE, Placement, Reserved, Set};
 use crate::error::{Error, Result};
 

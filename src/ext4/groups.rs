@@ -5,6 +5,7 @@ use std::ops::Range;
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U16, U32};
 
+use super::area::BlockSink;
 use super::bitmap::Bitmap;
 use super::checksum;
 use super::format::{
@@ -14,7 +15,7 @@ use super::format::{
 use super::geometry::Geometry;
 use super::inode::Body;
 use super::tree::Tree;
-use super::writer::{BlockSink, Writer};
+use super::writer::Writer;
 use crate::error::Result;
 
 /// Bytes of group descriptors that are written at a time: whole blocks of them.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use zerocopy::IntoBytes;
 
+use super::area::BlockSink;
 use super::format::{
     BLOCK_SIZE, I_BLOCK_SIZE, INODE_SIZE, XATTR_ENTRY_SIZE, XATTR_HEADER_SIZE, XATTR_MAGIC,
     XattrHeader,
@@ -15,7 +16,7 @@ use super::inode::{Body, Node, Timestamp};
 use super::profile::HCSSHIM;
 use super::sets::Stored;
 use super::tree::{Ino, Tree};
-use super::writer::{BlockSink, Writer};
+use super::writer::Writer;
 use super::xattr::{
     Attribute, EmptyValues, INDEX_SYSTEM, INLINE_ENTRY_SIZE, NAME_MAX, Set, Value, put_entries,
 };

@@ -6,12 +6,12 @@
 
 use zerocopy::{FromZeros, IntoBytes};
 
+use super::area::{Area, BlockSink};
 use super::extent::{ExtentRoot, ExtentTree};
 use super::format::{
     BLOCK_SIZE, JOURNAL_INO, JOURNAL_MAGIC, JOURNAL_SUPERBLOCK, JournalSuperblock,
 };
 use super::inode::{Attributes, Body, Node};
-use super::writer::{Area, BlockSink};
 use crate::error::Result;
 
 /// Takes the blocks of a journal and writes its superblock; answers its inode.

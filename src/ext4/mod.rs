@@ -1,8 +1,9 @@
 //! ext4: from a tree of names and inodes to blocks.
 //!
-//! Only [`writer`] decides where blocks go; the other modules turn state into bytes.
+//! Only [`area`] decides where blocks go; the other modules turn state into bytes.
 
 pub(crate) mod acl;
+pub(crate) mod area;
 mod bitmap;
 pub(crate) mod capacity;
 pub(crate) mod checksum;

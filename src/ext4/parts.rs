@@ -6,7 +6,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use rayon::ThreadPool;
 
-use super::writer::BlockSink;
+use super::area::BlockSink;
 use crate::error::Result;
 
 /// The most blocks of a part, of which a task makes one at a time.

@@ -6,9 +6,10 @@
 //! Source: Linux, fs/posix_acl.c.
 
 use super::acl::Acl;
+use super::area::BlockSink;
 use super::sets::Stored;
 use super::tree::Ino;
-use super::writer::{BlockSink, Writer, written_out};
+use super::writer::{Writer, written_out};
 use super::xattr::{INDEX_ACL_ACCESS, INDEX_ACL_DEFAULT, Set, Value};
 use crate::error::{Error, Result};
 

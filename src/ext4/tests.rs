@@ -2,12 +2,13 @@
 
 use ext4_view::{Ext4, FileType};
 
+use super::area::BlockSink;
 use super::format::BLOCK_SIZE;
 use super::identity::Identity;
 use super::inode::{Attributes, Body};
 use super::parts::Crew;
 use super::tree::Ino;
-use super::writer::{BlockSink, Config, Writer};
+use super::writer::{Config, Writer};
 use super::xattr::{Attribute, Set, Value};
 use crate::error::Result;
 

@@ -19,6 +19,7 @@ impl Found {
         }
     }
 }
+
 /// Whether a name is meant by a tag, which may leave the registry or all of the repository out.
 pub(super) fn is_called(name: &str, tag: &str) -> bool {
     let ends = |separator: char| {

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ use crate::convert::convert;
 use crate::convert::flatten::chain_id;
 use crate::disk::{DiskFile, DiskFormat, DiskOutput};
 use crate::error::{Error, ErrorKind, Result};
-use crate::lower::{LowerDisks, LowerEntry, LowerLayers};
+use crate::lower::{LowerDisks, LowerProbe};
 use crate::options::{Options, Profile, Progress};
 use crate::summary::{Digest, Summary, display_file};
 use crate::threads;
@@ -132,7 +132,7 @@ impl Image {
             queue.work(&job);
         });
         let converted = queue.into_layers()?;
-        let name = format!("{}.{}.json", record::hex(&self.id().0), job.extension);
+        let name = format!("{}.{}.json", self.id().to_hex(), job.extension);
         let path = directory.join(name);
         let document = self.document(&converted, job.extension);
         publish(&path, &document, options.fsync)?;
@@ -150,16 +150,16 @@ impl Image {
             .map(|layer| {
                 let id = layer.chain_id.unwrap_or(layer.diff_id);
                 let mut object = layer.record.clone();
-                object["path"] = format!("sha256/{}.{extension}", record::hex(&id.0)).into();
+                object["path"] = format!("sha256/{}.{extension}", id.to_hex()).into();
                 object
             })
             .collect();
         json!({
             "version": 1,
-            "id": self.id().to_string(),
+            "id": self.id(),
             "name": self.name(),
             "platform": self.platform().map(ToString::to_string),
-            "manifest": self.manifest().map(|digest| digest.to_string()),
+            "manifest": self.manifest(),
             "layers": layers,
             "configuration": self.configuration(),
         })
@@ -303,17 +303,19 @@ impl<'a> Queue<'a> {
             let lower = self.lower(todo);
             let result = job.convert(&self.layers[todo.layer], todo, &lower);
             let result = result.map_err(|error| error.in_layer(todo.layer));
+            // Not under the lock: the caller may take its time.
+            match &result {
+                Ok(Some(converted)) => (job.events)(ImageEvent::Done {
+                    layer: todo.layer,
+                    converted,
+                }),
+                Ok(None) => (job.events)(ImageEvent::Postponed { layer: todo.layer }),
+                Err(_) => {}
+            }
             let mut state = self.lock();
             match result {
-                Ok(Some(converted)) => {
-                    (job.events)(ImageEvent::Done {
-                        layer: todo.layer,
-                        converted: &converted,
-                    });
-                    state.done[todo.layer] = Some(converted);
-                }
+                Ok(Some(converted)) => state.done[todo.layer] = Some(converted),
                 Ok(None) => {
-                    (job.events)(ImageEvent::Postponed { layer: todo.layer });
                     state.todo.push(Todo {
                         needs_lower: true,
                         ..todo
@@ -396,7 +398,7 @@ impl Drop for Running<'_> {
 
 impl Job<'_> {
     fn path(&self, id: Digest) -> PathBuf {
-        let name = format!("{}.{}", record::hex(&id.0), self.extension);
+        let name = format!("{}.{}", id.to_hex(), self.extension);
         self.disks.join(name)
     }
 
@@ -454,8 +456,8 @@ impl Job<'_> {
             _ => {}
         }
         (self.events)(ImageEvent::Begun { layer: todo.layer });
-        let asked = Asked::default();
-        let mut options = self.of_layer(layer);
+        let asked = LowerProbe::new();
+        let mut options = layer.options(&self.options);
         if todo.needs_lower {
             options = options.lower_layers(LowerDisks::open(lower)?);
         } else if todo.layer > 0 && options.profile != Profile::Hcsshim {
@@ -503,16 +505,6 @@ impl Job<'_> {
         }
         Ok(Some(converted(chain_id, (path, record), Some(summary))))
     }
-
-    /// The options for one layer.
-    fn of_layer(&self, layer: &Layer) -> Options {
-        let mut options = self.options.clone().expect_diff_id(layer.diff_id);
-        if let Some(compression) = layer.compression {
-            options = options.compression(compression);
-        }
-        (options.expect_digest, options.expect_size) = (layer.digest, layer.size);
-        options
-    }
 }
 
 /// Whether a record is one of a disk, and not of a layer whose disks have other names.
@@ -524,24 +516,6 @@ fn record_path(disk: &Path) -> PathBuf {
     let mut path = disk.as_os_str().to_owned();
     path.push(".json");
     path.into()
-}
-
-/// Finds out whether a layer asks for those below.
-#[derive(Clone, Default)]
-struct Asked(Arc<AtomicBool>);
-
-impl Asked {
-    fn was_asked(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-impl LowerLayers for Asked {
-    fn lookup(&self, _: &[u8]) -> io::Result<Option<LowerEntry>> {
-        self.0.store(true, Ordering::Relaxed);
-        // The answer is of no account: the layer is converted again.
-        Err(io::Error::other("the layers below are asked for"))
-    }
 }
 
 /// Input whose progress is shown.

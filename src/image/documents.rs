@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::json::{digest, parse, refused};
+use super::json::{digest, malformed, parse, refused, text};
 use super::store::Store;
 use crate::error::{Error, ErrorKind as Kind, Result};
 use crate::summary::Digest;
@@ -79,11 +79,30 @@ impl Documents {
         }
     }
 
+    /// The manifest or index that a descriptor names. It must not be another thing to a reader that
+    /// goes by the descriptor than to one that goes by the document (OCI image specification 1.1,
+    /// "Image Manifest", mediaType).
+    pub(super) fn manifest_json(&self, descriptor: &Value) -> Result<Value> {
+        let manifest = self.blob_json(descriptor)?;
+        let has = |name: &str| !manifest[name].is_null();
+        if has("manifests") && (has("layers") || has("config")) {
+            return Err(malformed("a document is an index and a manifest at once"));
+        }
+        let [said, is] = [descriptor, &manifest].map(|object| text(object, "mediaType"));
+        match (said, is) {
+            (Some(said), Some(is)) if said != is => Err(refused(format!(
+                "a document has the media type \"{}\", and its descriptor says \"{}\"",
+                is.escape_debug(),
+                said.escape_debug()
+            ))),
+            _ => Ok(manifest),
+        }
+    }
+
     pub(super) fn blob_name(&self, digest: Digest) -> String {
-        let text = digest.to_string();
-        let hex = text.trim_start_matches("sha256:");
+        let hex = digest.to_hex();
         match self.form {
-            Form::Directory => hex.to_owned(),
+            Form::Directory => hex,
             _ => format!("blobs/sha256/{hex}"),
         }
     }

@@ -12,7 +12,7 @@ use super::choice::{choose, is_called, names, shown};
 use super::documents::{Documents, Form, MANIFEST, open};
 use super::json::{
     artifact, diff_ids, digest, is_docker, is_manifest, list_of, malformed, not_an_image, parse,
-    refused, text,
+    refused, size, text,
 };
 use super::media_type::layer_compression;
 use super::platform::Platform;
@@ -20,6 +20,7 @@ use super::reference::{Reference, Transport};
 use super::search::{Found, IMAGES_MAX, Manifest, search, too_many};
 use super::store::{Archive, Directory, Store};
 use crate::error::{Error, ErrorKind as Kind, Result};
+use crate::options::Options;
 use crate::summary::{Compression, Digest};
 
 /// An image, or several, in a directory, in an archive or wherever a [`Store`] has them.
@@ -250,7 +251,7 @@ impl Images {
             (Manifest::Here(manifest), Form::DockerArchive) => self.docker_image(manifest)?,
             (Manifest::Here(manifest), _) => self.image(manifest)?,
             (Manifest::Blob(descriptor), _) => {
-                let manifest = self.0.blob_json(descriptor)?;
+                let manifest = self.0.manifest_json(descriptor)?;
                 if let Some(kind) = artifact(&manifest) {
                     return Err(not_an_image(kind));
                 }
@@ -346,7 +347,7 @@ impl Images {
             layers.push(Layer {
                 name: self.0.blob_name(digest),
                 digest: Some(digest),
-                size: descriptor["size"].as_u64(),
+                size: Some(size(descriptor)?),
                 diff_id,
                 compression,
             });
@@ -383,6 +384,18 @@ impl Images {
             configuration,
             layers,
         }
+    }
+}
+
+impl Layer {
+    /// The options for this layer: its conversion fails unless the layer is what the image says.
+    pub fn options(&self, options: &Options) -> Options {
+        let mut options = options.clone().expect_diff_id(self.diff_id);
+        if let Some(compression) = self.compression {
+            options = options.compression(compression);
+        }
+        (options.expect_digest, options.expect_size) = (self.digest, self.size);
+        options
     }
 }
 

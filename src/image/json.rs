@@ -46,6 +46,13 @@ pub(super) fn digest(descriptor: &Value) -> Result<Digest> {
     })
 }
 
+/// The size of the blob of a descriptor, which has to have one.
+pub(super) fn size(descriptor: &Value) -> Result<u64> {
+    descriptor["size"]
+        .as_u64()
+        .ok_or_else(|| malformed("the descriptor of a layer has no size in bytes"))
+}
+
 /// The diff IDs of a configuration, of which a manifest has `layers`.
 pub(super) fn diff_ids(configuration: &Value, layers: usize) -> Result<Vec<Digest>> {
     let list = list_of(&configuration["rootfs"], Some("diff_ids"));

@@ -4,12 +4,11 @@
 //! disk is the one that it would make.
 
 use serde_json::{Map, Value, json};
-use uuid::Uuid;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity;
 use crate::options::Options;
-use crate::summary::{Blob, Compression, Digest, DiskSummary, Summary, VeritySummary};
+use crate::summary::{Digest, Summary};
 
 /// The form of records and documents.
 const VERSION: u64 = 1;
@@ -29,14 +28,14 @@ pub(super) fn options_json(options: &Options) -> Value {
 pub(super) fn of_disk(summary: &Summary, chain_id: Option<Digest>, options: &Value) -> Value {
     json!({
         "version": VERSION,
-        "diffId": summary.layer.digest.to_string(),
-        "chainId": chain_id.map(|id| id.to_string()),
+        "diffId": summary.layer.digest,
+        "chainId": chain_id,
         "dependsOnLower": chain_id.is_some(),
         "options": options,
         "size": summary.layer.size,
-        "compressed": blob(&summary.compressed, summary.compression),
-        "disk": disk(&summary.disk),
-        "verity": summary.verity.as_ref().map(verity),
+        "compressed": json!(summary)["compressed"],
+        "disk": summary.disk,
+        "verity": summary.verity,
     })
 }
 
@@ -44,7 +43,7 @@ pub(super) fn of_disk(summary: &Summary, chain_id: Option<Digest>, options: &Val
 pub(super) fn of_dependent(diff_id: Digest, options: &Value) -> Value {
     json!({
         "version": VERSION,
-        "diffId": diff_id.to_string(),
+        "diffId": diff_id,
         "dependsOnLower": true,
         "options": options,
     })
@@ -87,42 +86,6 @@ fn mismatch(message: String) -> Error {
         ErrorKind::Mismatch,
         format!("a disk is there already, and {message}"),
     )
-}
-
-fn blob(blob: &Blob, compression: Compression) -> Value {
-    json!({
-        "mediaType": compression.media_type(),
-        "digest": blob.digest.to_string(),
-        "size": blob.size,
-    })
-}
-
-fn disk(disk: &DiskSummary) -> Value {
-    json!({
-        "size": disk.size,
-        "virtualSize": disk.virtual_size,
-        "uuid": Uuid::from_bytes(disk.uuid).to_string(),
-        "blocks": disk.blocks,
-        "inodes": disk.inodes,
-    })
-}
-
-fn verity(verity: &VeritySummary) -> Value {
-    json!({
-        "rootHash": hex(&verity.root_hash.0),
-        "hashOffset": verity.hash_offset,
-        "algorithm": "sha256",
-        "salt": hex(&verity.salt),
-        "uuid": Uuid::from_bytes(verity.uuid).to_string(),
-        "dataBlocks": verity.data_blocks,
-        "hashBlocks": verity.hash_blocks,
-        "blockSize": 4096,
-    })
-}
-
-/// Bytes as hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -128,7 +128,7 @@ impl Search<'_> {
             found.manifest = Some(Manifest::Blob(descriptor.clone()));
             return Ok(self.push(digest, found));
         }
-        let manifest = self.documents.blob_json(descriptor)?;
+        let manifest = self.documents.manifest_json(descriptor)?;
         if manifest["manifests"].is_array() {
             let reached = self.follow(&manifest, names, depth + 1)?;
             self.followed.insert(digest, reached.clone());

@@ -3,6 +3,7 @@
 mod disk;
 mod entry;
 mod merged;
+mod probe;
 
 use std::io;
 use std::path::Path;
@@ -13,6 +14,7 @@ use disk::Disk;
 use merged::{Merged, Shown};
 
 pub use entry::{LowerContents, LowerEntry, LowerKind, LowerLayers, LowerMetadata, LowerPiece};
+pub use probe::LowerProbe;
 
 /// Layers on disks, to convert the one above them with.
 ///

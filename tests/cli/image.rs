@@ -382,6 +382,37 @@ fn broken_images_are_refused_and_leave_nothing() {
 }
 
 #[test]
+fn a_document_means_one_thing_and_a_layer_has_a_size() {
+    let place = Place::new();
+    let path = place.path("layout");
+    let [first, ..] = layers();
+    let both = |manifest: &mut Value| manifest["manifests"] = json!([]);
+    let other = |manifest: &mut Value| manifest["mediaType"] = "index".into();
+    let negative = |manifest: &mut Value| manifest["layers"][0]["size"] = json!(-1);
+    let absent = |manifest: &mut Value| manifest["layers"][0]["size"] = Value::Null;
+    type Change<'a> = &'a dyn Fn(&mut Value);
+    let cases: [(Change<'_>, &str); 4] = [
+        (&both, "is an index and a manifest at once"),
+        (
+            &other,
+            "has the media type \"index\", and its descriptor says \"manifest\"",
+        ),
+        (&negative, "has no size in bytes"),
+        (&absent, "has no size in bytes"),
+    ];
+    for (change, message) in cases {
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir(&path).unwrap();
+        let layout = Layout(&path);
+        let mut manifest = layout.unstored("linux", "amd64", &[&first]);
+        change(&mut manifest);
+        layout.index(&[layout.blob(manifest.to_string().as_bytes(), "manifest")]);
+        let output = image(&place, &["flatten", "layout", "-o", "disk.vhd"]);
+        assert_fails(&output, 1, message);
+    }
+}
+
+#[test]
 fn no_file_of_the_image_is_replaced() {
     let place = Place::new();
     layout(&place.path("layout"), &layers());

@@ -18,7 +18,7 @@ use tar2vhd::{Compression, Digest, DiskFormat, Inflater, Profile};
 pub(crate) use disk::{Disk, InputFormat};
 pub(crate) use scratch::{Runhcs, Scratch, ScratchUuid};
 use size::size;
-pub(crate) use values::{Salt, To, When};
+pub(crate) use values::{Salt, To, When, verity};
 use values::{output, salt, uuid};
 
 /// Converts container image layers to ext4 disk images.

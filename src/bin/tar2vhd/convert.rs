@@ -9,10 +9,9 @@ use std::path::{Path, PathBuf};
 use tar2vhd::disk::{Discard, DiskFile, FileId};
 use tar2vhd::lower::LowerDisks;
 use tar2vhd::timings::Timings;
-use tar2vhd::verity::Verity;
 use tar2vhd::{CancelToken, DiskFormat, Options, Profile, Writable};
 
-use crate::args::{Convert, MediaType, Salt, When};
+use crate::args::{Convert, MediaType, When, verity};
 use crate::failure::Failure;
 use crate::input::{self, Input};
 use crate::output;
@@ -169,14 +168,7 @@ fn options(args: &Convert) -> Result<Options, Failure> {
         options = options.expect_size(size);
     }
     if args.verity {
-        let mut verity = Verity::new();
-        if let Some(Salt(salt)) = &args.verity_salt {
-            verity = verity.salt(salt.as_slice());
-        }
-        if let Some(uuid) = args.verity_uuid {
-            verity = verity.uuid(uuid);
-        }
-        options = options.verity(verity);
+        options = options.verity(verity(args.verity_salt.as_ref(), args.verity_uuid));
     }
     if let Some(seconds) = source_date_epoch()? {
         options = options.time(seconds);

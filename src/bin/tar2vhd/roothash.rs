@@ -7,15 +7,15 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use tar2vhd::image::{Image, Images, Layer};
-use tar2vhd::verity::Verity;
+use tar2vhd::lower::LowerProbe;
 use tar2vhd::{Options, Profile, Summary, WarningKind};
 
-use crate::args::{Roothash, Salt};
+use crate::args::{Roothash, verity};
 use crate::convert::report;
 use crate::failure::Failure;
 use crate::input;
 use crate::output;
-use below::{Asked, Below};
+use below::Below;
 
 pub(crate) fn run(args: &Roothash) -> Result<(), Failure> {
     let options = options(args);
@@ -44,10 +44,6 @@ pub(crate) fn run(args: &Roothash) -> Result<(), Failure> {
 }
 
 fn options(args: &Roothash) -> Options {
-    let mut verity = Verity::new();
-    if let Some(Salt(salt)) = &args.verity_salt {
-        verity = verity.salt(salt.as_slice());
-    }
     Options::new()
         .profile(args.profile)
         .faithful(args.faithful)
@@ -55,7 +51,7 @@ fn options(args: &Roothash) -> Options {
         .max_size(args.max_size)
         .inline_data(args.inline_data)
         .threads(args.threads)
-        .verity(verity)
+        .verity(verity(args.verity_salt.as_ref(), None))
 }
 
 /// The root hashes of an input's layers, and which image that is.
@@ -116,20 +112,10 @@ fn layers(
     };
     let mut below = Below::new(options, image.layers());
     for (number, layer) in image.layers().iter().enumerate() {
-        let mut options = options.clone();
-        if let Some(compression) = layer.compression {
-            options = options.compression(compression);
-        }
-        if let Some(digest) = layer.digest {
-            options = options.expect_digest(digest);
-        }
-        if let Some(size) = layer.size {
-            options = options.expect_size(size);
-        }
-        options = options.expect_diff_id(layer.diff_id);
+        let mut options = layer.options(options);
         if number > 0 && args.profile != Profile::Hcsshim {
             // Few layers depend on those below; which do shows when they ask.
-            let asked = Asked::default();
+            let asked = LowerProbe::new();
             let alone = options.clone().lower_layers(asked.clone());
             let summary = tar2vhd::root_hash(read(layer)?, &alone);
             if !asked.was_asked() {

@@ -9,9 +9,9 @@ use super::hard_links::link_to_directory;
 use super::resolve::{Found, cannot_look};
 use super::{Place, check_device, kind_of};
 use crate::error::{Error, ErrorKind, Result};
+use crate::ext4::area::BlockSink;
 use crate::ext4::inode::{Attributes, Body, Timestamp};
 use crate::ext4::tree::Ino;
-use crate::ext4::writer::BlockSink;
 use crate::lower::{LowerEntry, LowerKind, LowerMetadata, LowerPiece};
 use crate::summary::display_path;
 

@@ -9,9 +9,10 @@ use super::super::metadata;
 use super::stamps::Stamps;
 use super::{Contents, Copies, Place, Rules};
 use crate::error::Result;
+use crate::ext4::area::BlockSink;
 use crate::ext4::inode::Attributes;
 use crate::ext4::tree::Ino;
-use crate::ext4::writer::{BlockSink, Writer};
+use crate::ext4::writer::Writer;
 use crate::layer::Entry;
 
 impl<'a, S: BlockSink> Place<'a, S> {

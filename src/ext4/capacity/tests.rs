@@ -1,9 +1,9 @@
 //! Every size that contents and free space may come to.
 
 use super::*;
+use crate::ext4::area::{Area, BlockSink};
 use crate::ext4::format::MAX_BLOCKS;
 use crate::ext4::journal;
-use crate::ext4::writer::{Area, BlockSink};
 
 struct Nowhere;
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ValueEnum, ValueHint};
+use tar2vhd::verity::Verity;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum When {
@@ -13,7 +14,7 @@ pub(crate) enum When {
     Never,
 }
 
-/// What is hashed before each block.
+/// The bytes that are hashed before each block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Salt(pub Vec<u8>);
 
@@ -33,6 +34,18 @@ pub(super) fn salt(text: &str) -> Result<Salt, &'static str> {
         .filter(|bytes| (1..=256).contains(&bytes.len()))
         .map(Salt)
         .ok_or(WRONG)
+}
+
+/// The parameters of a hash tree.
+pub(crate) fn verity(salt: Option<&Salt>, uuid: Option<[u8; 16]>) -> Verity {
+    let mut verity = Verity::new();
+    if let Some(Salt(salt)) = salt {
+        verity = verity.salt(salt.as_slice());
+    }
+    if let Some(uuid) = uuid {
+        verity = verity.uuid(uuid);
+    }
+    verity
 }
 
 pub(super) fn uuid(text: &str) -> Result<[u8; 16], String> {

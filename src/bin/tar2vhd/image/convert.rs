@@ -33,7 +33,7 @@ fn work(options: &Options, args: &ConvertImage, cancel: &CancelToken) -> Result<
     let opened = open(&args.source, cancel)?;
     let image = &opened.image;
     let display = LayersDisplay::new(args.disk.progress, args.disk.quiet, &labels(image));
-    // What cannot be printed is told in the end.
+    // A line that cannot be printed becomes the error of the command.
     let unprinted: Mutex<Option<Failure>> = Mutex::new(None);
     let events = |event: ImageEvent<'_>| {
         display.show(&event);
@@ -84,8 +84,7 @@ fn work(options: &Options, args: &ConvertImage, cancel: &CancelToken) -> Result<
 /// A name for each layer, and its bytes.
 fn labels(image: &Image) -> Vec<(String, Option<u64>)> {
     let label = |layer: &tar2vhd::image::Layer| {
-        let id = layer.diff_id.to_string();
-        let hex = id.trim_start_matches("sha256:");
+        let hex = layer.diff_id.to_hex();
         (hex.chars().take(12).collect(), layer.size)
     };
     image.layers().iter().map(label).collect()

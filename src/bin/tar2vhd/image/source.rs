@@ -9,10 +9,9 @@ use tar2vhd::Options;
 use tar2vhd::disk::FileId;
 use tar2vhd::image::registry::{ImageName, Registry, RegistryOptions};
 use tar2vhd::image::{Image, Images, Reference};
-use tar2vhd::verity::Verity;
 
 use crate::args::image::{Disk, Source};
-use crate::args::{Salt, When};
+use crate::args::{When, verity};
 use crate::convert::source_date_epoch;
 use crate::failure::Failure;
 
@@ -121,14 +120,7 @@ pub(super) fn options(disk: &Disk) -> Result<Options, Failure> {
         .threads(disk.threads)
         .fsync(!disk.no_fsync);
     if disk.verity {
-        let mut verity = Verity::new();
-        if let Some(Salt(salt)) = &disk.verity_salt {
-            verity = verity.salt(salt.as_slice());
-        }
-        if let Some(uuid) = disk.verity_uuid {
-            verity = verity.uuid(uuid);
-        }
-        options = options.verity(verity);
+        options = options.verity(verity(disk.verity_salt.as_ref(), disk.verity_uuid));
     }
     if let Some(seconds) = source_date_epoch()? {
         options = options.time(seconds);

@@ -139,7 +139,7 @@ impl LayersDisplay {
     pub(crate) fn clear(&self) {
         if let Kind::Bars { all, total } = &self.kind {
             total.finish_and_clear();
-            // What cannot be cleared stays.
+            // A terminal that fails keeps the bars.
             let _ = all.clear();
         }
     }

@@ -4,32 +4,13 @@
 use std::fs;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use tar2vhd::image::Layer;
-use tar2vhd::lower::{LowerDisks, LowerEntry, LowerLayers};
+use tar2vhd::lower::LowerDisks;
 use tar2vhd::{DiskFormat, Options, Volume};
 
 use crate::failure::Failure;
-
-/// Whether a layer asks for those below.
-#[derive(Clone, Default)]
-pub(super) struct Asked(Arc<AtomicBool>);
-
-impl Asked {
-    pub(super) fn was_asked(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-impl LowerLayers for Asked {
-    fn lookup(&self, _: &[u8]) -> io::Result<Option<LowerEntry>> {
-        self.0.store(true, Ordering::Relaxed);
-        // The answer is of no account: the layer is read again.
-        Err(io::Error::other("the layers below are asked for"))
-    }
-}
 
 /// The layers of an image, the lowest first, and the disks of as many as were needed.
 pub(super) struct Below<'a> {
