@@ -289,6 +289,7 @@ fn run<'scope, 'a: 'scope>(
         let recorder = Recorder {
             writer,
             shadow,
+            is_lowest: number == 0,
             records: Records::default(),
             records_max: RECORDS_MAX - size,
             entries: 0,
@@ -369,6 +370,8 @@ pub fn chain_id(diff_ids: impl IntoIterator<Item = Digest>) -> Digest {
 struct Recorder<S> {
     writer: Writer<S>,
     shadow: Shadow,
+    /// There is no layer below that the entries could hide.
+    is_lowest: bool,
     records: Records,
     records_max: usize,
     entries: u64,
@@ -387,7 +390,9 @@ impl<S: BlockSink> Recorder<S> {
             }
             _ => None,
         };
-        self.shadow.note(&path, entry);
+        if !self.is_lowest {
+            self.shadow.note(&path, entry);
+        }
         self.records.push(entry, contents);
         self.entries += 1;
         if self.records.size() > self.records_max {
